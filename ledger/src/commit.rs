@@ -1,0 +1,287 @@
+//! A commit: the numbered, signed record that adds and removes segments of a stream (FORMAT.md §8).
+//!
+//! Commits are the hash chain of a stream: each names the SHA-256 of its predecessor's bytes, the head at
+//! its last sealed entry, and the right edge at that head. They are signed notes, so that they can be
+//! read with `cat` and checked by any note verifier under the stream's own key.
+//!
+//! Not here: creating them only if absent (`ledger-store`), walking the chain ([`crate::verify`]).
+//! Invariant: each commit has one spelling; a parsed commit's edge folds to its head's root.
+
+use crate::key::{LedgerKey, VerifierKey};
+use crate::note::{self, Note, NoteError};
+use crate::text;
+use crate::tree::{Edge, Hash};
+use std::fmt::Write as _;
+
+/// First line of a commit: name and version of the form.
+pub const COMMIT_TAG: &str = "piperoll-commit/v1";
+
+/// One segment, as a commit adds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentRef {
+    /// Its path below the stream's folder.
+    pub path: String,
+    /// Its first sequence number.
+    pub first: u64,
+    /// How many entries it holds.
+    pub rows: u64,
+    /// The object's size in bytes.
+    pub bytes: u64,
+    /// SHA-256 of the object.
+    pub sha256: Hash,
+    /// RFC 6962 root over its own entries' leaves alone.
+    pub root: Hash,
+}
+
+impl SegmentRef {
+    /// One past its last sequence number.
+    pub fn end(&self) -> u64 {
+        self.first.saturating_add(self.rows)
+    }
+}
+
+/// Why a segment leaves the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removal {
+    /// Its entries stand in segments that the same commit adds.
+    Rewritten,
+    /// Its entries are purged, as a policy allows and an approval confirms.
+    Purged {
+        /// The policy and its version.
+        policy: String,
+        /// The approval.
+        approval: String,
+    },
+}
+
+/// What a commit says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// Which stream.
+    pub origin: String,
+    /// Its number, from 0 without gaps.
+    pub number: u64,
+    /// SHA-256 of the commit before it; none for the first.
+    pub previous: Option<Hash>,
+    /// The writer's epoch.
+    pub epoch: u64,
+    /// Segments that it adds, ascending.
+    pub adds: Vec<SegmentRef>,
+    /// Paths that it removes, and why.
+    pub removes: Vec<(String, Removal)>,
+    /// The tree at the last sealed entry.
+    pub edge: Edge,
+}
+
+/// A commit is malformed or not signed by a trusted key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// The text is no commit.
+    #[error("not a commit: {0}")]
+    Malformed(&'static str),
+    /// The note around it does not hold.
+    #[error("the commit's signed note does not hold")]
+    Note(#[source] NoteError),
+}
+
+/// Whether a path may stand in a commit: plain characters, no way out of the stream's folder.
+pub fn is_segment_path(path: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/');
+    path.len() <= 256 && path.bytes().all(plain) && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+}
+
+impl Commit {
+    /// The commit's text, which is what is signed.
+    pub fn to_text(&self) -> String {
+        let previous = self.previous.map_or("-".into(), |hash| hash.to_base64());
+        let mut out = format!("{COMMIT_TAG}\norigin {}\nnumber {}\nprevious {previous}\nepoch {}\n", self.origin, self.number, self.epoch);
+        for s in &self.adds {
+            let _ = writeln!(out, "add {} {} {} {} {} {}", s.path, s.first, s.rows, s.bytes, s.sha256, s.root);
+        }
+        for (path, removal) in &self.removes {
+            let _ = match removal {
+                Removal::Rewritten => writeln!(out, "remove {path} rewritten"),
+                Removal::Purged { policy, approval } => writeln!(out, "remove {path} purged {policy} {approval}"),
+            };
+        }
+        let _ = writeln!(out, "head {} {}", self.edge.size(), self.edge.root());
+        for node in self.edge.nodes() {
+            let _ = writeln!(out, "edge {node}");
+        }
+        out
+    }
+
+    /// Signs the commit under its origin.
+    pub fn sign(&self, keys: &[&LedgerKey]) -> SignedCommit {
+        SignedCommit { commit: self.clone(), bytes: note::sign(&self.to_text(), &self.origin, keys).into_bytes() }
+    }
+
+    fn parse(text: &str) -> Result<Self, CommitError> {
+        let malformed = CommitError::Malformed;
+        let mut lines = text.lines();
+        if lines.next() != Some(COMMIT_TAG) {
+            return Err(malformed("the first line is not piperoll-commit/v1"));
+        }
+        let mut valued = |key: &str| lines.next().and_then(|line| line.strip_prefix(key)).and_then(|rest| rest.strip_prefix(' '));
+        let origin = valued("origin").ok_or(malformed("no origin"))?.to_string();
+        let number = valued("number").and_then(text::decimal).ok_or(malformed("no number"))?;
+        let previous = match valued("previous") {
+            Some("-") => None,
+            Some(hash) => Some(Hash::from_base64(hash).ok_or(malformed("previous is no hash"))?),
+            None => return Err(malformed("no previous")),
+        };
+        let epoch = valued("epoch").and_then(text::decimal).ok_or(malformed("no epoch"))?;
+        let mut body = Body::default();
+        for line in lines {
+            body.read_line(line).ok_or(malformed("a line is none of add, remove, head, edge, or has malformed parts"))?;
+        }
+        let (size, root) = body.head.ok_or(malformed("no head"))?;
+        let edge = Edge::from_parts(size, body.edge).map_err(|_| malformed("the edge does not fit the head's size"))?;
+        if edge.root() != root {
+            return Err(malformed("the edge does not fold to the head's root"));
+        }
+        let commit = Self { origin, number, previous, epoch, adds: body.adds, removes: body.removes, edge };
+        if commit.to_text() == text { Ok(commit) } else { Err(malformed("not in its one canonical spelling")) }
+    }
+}
+
+#[derive(Default)]
+struct Body {
+    adds: Vec<SegmentRef>,
+    removes: Vec<(String, Removal)>,
+    head: Option<(u64, Hash)>,
+    edge: Vec<Hash>,
+}
+
+impl Body {
+    fn read_line(&mut self, line: &str) -> Option<()> {
+        let parts: Vec<&str> = line.split(' ').collect();
+        match parts[..] {
+            ["add", path, first, rows, bytes, sha256, root] if is_segment_path(path) => {
+                let (first, rows) = (text::decimal(first)?, text::decimal(rows)?);
+                first.checked_add(rows).filter(|_| rows > 0)?;
+                let (sha256, root) = (Hash::from_base64(sha256)?, Hash::from_base64(root)?);
+                self.adds.push(SegmentRef { path: path.into(), first, rows, bytes: text::decimal(bytes)?, sha256, root });
+            }
+            ["remove", path, "rewritten"] if is_segment_path(path) => self.removes.push((path.into(), Removal::Rewritten)),
+            ["remove", path, "purged", policy, approval] if is_segment_path(path) => {
+                self.removes.push((path.into(), Removal::Purged { policy: policy.into(), approval: approval.into() }));
+            }
+            ["head", size, root] if self.head.is_none() => self.head = Some((text::decimal(size)?, Hash::from_base64(root)?)),
+            ["edge", node] if self.edge.len() < 64 => self.edge.push(Hash::from_base64(node)?),
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+/// A commit together with its exact bytes, whose hash the next commit names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedCommit {
+    commit: Commit,
+    bytes: Vec<u8>,
+}
+
+impl SignedCommit {
+    /// Parses and verifies a commit's bytes against the stream's trusted keys.
+    ///
+    /// # Errors
+    /// [`CommitError::Note`] when form or signature of the note do not hold, [`CommitError::Malformed`]
+    /// when its text is no commit.
+    pub fn open(bytes: &[u8], trusted: &[VerifierKey]) -> Result<Self, CommitError> {
+        let verified = Note::parse(bytes).and_then(|note| note.verify(trusted)).map_err(CommitError::Note)?;
+        let commit = Commit::parse(verified.text())?;
+        if !verified.signers().iter().any(|key| key.name() == commit.origin) {
+            return Err(CommitError::Malformed("its signer is not named as its origin"));
+        }
+        Ok(Self { commit, bytes: bytes.to_vec() })
+    }
+
+    /// What it says.
+    pub fn commit(&self) -> &Commit {
+        &self.commit
+    }
+
+    /// Its exact bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// SHA-256 of its bytes.
+    pub fn hash(&self) -> Hash {
+        Hash::of(&self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn commit() -> Commit {
+        let mut edge = Edge::default();
+        (0..13u8).for_each(|i| edge.push(Hash::of(&[i])));
+        let segment =
+            SegmentRef { path: "2026-11/00000000000000000000-1.parquet".into(), first: 0, rows: 13, bytes: 4_096, sha256: Hash::of(b"s"), root: edge.root() };
+        let purged = Removal::Purged { policy: "p-1/3".into(), approval: "a-9".into() };
+        Commit {
+            origin: "example/acme/audit/0".into(),
+            number: 7,
+            previous: Some(Hash::of(b"p")),
+            epoch: 2,
+            adds: vec![segment],
+            removes: vec![("2026-10/x.parquet".into(), Removal::Rewritten), ("2026-09/y.parquet".into(), purged)],
+            edge,
+        }
+    }
+
+    fn trusted() -> Vec<VerifierKey> {
+        vec![LedgerKey::from_secret(&[5; 32]).verifier("example/acme/audit/0")]
+    }
+
+    #[test]
+    fn commits_round_trip() {
+        for commit in [commit(), Commit { previous: None, number: 0, removes: vec![], ..commit() }] {
+            let signed = commit.sign(&[&LedgerKey::from_secret(&[5; 32])]);
+            let opened = SignedCommit::open(signed.bytes(), &trusted()).unwrap();
+            assert_eq!((opened.commit(), opened.hash()), (&commit, signed.hash()));
+        }
+    }
+
+    #[test]
+    fn commits_have_one_spelling_and_one_signer() {
+        let key = LedgerKey::from_secret(&[5; 32]);
+        let text = commit().to_text();
+        for bad in [
+            text.replace("number 7", "number 07"),
+            text.replace("2026-11/", "../2026-11/"),
+            text.replace(" 13 4096", " 0 4096"),
+            text.replace("head 13", "head 15"),
+            text.replace("rewritten", "lost"),
+            text.replacen("edge ", "edge  ", 1),
+            format!("{text}extra\n"),
+            text.replace("v1", "v2"),
+        ] {
+            let note = note::sign(&bad, "example/acme/audit/0", &[&key]);
+            assert!(matches!(SignedCommit::open(note.as_bytes(), &trusted()), Err(CommitError::Malformed(_))), "{bad}");
+        }
+        let elsewhere = note::sign(&text, "example/globex/audit/0", &[&key]);
+        let both = [trusted(), vec![key.verifier("example/globex/audit/0")]].concat();
+        assert!(matches!(SignedCommit::open(elsewhere.as_bytes(), &both), Err(CommitError::Malformed(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn one_flipped_bit_is_found(position in any::<prop::sample::Index>(), bit in 0u8..8) {
+            let mut bytes = commit().sign(&[&LedgerKey::from_secret(&[5; 32])]).bytes().to_vec();
+            let at = position.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            prop_assert!(SignedCommit::open(&bytes, &trusted()).is_err());
+        }
+
+        #[test]
+        fn no_text_panics(text in "(add|remove|head|edge|origin|number)?[ -~\n]{0,200}") {
+            let _ = Commit::parse(&format!("{COMMIT_TAG}\n{text}\n"));
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! What a valid history is: event, leaf, tree, head, receipt, commit, and how each is verified.
+//!
+//! This crate is pure. It does no IO, reads no clock, draws no randomness, knows nothing of Arrow,
+//! and never waits: the same bytes give the same answer, in the service and in an auditor's hands.
+//! Everything that is hashed or signed in Piperoll is hashed or signed here and nowhere else.
+//!
+//! `FORMAT.md` beside this crate states every byte. Read in this order: [`field`] and [`leaf`] (what an
+//! event commits to), [`tree`] and [`proof`] (RFC 6962), [`note`] and [`checkpoint`] (C2SP), then
+//! [`group`] and [`receipt`] (one signature for all tenants), [`commit`] (the hash chain of a stream),
+//! and [`verify`] (the place of the fault).
+//!
+//! Not here: where bytes are kept (`ledger-store`), who may ask (`access`), wire JSON (`ingest`).
+
+pub mod checkpoint;
+pub mod commit;
+pub mod draft;
+pub mod field;
+pub mod group;
+pub mod key;
+pub mod leaf;
+pub mod name;
+pub mod note;
+pub mod proof;
+pub mod receipt;
+mod text;
+pub mod tile;
+pub mod time;
+pub mod tree;
+pub mod verify;
+
+pub use checkpoint::{Checkpoint, StreamHead};
+pub use commit::{Commit, SegmentRef, SignedCommit};
+pub use draft::{Draft, DraftBuilder, Invalid};
+pub use field::{Field, Section};
+pub use key::{KeyId, LedgerKey, VerifierKey};
+pub use leaf::{Commitments, Seed};
+pub use name::{LedgerName, Origin, StreamKind, TenantId};
+pub use tree::{Edge, Hash};

@@ -1,0 +1,392 @@
+//! Verification of a whole stream, one piece at a time, that names the place of the fault.
+//!
+//! First the chain of commits ([`ChainVerifier`]), then the leaves of the live segments in order
+//! ([`LeafVerifier`]), which must give the root of each segment and of each commit's head on the way.
+//! Not here: reading objects and recomputing leaves from rows (`ledger-store`).
+//!
+//! Invariant: what has been fed without a fault is proven; a fault says what is still sound.
+
+use crate::commit::{CommitError, SegmentRef, SignedCommit};
+use crate::key::VerifierKey;
+use crate::tree::{Edge, Hash};
+use std::collections::BTreeMap;
+
+/// What is wrong with a history, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// A commit's own bytes do not hold.
+    #[error("commit {number} does not hold")]
+    Commit {
+        /// Which commit was expected there.
+        number: u64,
+        /// What is wrong with it.
+        #[source]
+        source: CommitError,
+    },
+    /// A commit stands in the wrong place: another number, stream, epoch, or predecessor.
+    #[error("commit {number} does not follow the one before it: {why}")]
+    Chain {
+        /// Which commit was expected there.
+        number: u64,
+        /// What does not fit.
+        why: &'static str,
+    },
+    /// The segments that a commit leaves do not cover the stream without gap or overlap.
+    #[error("commit {number} leaves a gap or an overlap at sequence {seq}")]
+    Coverage {
+        /// Which commit.
+        number: u64,
+        /// Where.
+        seq: u64,
+    },
+    /// A segment's leaves do not give its root.
+    #[error("segment {path} (sequence {first} to {last}) does not hold what commit {number} recorded")]
+    Segment {
+        /// Which segment.
+        path: String,
+        /// Its first sequence number.
+        first: u64,
+        /// Its last sequence number.
+        last: u64,
+        /// The commit that added it.
+        number: u64,
+    },
+    /// A segment has more or fewer entries than its commit says.
+    #[error("segment {path} holds {found} entries, commit {number} recorded {expected}")]
+    Rows {
+        /// Which segment.
+        path: String,
+        /// The commit that added it.
+        number: u64,
+        /// Entries recorded.
+        expected: u64,
+        /// Entries found.
+        found: u64,
+    },
+    /// The leaves up to a commit's head do not give its root.
+    #[error("the entries below sequence {size} do not give the root that commit {number} signed; they do up to sequence {sound}")]
+    Head {
+        /// The commit whose head differs.
+        number: u64,
+        /// That head's size.
+        size: u64,
+        /// The largest head below it that holds.
+        sound: u64,
+    },
+}
+
+/// A segment and the commit that added it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveSegment {
+    /// The segment.
+    pub segment: SegmentRef,
+    /// The number of the commit that added it.
+    pub added_by: u64,
+}
+
+/// Walks commits from number 0 upward.
+#[derive(Debug, Clone)]
+pub struct ChainVerifier {
+    origin: String,
+    trusted: Vec<VerifierKey>,
+    next: u64,
+    previous: Option<Hash>,
+    epoch: u64,
+    edge: Edge,
+    live: BTreeMap<u64, LiveSegment>,
+    heads: BTreeMap<u64, (u64, Hash)>,
+}
+
+impl ChainVerifier {
+    /// A verifier for the stream `origin`, whose commits must be signed by one of `trusted`.
+    pub fn new(origin: &str, trusted: Vec<VerifierKey>) -> Self {
+        let (edge, live, heads) = Default::default();
+        Self { origin: origin.into(), trusted, next: 0, previous: None, epoch: 0, edge, live, heads }
+    }
+
+    /// Verifies the next commit.
+    ///
+    /// # Errors
+    /// The fault, and nothing of the commit is taken over.
+    pub fn commit(&mut self, bytes: &[u8]) -> Result<SignedCommit, Fault> {
+        let number = self.next;
+        let signed = SignedCommit::open(bytes, &self.trusted).map_err(|source| Fault::Commit { number, source })?;
+        let commit = signed.commit();
+        let misfit = if commit.origin != self.origin {
+            Some("it is of another stream")
+        } else if commit.number != number {
+            Some("it has another number")
+        } else if commit.previous != self.previous {
+            Some("it names another predecessor: one of the two was replaced")
+        } else if commit.epoch < self.epoch {
+            Some("its epoch is lower")
+        } else if commit.edge.size() < self.edge.size() {
+            Some("its head is smaller")
+        } else {
+            None
+        };
+        if let Some(why) = misfit {
+            return Err(Fault::Chain { number, why });
+        }
+        let live = self.segments_after(&signed)?;
+        self.heads.entry(commit.edge.size()).or_insert((number, commit.edge.root()));
+        (self.next, self.previous, self.epoch, self.live) = (number + 1, Some(signed.hash()), commit.epoch, live);
+        self.edge = commit.edge.clone();
+        Ok(signed)
+    }
+
+    fn segments_after(&self, signed: &SignedCommit) -> Result<BTreeMap<u64, LiveSegment>, Fault> {
+        let commit = signed.commit();
+        let number = commit.number;
+        let mut live = self.live.clone();
+        for (path, _) in &commit.removes {
+            let before = live.len();
+            live.retain(|_, held| held.segment.path != *path);
+            if live.len() == before {
+                return Err(Fault::Chain { number, why: "it removes a segment that is not there" });
+            }
+        }
+        for segment in &commit.adds {
+            let seq = segment.first;
+            let new = LiveSegment { segment: segment.clone(), added_by: number };
+            if live.insert(seq, new).is_some() {
+                return Err(Fault::Coverage { number, seq });
+            }
+        }
+        let mut covered = 0;
+        for held in live.values() {
+            if held.segment.first != covered {
+                return Err(Fault::Coverage { number, seq: covered });
+            }
+            covered = held.segment.end();
+        }
+        if covered != commit.edge.size() {
+            return Err(Fault::Coverage { number, seq: covered });
+        }
+        Ok(live)
+    }
+
+    /// How many commits were verified.
+    pub fn commits(&self) -> u64 {
+        self.next
+    }
+
+    /// SHA-256 of the last verified commit.
+    pub fn last_hash(&self) -> Option<Hash> {
+        self.previous
+    }
+
+    /// The tree at the last verified commit.
+    pub fn edge(&self) -> &Edge {
+        &self.edge
+    }
+
+    /// The highest epoch seen.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The segments that make up the stream now, ascending.
+    pub fn live(&self) -> impl Iterator<Item = &LiveSegment> {
+        self.live.values()
+    }
+
+    /// Goes on to the leaves.
+    pub fn into_leaves(self) -> LeafVerifier {
+        LeafVerifier { segments: self.live.into_values().collect(), at: 0, heads: self.heads, edge: Edge::default(), own: Edge::default(), sound: 0 }
+    }
+}
+
+/// Walks the leaves of the live segments in order of sequence.
+#[derive(Debug, Clone)]
+pub struct LeafVerifier {
+    segments: Vec<LiveSegment>,
+    at: usize,
+    heads: BTreeMap<u64, (u64, Hash)>,
+    edge: Edge,
+    own: Edge,
+    sound: u64,
+}
+
+impl LeafVerifier {
+    /// The segment whose leaves are expected now; none when all were fed.
+    pub fn expected(&self) -> Option<&LiveSegment> {
+        self.segments.get(self.at)
+    }
+
+    /// Feeds the next leaf of the expected segment.
+    ///
+    /// # Errors
+    /// The head of some commit is passed and does not hold, or the segment has too many entries.
+    pub fn leaf(&mut self, leaf: Hash) -> Result<(), Fault> {
+        let Some(held) = self.segments.get(self.at) else { return Ok(()) };
+        if self.own.size() == held.segment.rows {
+            return Err(self.wrong_rows(held.segment.rows + 1));
+        }
+        self.own.push(leaf);
+        self.edge.push(leaf);
+        Ok(())
+    }
+
+    fn wrong_rows(&self, found: u64) -> Fault {
+        let held = &self.segments[self.at.min(self.segments.len() - 1)];
+        Fault::Rows { path: held.segment.path.clone(), number: held.added_by, expected: held.segment.rows, found }
+    }
+
+    /// Ends the expected segment.
+    ///
+    /// # Errors
+    /// It had too few entries, or they do not give its root, or a commit's head inside it does not hold.
+    pub fn end_segment(&mut self) -> Result<(), Fault> {
+        let Some(held) = self.segments.get(self.at).cloned() else { return Ok(()) };
+        let own = std::mem::take(&mut self.own);
+        if own.size() != held.segment.rows {
+            return Err(self.wrong_rows(own.size()));
+        }
+        if own.root() != held.segment.root {
+            let (first, last) = (held.segment.first, held.segment.end() - 1);
+            return Err(Fault::Segment { path: held.segment.path, first, last, number: held.added_by });
+        }
+        let size = self.edge.size();
+        if let Some((number, root)) = self.heads.get(&size) {
+            if *root != self.edge.root() {
+                return Err(Fault::Head { number: *number, size, sound: self.sound });
+            }
+            self.sound = size;
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// The tree over all leaves fed.
+    pub fn edge(&self) -> &Edge {
+        &self.edge
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::{Commit, Removal};
+    use crate::key::LedgerKey;
+    use crate::tree::root_of;
+
+    const ORIGIN: &str = "example/acme/audit/0";
+
+    fn key() -> LedgerKey {
+        LedgerKey::from_secret(&[5; 32])
+    }
+
+    fn leaves(count: u64) -> Vec<Hash> {
+        (0..count).map(|i| Hash::of(&i.to_be_bytes())).collect()
+    }
+
+    /// Commits that seal 10 entries each.
+    fn chain(commits: u64) -> Vec<SignedCommit> {
+        let leaves = leaves(10 * commits);
+        let mut edge = Edge::default();
+        let mut out: Vec<SignedCommit> = vec![];
+        for number in 0..commits {
+            let own = &leaves[10 * number as usize..][..10];
+            own.iter().for_each(|leaf| edge.push(*leaf));
+            let add = SegmentRef {
+                path: format!("2026-11/{number}.parquet"),
+                first: 10 * number,
+                rows: 10,
+                bytes: 1,
+                sha256: Hash::of(b""),
+                root: root_of(own.iter().copied()),
+            };
+            let previous = out.last().map(SignedCommit::hash);
+            out.push(Commit { origin: ORIGIN.into(), number, previous, epoch: 1, adds: vec![add], removes: vec![], edge: edge.clone() }.sign(&[&key()]));
+        }
+        out
+    }
+
+    fn verifier() -> ChainVerifier {
+        ChainVerifier::new(ORIGIN, vec![key().verifier(ORIGIN)])
+    }
+
+    fn feed(leaves: &mut LeafVerifier, all: &[Hash]) -> Result<(), Fault> {
+        while let Some(held) = leaves.expected().cloned() {
+            for leaf in &all[held.segment.first as usize..held.segment.end() as usize] {
+                leaves.leaf(*leaf)?;
+            }
+            leaves.end_segment()?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_sound_chain_verifies_also_after_a_rewrite() {
+        let mut chain = chain(4);
+        let all = leaves(40);
+        let last = chain.last().unwrap();
+        let merged = SegmentRef {
+            path: "2026-11/merged.parquet".into(),
+            first: 10,
+            rows: 20,
+            bytes: 1,
+            sha256: Hash::of(b""),
+            root: root_of(all[10..30].iter().copied()),
+        };
+        let removes = vec![("2026-11/1.parquet".into(), Removal::Rewritten), ("2026-11/2.parquet".into(), Removal::Rewritten)];
+        let rewrite = Commit { number: 4, previous: Some(last.hash()), adds: vec![merged], removes, ..last.commit().clone() };
+        chain.push(rewrite.sign(&[&key()]));
+        let mut verifier = verifier();
+        for signed in &chain {
+            verifier.commit(signed.bytes()).unwrap();
+        }
+        assert_eq!((verifier.commits(), verifier.live().count()), (5, 3));
+        let mut leaves = verifier.into_leaves();
+        feed(&mut leaves, &all).unwrap();
+        assert_eq!(leaves.edge().root(), root_of(all));
+    }
+
+    #[test]
+    fn each_fault_in_the_chain_is_named() {
+        let good = chain(3);
+        let mut skipped = verifier();
+        skipped.commit(good[0].bytes()).unwrap();
+        assert!(matches!(skipped.commit(good[2].bytes()), Err(Fault::Chain { number: 1, why: "it has another number" })));
+        let mut other = good[1].commit().clone();
+        other.previous = Some(Hash::of(b"elsewhere"));
+        assert!(matches!(skipped.commit(other.sign(&[&key()]).bytes()), Err(Fault::Chain { number: 1, .. })));
+        let mut gap = good[1].commit().clone();
+        gap.adds[0].first = 11;
+        assert_eq!(skipped.commit(gap.sign(&[&key()]).bytes()), Err(Fault::Coverage { number: 1, seq: 10 }));
+        let mut missing = good[1].commit().clone();
+        missing.removes = vec![("2026-11/9.parquet".into(), Removal::Rewritten)];
+        assert!(matches!(skipped.commit(missing.sign(&[&key()]).bytes()), Err(Fault::Chain { number: 1, .. })));
+        let stranger = good[1].commit().sign(&[&LedgerKey::from_secret(&[6; 32])]);
+        assert!(matches!(skipped.commit(stranger.bytes()), Err(Fault::Commit { number: 1, .. })));
+        skipped.commit(good[1].bytes()).unwrap();
+    }
+
+    #[test]
+    fn each_fault_in_the_leaves_is_placed() {
+        let chain = chain(3);
+        let mut verifier = verifier();
+        chain.iter().for_each(|signed| drop(verifier.commit(signed.bytes()).unwrap()));
+        let mut changed = leaves(30);
+        changed[17] = Hash::of(b"forged");
+        let fault = feed(&mut verifier.clone().into_leaves(), &changed).unwrap_err();
+        assert_eq!(fault, Fault::Segment { path: "2026-11/1.parquet".into(), first: 10, last: 19, number: 1 });
+        let mut short = verifier.into_leaves();
+        short.leaf(changed[0]).unwrap();
+        assert!(matches!(short.end_segment(), Err(Fault::Rows { expected: 10, found: 1, .. })));
+    }
+
+    #[test]
+    fn a_head_that_its_segments_do_not_give_is_named() {
+        let mut chain = chain(2);
+        let mut forged = chain[1].commit().clone();
+        let mut edge = chain[0].commit().edge.clone();
+        (0..10u8).for_each(|i| edge.push(Hash::of(&[i])));
+        forged.edge = edge;
+        chain[1] = forged.sign(&[&key()]);
+        let mut verifier = verifier();
+        chain.iter().for_each(|signed| drop(verifier.commit(signed.bytes()).unwrap()));
+        assert_eq!(feed(&mut verifier.into_leaves(), &leaves(20)), Err(Fault::Head { number: 1, size: 20, sound: 10 }));
+    }
+}

@@ -1,0 +1,2 @@
+//! piperoll
+fn main() {}
