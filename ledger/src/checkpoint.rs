@@ -34,7 +34,9 @@ impl StreamHead {
     pub fn parse(head: &str) -> Result<Self, NoteError> {
         let malformed = |why| Err(NoteError::Malformed(why));
         let lines: Vec<&str> = head.split('\n').collect();
-        let [origin, size, root, ""] = lines[..] else { return malformed("a head has three lines: origin, size, root") };
+        let [origin, size, root, ""] = lines[..] else {
+            return malformed("a head has three lines: origin, size, root");
+        };
         if !is_key_name(origin) || origin == "cosignature/v1" {
             return malformed("the origin is no key name");
         }
@@ -88,7 +90,11 @@ mod tests {
     use crate::note::tests::log_key;
 
     fn head() -> StreamHead {
-        StreamHead { origin: "audit.example/t/acme".into(), size: 13, root: Hash::from_base64("qO9IRMjh1bpJyBHNuG6VeR9dMsp9lwmv2ij99l6UmlM=").unwrap() }
+        StreamHead {
+            origin: "audit.example/t/acme".into(),
+            size: 13,
+            root: Hash::from_base64("qO9IRMjh1bpJyBHNuG6VeR9dMsp9lwmv2ij99l6UmlM=").unwrap(),
+        }
     }
 
     #[test]

@@ -87,14 +87,19 @@ pub enum CommitError {
 /// Whether a path may stand in a commit: plain characters, no way out of the stream's folder.
 pub fn is_segment_path(path: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/');
-    path.len() <= 256 && path.bytes().all(plain) && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+    path.len() <= 256
+        && path.bytes().all(plain)
+        && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
 }
 
 impl Commit {
     /// The commit's text, which is what is signed.
     pub fn to_text(&self) -> String {
         let previous = self.previous.map_or("-".into(), |hash| hash.to_base64());
-        let mut out = format!("{COMMIT_TAG}\norigin {}\nnumber {}\nprevious {previous}\nepoch {}\n", self.origin, self.number, self.epoch);
+        let mut out = format!(
+            "{COMMIT_TAG}\norigin {}\nnumber {}\nprevious {previous}\nepoch {}\n",
+            self.origin, self.number, self.epoch
+        );
         for s in &self.adds {
             let _ = writeln!(out, "add {} {} {} {} {} {}", s.path, s.first, s.rows, s.bytes, s.sha256, s.root);
         }
@@ -122,7 +127,8 @@ impl Commit {
         if lines.next() != Some(COMMIT_TAG) {
             return Err(malformed("the first line is not piperoll-commit/v1"));
         }
-        let mut valued = |key: &str| lines.next().and_then(|line| line.strip_prefix(key)).and_then(|rest| rest.strip_prefix(' '));
+        let mut valued =
+            |key: &str| lines.next().and_then(|line| line.strip_prefix(key)).and_then(|rest| rest.strip_prefix(' '));
         let origin = valued("origin").ok_or(malformed("no origin"))?.to_string();
         let number = valued("number").and_then(text::decimal).ok_or(malformed("no number"))?;
         let previous = match valued("previous") {
@@ -133,7 +139,8 @@ impl Commit {
         let epoch = valued("epoch").and_then(text::decimal).ok_or(malformed("no epoch"))?;
         let mut body = Body::default();
         for line in lines {
-            body.read_line(line).ok_or(malformed("a line is none of add, remove, head, edge, or has malformed parts"))?;
+            body.read_line(line)
+                .ok_or(malformed("a line is none of add, remove, head, edge, or has malformed parts"))?;
         }
         let (size, root) = body.head.ok_or(malformed("no head"))?;
         let edge = Edge::from_parts(size, body.edge).map_err(|_| malformed("the edge does not fit the head's size"))?;
@@ -161,13 +168,24 @@ impl Body {
                 let (first, rows) = (text::decimal(first)?, text::decimal(rows)?);
                 first.checked_add(rows).filter(|_| rows > 0)?;
                 let (sha256, root) = (Hash::from_base64(sha256)?, Hash::from_base64(root)?);
-                self.adds.push(SegmentRef { path: path.into(), first, rows, bytes: text::decimal(bytes)?, sha256, root });
+                self.adds.push(SegmentRef {
+                    path: path.into(),
+                    first,
+                    rows,
+                    bytes: text::decimal(bytes)?,
+                    sha256,
+                    root,
+                });
             }
-            ["remove", path, "rewritten"] if is_segment_path(path) => self.removes.push((path.into(), Removal::Rewritten)),
+            ["remove", path, "rewritten"] if is_segment_path(path) => {
+                self.removes.push((path.into(), Removal::Rewritten))
+            }
             ["remove", path, "purged", policy, approval] if is_segment_path(path) => {
                 self.removes.push((path.into(), Removal::Purged { policy: policy.into(), approval: approval.into() }));
             }
-            ["head", size, root] if self.head.is_none() => self.head = Some((text::decimal(size)?, Hash::from_base64(root)?)),
+            ["head", size, root] if self.head.is_none() => {
+                self.head = Some((text::decimal(size)?, Hash::from_base64(root)?))
+            }
             ["edge", node] if self.edge.len() < 64 => self.edge.push(Hash::from_base64(node)?),
             _ => return None,
         }
@@ -221,8 +239,14 @@ mod tests {
     fn commit() -> Commit {
         let mut edge = Edge::default();
         (0..13u8).for_each(|i| edge.push(Hash::of(&[i])));
-        let segment =
-            SegmentRef { path: "2026-11/00000000000000000000-1.parquet".into(), first: 0, rows: 13, bytes: 4_096, sha256: Hash::of(b"s"), root: edge.root() };
+        let segment = SegmentRef {
+            path: "2026-11/00000000000000000000-1.parquet".into(),
+            first: 0,
+            rows: 13,
+            bytes: 4_096,
+            sha256: Hash::of(b"s"),
+            root: edge.root(),
+        };
         let purged = Removal::Purged { policy: "p-1/3".into(), approval: "a-9".into() };
         Commit {
             origin: "example/acme/audit/0".into(),

@@ -161,7 +161,11 @@ impl<'a> DraftBuilder<'a> {
             Kind::Int => self.int(field, i64::from_be_bytes(bytes.try_into().map_err(|_| wrong)?)),
             Kind::Bytes => {
                 let mut value = [0u8; 16];
-                value.get_mut(..bytes.len()).filter(|_| bytes.len() == field.limit()).ok_or(wrong)?.copy_from_slice(bytes);
+                value
+                    .get_mut(..bytes.len())
+                    .filter(|_| bytes.len() == field.limit())
+                    .ok_or(wrong)?
+                    .copy_from_slice(bytes);
                 *self.place(field) = Value::Bytes(value, bytes.len() as u8);
                 Ok(())
             }
@@ -184,12 +188,16 @@ impl<'a> DraftBuilder<'a> {
         field::put(&mut fields, Field::RecordedAt.id(), Kind::Int, &0i64.to_be_bytes());
         for (at, field) in Field::ALL.into_iter().enumerate() {
             match &self.values[at] {
-                Value::Absent if field == Field::Stream => field::put(&mut fields, field.id(), Kind::Text, StreamKind::Audit.as_str().as_bytes()),
+                Value::Absent if field == Field::Stream => {
+                    field::put(&mut fields, field.id(), Kind::Text, StreamKind::Audit.as_str().as_bytes())
+                }
                 Value::Absent if field == Field::Outcome => field::put(&mut fields, field.id(), Kind::Text, b"unknown"),
                 Value::Absent => {}
                 Value::Text(text) => field::put(&mut fields, field.id(), Kind::Text, text.as_bytes()),
                 Value::Int(value) => field::put(&mut fields, field.id(), Kind::Int, &value.to_be_bytes()),
-                Value::Bytes(bytes, length) => field::put(&mut fields, field.id(), Kind::Bytes, &bytes[..usize::from(*length)]),
+                Value::Bytes(bytes, length) => {
+                    field::put(&mut fields, field.id(), Kind::Bytes, &bytes[..usize::from(*length)])
+                }
             }
             if field == Field::EventId
                 && let Value::Text(text) = &self.values[at]
@@ -235,10 +243,14 @@ fn check_text(field: Field, text: &str) -> Result<(), Invalid> {
         return wrong("must not hold a NUL character");
     }
     match field {
-        Field::Tenant if text.parse::<TenantId>().is_err() => wrong("must be 1 to 63 of a-z 0-9 . _ -, beginning with a letter or digit"),
+        Field::Tenant if text.parse::<TenantId>().is_err() => {
+            wrong("must be 1 to 63 of a-z 0-9 . _ -, beginning with a letter or digit")
+        }
         Field::Stream if text.parse::<StreamKind>().is_err() => wrong("must be audit or telemetry"),
         Field::Outcome if !OUTCOMES.contains(&text) => wrong("must be success, failure, denied, error or unknown"),
-        Field::ActorType if !ACTOR_TYPES.contains(&text) => wrong("must be user, service, agent, support, partner, system or anonymous"),
+        Field::ActorType if !ACTOR_TYPES.contains(&text) => {
+            wrong("must be user, service, agent, support, partner, system or anonymous")
+        }
         _ if field.kind() != Kind::Text => wrong("is not a text field"),
         _ => Ok(()),
     }
@@ -301,7 +313,12 @@ impl Draft {
     pub fn tenant(&self) -> &str {
         // Second field: its length stands in the four bytes after id and type.
         let start = STAMP_BYTES + HEADER_BYTES;
-        let length = u32::from_be_bytes([self.fields[start - 4], self.fields[start - 3], self.fields[start - 2], self.fields[start - 1]]) as usize;
+        let length = u32::from_be_bytes([
+            self.fields[start - 4],
+            self.fields[start - 3],
+            self.fields[start - 2],
+            self.fields[start - 1],
+        ]) as usize;
         std::str::from_utf8(&self.fields[start..start + length]).unwrap_or_default()
     }
 
@@ -338,7 +355,12 @@ mod tests {
 
     fn minimal() -> DraftBuilder<'static> {
         let mut builder = DraftBuilder::default();
-        for (field, text) in [(Field::Tenant, "acme"), (Field::EventId, "e-1"), (Field::Action, "invoice.update"), (Field::ActorType, "user")] {
+        for (field, text) in [
+            (Field::Tenant, "acme"),
+            (Field::EventId, "e-1"),
+            (Field::Action, "invoice.update"),
+            (Field::ActorType, "user"),
+        ] {
             builder.text(field, text).unwrap();
         }
         builder.int(Field::OccurredAt, 1).unwrap();
@@ -353,7 +375,10 @@ mod tests {
         builder.text(Field::ActorId, "u").unwrap();
         let mut draft = builder.finish().unwrap();
         draft.stamp(99);
-        assert_eq!((draft.tenant(), draft.event_id(), draft.stream(), draft.recorded_at()), ("acme", "e-1", StreamKind::Audit, 99));
+        assert_eq!(
+            (draft.tenant(), draft.event_id(), draft.stream(), draft.recorded_at()),
+            ("acme", "e-1", StreamKind::Audit, 99)
+        );
         assert_eq!(draft.section(Section::Scope), b"");
         assert_eq!(draft.section(Section::Origin), [&57u16.to_be_bytes()[..], &[1, 0, 0, 0, 1, b's']].concat());
         assert_eq!(Draft::decode(draft.fields().to_vec()).unwrap(), draft);
@@ -385,10 +410,22 @@ mod tests {
         ] {
             assert_eq!(builder.text(field, text).unwrap_err().field, field);
         }
-        assert!(builder.text(Field::Action, "x".repeat(129)).is_err() && builder.text(Field::Session, "x".repeat(2_048)).is_ok());
-        for bad in ["4BF92F3577B34DA6A3CE929D0E0E4736", "4bf9", "00000000000000000000000000000000", "4bf92f3577b34da6a3ce929d0e0e473é"] {
+        assert!(
+            builder.text(Field::Action, "x".repeat(129)).is_err()
+                && builder.text(Field::Session, "x".repeat(2_048)).is_ok()
+        );
+        for bad in [
+            "4BF92F3577B34DA6A3CE929D0E0E4736",
+            "4bf9",
+            "00000000000000000000000000000000",
+            "4bf92f3577b34da6a3ce929d0e0e473é",
+        ] {
             assert!(builder.hex(Field::TraceId, bad).is_err());
         }
-        assert!(builder.int(Field::Severity, 25).is_err() && builder.int(Field::DurationUs, -1).is_err() && builder.int(Field::RecordedAt, 1).is_err());
+        assert!(
+            builder.int(Field::Severity, 25).is_err()
+                && builder.int(Field::DurationUs, -1).is_err()
+                && builder.int(Field::RecordedAt, 1).is_err()
+        );
     }
 }

@@ -272,7 +272,8 @@ mod tests {
 
     #[test]
     fn a_skeleton_of_longest_fields_stays_below_eight_kibibytes() {
-        let bytes: usize = Field::ALL.iter().filter(|f| f.section() == Section::Skeleton).map(|f| HEADER_BYTES + f.limit()).sum();
+        let bytes: usize =
+            Field::ALL.iter().filter(|f| f.section() == Section::Skeleton).map(|f| HEADER_BYTES + f.limit()).sum();
         assert!(bytes + 4 + 5 * (HEADER_BYTES + 32) < 8_192, "{bytes}");
     }
 

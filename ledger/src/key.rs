@@ -144,7 +144,11 @@ impl FromStr for VerifierKey {
         let public: [u8; 32] = public.try_into().map_err(|_| KeyError("an Ed25519 key has 32 bytes"))?;
         let public = VerifyingKey::from_bytes(&public).map_err(|_| KeyError("the key is no point of Ed25519"))?;
         let found = Self { name: name.into(), id: key_id(name, bytes[0], public.as_bytes()), algorithm, public };
-        if found.to_string() == line && !id.is_empty() { Ok(found) } else { Err(KeyError("the key id does not match name and key")) }
+        if found.to_string() == line && !id.is_empty() {
+            Ok(found)
+        } else {
+            Err(KeyError("the key id does not match name and key"))
+        }
     }
 }
 
@@ -168,7 +172,16 @@ mod tests {
     fn malformed_verifier_keys_are_refused() {
         let swapped = LOG.replace("24cd0c22", "24cd0c23");
         let renamed = LOG.replace("acme", "acmf");
-        for bad in ["", "a+b", &swapped, &renamed, &LOG[..LOG.len() - 1], &LOG.to_uppercase(), &format!("{LOG}\n"), &LOG.replace("audit", "au dit")] {
+        for bad in [
+            "",
+            "a+b",
+            &swapped,
+            &renamed,
+            &LOG[..LOG.len() - 1],
+            &LOG.to_uppercase(),
+            &format!("{LOG}\n"),
+            &LOG.replace("audit", "au dit"),
+        ] {
             assert!(bad.parse::<VerifierKey>().is_err(), "{bad}");
         }
     }

@@ -24,7 +24,10 @@ const TENANT_RULE: &str = "1 to 63 of a-z 0-9 . _ -, beginning with a letter or 
 fn is_name(text: &str, longest: usize) -> bool {
     let bytes = text.as_bytes();
     let head = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    !bytes.is_empty() && bytes.len() <= longest && head(&bytes[0]) && bytes.iter().all(|b| head(b) || matches!(b, b'.' | b'_' | b'-'))
+    !bytes.is_empty()
+        && bytes.len() <= longest
+        && head(&bytes[0])
+        && bytes.iter().all(|b| head(b) || matches!(b, b'.' | b'_' | b'-'))
 }
 
 /// Whose an event is: immutable, never a customer's display name.
@@ -151,11 +154,15 @@ impl Origin {
 impl FromStr for Origin {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let wrong = NameError { what: "origin", rule: "<ledger>/<tenant>/<stream>/<generation> or <ledger>/_<store>/log/<generation>" };
+        let wrong = NameError {
+            what: "origin",
+            rule: "<ledger>/<tenant>/<stream>/<generation> or <ledger>/_<store>/log/<generation>",
+        };
         let parts: Vec<&str> = text.split('/').collect();
         let [ledger, owner, stream, generation] = parts[..] else { return Err(wrong) };
         let number = generation.parse::<u32>().map_err(|_| wrong.clone())?;
-        let is_store = owner.strip_prefix('_').is_some_and(|store| store.parse::<TenantId>().is_ok() && stream == "log");
+        let is_store =
+            owner.strip_prefix('_').is_some_and(|store| store.parse::<TenantId>().is_ok() && stream == "log");
         let is_stream = owner.parse::<TenantId>().is_ok() && stream.parse::<StreamKind>().is_ok();
         let canonical = ledger.parse::<LedgerName>().is_ok() && number.to_string() == generation;
         if canonical && (is_store || is_stream) { Ok(Self(text.into())) } else { Err(wrong) }
@@ -189,7 +196,15 @@ mod tests {
         for origin in [Origin::stream(&ledger, &tenant, StreamKind::Audit, 0), Origin::store_log(&ledger, &tenant, 3)] {
             assert_eq!(origin.as_str().parse::<Origin>().unwrap(), origin);
         }
-        for bad in ["l/acme/audit", "l/acme/audit/01", "l/acme/audit/+1", "l/acme/log/0", "l/_acme/audit/0", "l/acme/audit/0/", "/acme/audit/0"] {
+        for bad in [
+            "l/acme/audit",
+            "l/acme/audit/01",
+            "l/acme/audit/+1",
+            "l/acme/log/0",
+            "l/_acme/audit/0",
+            "l/acme/audit/0/",
+            "/acme/audit/0",
+        ] {
             assert!(bad.parse::<Origin>().is_err(), "{bad:?}");
         }
     }

@@ -107,10 +107,18 @@ impl Receipt {
             group_size,
             log_index: covered.log_index,
             heads: places.iter().map(|at| (*at, covered.group.heads()[*at as usize].clone())).collect(),
-            nodes: proof::complement(group_size, &wanted).into_iter().map(|span| covered.group.span_hash(span)).collect(),
+            nodes: proof::complement(group_size, &wanted)
+                .into_iter()
+                .map(|span| covered.group.span_hash(span))
+                .collect(),
             path: covered.path.to_vec(),
             checkpoint: covered.checkpoint.into(),
         }
+    }
+
+    /// Whether it names no stream at all.
+    pub fn is_empty(&self) -> bool {
+        self.heads.is_empty()
     }
 
     /// The same receipt for fewer streams: the others appear as hashes.
@@ -125,14 +133,20 @@ impl Receipt {
         };
         let heads: Vec<_> = self.heads.iter().filter(|(_, head)| keep(&head.origin)).cloned().collect();
         let wanted: Vec<Span> = heads.iter().map(|(at, _)| Span::new(*at, at + 1)).collect();
-        let nodes = proof::complement(self.group_size, &wanted).into_iter().map(|span| hash_of_parts(span, &known)).collect();
+        let nodes =
+            proof::complement(self.group_size, &wanted).into_iter().map(|span| hash_of_parts(span, &known)).collect();
         Self { heads, nodes, ..self.clone() }
     }
 
     /// The receipt's text.
     pub fn to_text(&self) -> String {
-        let mut out =
-            format!("{RECEIPT_TAG}\ndurability {}\nepoch {}\ngroup {}\nlog {}\n", self.durability.as_str(), self.epoch, self.group_size, self.log_index);
+        let mut out = format!(
+            "{RECEIPT_TAG}\ndurability {}\nepoch {}\ngroup {}\nlog {}\n",
+            self.durability.as_str(),
+            self.epoch,
+            self.group_size,
+            self.log_index
+        );
         for (at, head) in &self.heads {
             let _ = writeln!(out, "head {at} {} {} {}", head.origin, head.size, head.root);
         }
@@ -162,16 +176,30 @@ impl Receipt {
         if lines.next() != Some(RECEIPT_TAG) {
             return Err(malformed("the first line is not piperoll-receipt/v1"));
         }
-        let mut valued = |key: &str| lines.next().and_then(|line| line.strip_prefix(key)).and_then(|rest| rest.strip_prefix(' '));
+        let mut valued =
+            |key: &str| lines.next().and_then(|line| line.strip_prefix(key)).and_then(|rest| rest.strip_prefix(' '));
         let durability = valued("durability").ok_or(malformed("no durability"))?.parse()?;
         let epoch = valued("epoch").and_then(text::decimal).ok_or(malformed("no epoch"))?;
         let group_size = valued("group").and_then(text::decimal).ok_or(malformed("no group size"))?;
         let log_index = valued("log").and_then(text::decimal).ok_or(malformed("no log index"))?;
-        let mut receipt = Self { durability, epoch, group_size, log_index, heads: vec![], nodes: vec![], path: vec![], checkpoint: checkpoint.into() };
+        let mut receipt = Self {
+            durability,
+            epoch,
+            group_size,
+            log_index,
+            heads: vec![],
+            nodes: vec![],
+            path: vec![],
+            checkpoint: checkpoint.into(),
+        };
         for line in lines {
             receipt.read_line(line).ok_or(malformed("a line is none of head, node, path"))?;
         }
-        if receipt.to_text().as_bytes() == bytes { Ok(receipt) } else { Err(malformed("not in its one canonical spelling")) }
+        if receipt.to_text().as_bytes() == bytes {
+            Ok(receipt)
+        } else {
+            Err(malformed("not in its one canonical spelling"))
+        }
     }
 
     fn read_line(&mut self, line: &str) -> Option<()> {
@@ -180,7 +208,8 @@ impl Receipt {
             "head" => {
                 let parts: Vec<&str> = rest.split(' ').collect();
                 let [at, origin, size, root] = parts[..] else { return None };
-                let head = StreamHead { origin: origin.into(), size: text::decimal(size)?, root: Hash::from_base64(root)? };
+                let head =
+                    StreamHead { origin: origin.into(), size: text::decimal(size)?, root: Hash::from_base64(root)? };
                 StreamHead::parse(&head.to_text()).ok()?;
                 self.heads.push((text::decimal(at)?, head));
             }
@@ -200,21 +229,32 @@ impl Receipt {
         let leaves: Vec<(u64, Hash)> = self.heads.iter().map(|(at, head)| (*at, group::head_leaf(head))).collect();
         let group_root = proof::root_from_leaves(self.group_size, &leaves, &self.nodes).ok_or(ReceiptError::Proof)?;
         let log = checkpoint.head();
-        if leaves.is_empty() || !proof::check_inclusion(self.log_index, log.size, &self.path, &group::log_leaf(&group_root), &log.root) {
+        if leaves.is_empty()
+            || !proof::check_inclusion(self.log_index, log.size, &self.path, &group::log_leaf(&group_root), &log.root)
+        {
             return Err(ReceiptError::Proof);
         }
-        Ok(VerifiedReceipt { durability: self.durability, epoch: self.epoch, heads: self.heads.iter().map(|(_, head)| head.clone()).collect(), checkpoint })
+        Ok(VerifiedReceipt {
+            durability: self.durability,
+            epoch: self.epoch,
+            heads: self.heads.iter().map(|(_, head)| head.clone()).collect(),
+            checkpoint,
+        })
     }
 }
 
 fn hash_of_parts(span: Span, known: &[(Span, Hash)]) -> Hash {
     // The known spans are disjoint subtrees that tile the group, so those inside `span` tile it.
-    let inside: Vec<&(Span, Hash)> = known.iter().filter(|(part, _)| span.start <= part.start && part.end <= span.end).collect();
+    let inside: Vec<&(Span, Hash)> =
+        known.iter().filter(|(part, _)| span.start <= part.start && part.end <= span.end).collect();
     if let [(_, hash)] = inside[..] {
         return *hash;
     }
     let middle = span.start + (1u64 << (span.len().max(2) - 1).ilog2());
-    crate::tree::node_hash(&hash_of_parts(Span::new(span.start, middle), known), &hash_of_parts(Span::new(middle, span.end), known))
+    crate::tree::node_hash(
+        &hash_of_parts(Span::new(span.start, middle), known),
+        &hash_of_parts(Span::new(middle, span.end), known),
+    )
 }
 
 /// Stream heads that the store's signed log covers.
@@ -245,15 +285,27 @@ mod tests {
         let group = |g: u64| {
             Group::new(
                 (0..streams)
-                    .map(|s| StreamHead { origin: format!("example/t-{s:03}/audit/0"), size: g + 1, root: Hash::of(format!("{g} {s}").as_bytes()) })
+                    .map(|s| StreamHead {
+                        origin: format!("example/t-{s:03}/audit/0"),
+                        size: g + 1,
+                        root: Hash::of(format!("{g} {s}").as_bytes()),
+                    })
                     .collect(),
             )
         };
         let leaves: Vec<Hash> = (0..groups).map(|g| group::log_leaf(&group(g).root())).collect();
         let span = |s: Span| root_of(leaves[s.start as usize..s.end as usize].iter().copied());
         let path: Vec<Hash> = inclusion_path(at, groups).unwrap().into_iter().map(span).collect();
-        let checkpoint = StreamHead { origin: LOG.into(), size: groups, root: root_of(leaves.iter().copied()) }.sign(&[&key]);
-        let covered = Covered { durability: Durability::Wal, epoch: 2, group: &group(at), log_index: at, path: &path, checkpoint: &checkpoint };
+        let checkpoint =
+            StreamHead { origin: LOG.into(), size: groups, root: root_of(leaves.iter().copied()) }.sign(&[&key]);
+        let covered = Covered {
+            durability: Durability::Wal,
+            epoch: 2,
+            group: &group(at),
+            log_index: at,
+            path: &path,
+            checkpoint: &checkpoint,
+        };
         let origins: Vec<String> = (0..streams).step_by(2).map(|s| format!("example/t-{s:03}/audit/0")).collect();
         (Receipt::of(&covered, origins.iter().map(String::as_str)), vec![key.verifier(LOG)])
     }

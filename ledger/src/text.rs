@@ -17,6 +17,7 @@ pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
 
 /// An unsigned decimal without sign or leading zeros.
 pub(crate) fn decimal(text: &str) -> Option<u64> {
-    let canonical = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    let canonical =
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     if canonical { text.parse().ok() } else { None }
 }

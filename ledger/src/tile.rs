@@ -45,7 +45,11 @@ impl Tile {
         }
         groups.reverse();
         let index = groups.join("/");
-        if u64::from(self.width) == TILE_HASHES { format!("tile/{level}/{index}") } else { format!("tile/{level}/{index}.p/{}", self.width) }
+        if u64::from(self.width) == TILE_HASHES {
+            format!("tile/{level}/{index}")
+        } else {
+            format!("tile/{level}/{index}.p/{}", self.width)
+        }
     }
 
     /// Parses what [`Tile::path`] writes, and nothing else.
@@ -56,7 +60,9 @@ impl Tile {
             level => TileKind::Hashes(text::decimal(level).filter(|level| *level < 64)? as u8),
         };
         let (index, width) = match index.split_once(".p/") {
-            Some((index, width)) => (index, text::decimal(width).filter(|width| (1..TILE_HASHES).contains(width))? as u16),
+            Some((index, width)) => {
+                (index, text::decimal(width).filter(|width| (1..TILE_HASHES).contains(width))? as u16)
+            }
             None => (index, TILE_HASHES as u16),
         };
         let mut number = 0u64;
@@ -124,7 +130,11 @@ mod tests {
     fn a_second_implementation_names_tiles_the_same() {
         for tree_size in [1u64, 255, 256, 257, 70_000, 16_777_217] {
             for tile in tlog_tiles::Tile::new_tiles(8, 0, tree_size) {
-                let ours = Tile { kind: TileKind::Hashes(tile.level()), index: tile.level_index(), width: tile.width() as u16 };
+                let ours = Tile {
+                    kind: TileKind::Hashes(tile.level()),
+                    index: tile.level_index(),
+                    width: tile.width() as u16,
+                };
                 // The Go module's paths name the tile height after `tile/`; C2SP's do not.
                 assert_eq!(tile.path().replacen("tile/8/", "tile/", 1), ours.path());
                 assert!(ours.is_within(tree_size));

@@ -41,7 +41,9 @@ fn days_in_month(year: i64, month: i64) -> i64 {
 }
 
 fn digits(bytes: &[u8]) -> Result<i64, TimeError> {
-    bytes.iter().try_fold(0i64, |sum, b| if b.is_ascii_digit() { Ok(sum * 10 + i64::from(b - b'0')) } else { Err(TimeError) })
+    bytes
+        .iter()
+        .try_fold(0i64, |sum, b| if b.is_ascii_digit() { Ok(sum * 10 + i64::from(b - b'0')) } else { Err(TimeError) })
 }
 
 fn offset_us(zone: &[u8]) -> Result<i64, TimeError> {
@@ -74,7 +76,11 @@ pub fn parse_micros(text: &str) -> Result<i64, TimeError> {
     }
     let (year, month, day) = (digits(&bytes[..4])?, digits(&bytes[5..7])?, digits(&bytes[8..10])?);
     let (hour, minute, second) = (digits(&bytes[11..13])?, digits(&bytes[14..16])?, digits(&bytes[17..19])?);
-    let in_range = (1..=12).contains(&month) && (1..=days_in_month(year, month)).contains(&day) && hour < 24 && minute < 60 && second < 61;
+    let in_range = (1..=12).contains(&month)
+        && (1..=days_in_month(year, month)).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 61;
     if !in_range {
         return Err(TimeError);
     }

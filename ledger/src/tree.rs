@@ -147,7 +147,11 @@ impl Edge {
     /// # Errors
     /// The number of nodes is not the number of one bits in the size.
     pub fn from_parts(size: u64, nodes: Vec<Hash>) -> Result<Self, EdgeError> {
-        if nodes.len() == size.count_ones() as usize { Ok(Self { size, nodes }) } else { Err(EdgeError { size, nodes: nodes.len() }) }
+        if nodes.len() == size.count_ones() as usize {
+            Ok(Self { size, nodes })
+        } else {
+            Err(EdgeError { size, nodes: nodes.len() })
+        }
     }
 
     /// How many leaves the tree has.

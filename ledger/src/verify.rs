@@ -64,7 +64,9 @@ pub enum Fault {
         found: u64,
     },
     /// The leaves up to a commit's head do not give its root.
-    #[error("the entries below sequence {size} do not give the root that commit {number} signed; they do up to sequence {sound}")]
+    #[error(
+        "the entries below sequence {size} do not give the root that commit {number} signed; they do up to sequence {sound}"
+    )]
     Head {
         /// The commit whose head differs.
         number: u64,
@@ -193,7 +195,14 @@ impl ChainVerifier {
 
     /// Goes on to the leaves.
     pub fn into_leaves(self) -> LeafVerifier {
-        LeafVerifier { segments: self.live.into_values().collect(), at: 0, heads: self.heads, edge: Edge::default(), own: Edge::default(), sound: 0 }
+        LeafVerifier {
+            segments: self.live.into_values().collect(),
+            at: 0,
+            heads: self.heads,
+            edge: Edge::default(),
+            own: Edge::default(),
+            sound: 0,
+        }
     }
 }
 
@@ -298,7 +307,18 @@ mod tests {
                 root: root_of(own.iter().copied()),
             };
             let previous = out.last().map(SignedCommit::hash);
-            out.push(Commit { origin: ORIGIN.into(), number, previous, epoch: 1, adds: vec![add], removes: vec![], edge: edge.clone() }.sign(&[&key()]));
+            out.push(
+                Commit {
+                    origin: ORIGIN.into(),
+                    number,
+                    previous,
+                    epoch: 1,
+                    adds: vec![add],
+                    removes: vec![],
+                    edge: edge.clone(),
+                }
+                .sign(&[&key()]),
+            );
         }
         out
     }
@@ -330,8 +350,10 @@ mod tests {
             sha256: Hash::of(b""),
             root: root_of(all[10..30].iter().copied()),
         };
-        let removes = vec![("2026-11/1.parquet".into(), Removal::Rewritten), ("2026-11/2.parquet".into(), Removal::Rewritten)];
-        let rewrite = Commit { number: 4, previous: Some(last.hash()), adds: vec![merged], removes, ..last.commit().clone() };
+        let removes =
+            vec![("2026-11/1.parquet".into(), Removal::Rewritten), ("2026-11/2.parquet".into(), Removal::Rewritten)];
+        let rewrite =
+            Commit { number: 4, previous: Some(last.hash()), adds: vec![merged], removes, ..last.commit().clone() };
         chain.push(rewrite.sign(&[&key()]));
         let mut verifier = verifier();
         for signed in &chain {
@@ -348,7 +370,10 @@ mod tests {
         let good = chain(3);
         let mut skipped = verifier();
         skipped.commit(good[0].bytes()).unwrap();
-        assert!(matches!(skipped.commit(good[2].bytes()), Err(Fault::Chain { number: 1, why: "it has another number" })));
+        assert!(matches!(
+            skipped.commit(good[2].bytes()),
+            Err(Fault::Chain { number: 1, why: "it has another number" })
+        ));
         let mut other = good[1].commit().clone();
         other.previous = Some(Hash::of(b"elsewhere"));
         assert!(matches!(skipped.commit(other.sign(&[&key()]).bytes()), Err(Fault::Chain { number: 1, .. })));

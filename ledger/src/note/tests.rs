@@ -21,7 +21,10 @@ fn the_fact_sheets_signature_and_witness() {
     let line = "\u{2014} audit.example/t/acme JM0MIh8LdYZYO3DS28wWPtJM3/0M+W0hXRSzCjJajT2CVbWfJxQUVkZHHQ9I3Qzj2bgxRJdyVdZN+akSqDv+A6xKcg4=\n";
     assert_eq!(note, format!("{TEXT}\n{line}"));
     let witness = "\u{2014} witness.example/w1 BNLYMwAAAABqsTuAz3FV0SHVWSI7s/l5H3iRxwNesHIsWUez03L+Wdd/fS0xDcDT8MgaWXPySJi/3r39ieNyp6kHZOsMnymwt+C0Ag==\n";
-    let keys = [log_key().verifier(NAME), "witness.example/w1+04d2d833+BD1AF8PoQ4lakrcKp00bfrycmCzPLsSWjMDNVfEq9GYM".parse().unwrap()];
+    let keys = [
+        log_key().verifier(NAME),
+        "witness.example/w1+04d2d833+BD1AF8PoQ4lakrcKp00bfrycmCzPLsSWjMDNVfEq9GYM".parse().unwrap(),
+    ];
     let verified = Note::parse(format!("{note}{witness}").as_bytes()).unwrap().verify(&keys).unwrap();
     assert_eq!((verified.text(), verified.signers()), (TEXT, &keys[..]));
 }
@@ -59,7 +62,10 @@ fn signatures_that_do_not_hold_are_refused() {
     let verify = |note: &str| Note::parse(note.as_bytes()).unwrap().verify(&trusted);
     assert!(matches!(verify(&good.replacen("13", "14", 1)), Err(NoteError::BadSignature(_))));
     // The right key id under another name is somebody else's line.
-    assert_eq!(verify(&good.replace("\u{2014} audit.example/t/acme", "\u{2014} audit.example/t/acmf")), Err(NoteError::Unknown));
+    assert_eq!(
+        verify(&good.replace("\u{2014} audit.example/t/acme", "\u{2014} audit.example/t/acmf")),
+        Err(NoteError::Unknown)
+    );
     let bad_line = good.lines().last().unwrap().replace("JM0MIh8L", "JM0MIh8M");
     assert!(matches!(verify(&format!("{good}{bad_line}\n")), Err(NoteError::BadSignature(_))));
     let stranger = LedgerKey::from_secret(&[9; 32]);

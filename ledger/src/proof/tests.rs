@@ -59,7 +59,11 @@ fn every_small_tree_proves_everything_and_refuses_what_is_near() {
             }
         }
     }
-    assert!(inclusion_path(13, 13).is_err() && consistency_path(14, 13).is_err() && inclusion_path(u64::MAX, u64::MAX).is_err());
+    assert!(
+        inclusion_path(13, 13).is_err()
+            && consistency_path(14, 13).is_err()
+            && inclusion_path(u64::MAX, u64::MAX).is_err()
+    );
 }
 
 #[test]
@@ -77,12 +81,18 @@ fn a_second_implementation_agrees() {
         assert_eq!(theirs.as_bytes()[..], root.0[..]);
         for index in 0..=i {
             let proof = hashes(&ours, &inclusion_path(index, i + 1).unwrap());
-            assert_eq!(tree.prove_inclusion(index as usize).as_bytes(), proof.iter().flat_map(|h| h.0).collect::<Vec<_>>());
+            assert_eq!(
+                tree.prove_inclusion(index as usize).as_bytes(),
+                proof.iter().flat_map(|h| h.0).collect::<Vec<_>>()
+            );
         }
         for (old, old_root) in (1..).zip(&roots) {
             let proof = hashes(&ours, &consistency_path(old, i + 1).unwrap());
             let additions = (i + 1 - old) as usize;
-            assert_eq!(tree.prove_consistency(additions).as_bytes(), proof.iter().flat_map(|h| h.0).collect::<Vec<_>>());
+            assert_eq!(
+                tree.prove_consistency(additions).as_bytes(),
+                proof.iter().flat_map(|h| h.0).collect::<Vec<_>>()
+            );
             assert!(check_consistency(old, i + 1, &proof, old_root, &root));
         }
         roots.push(root);

@@ -1,1 +1,45 @@
-//! ledger-store
+//! The IO shell around the ledger: write-ahead log, sequencing, segments, commits, recovery, fsck.
+//!
+//! Read in this order: [`Store`] (the way in), `writer` (the commit), `seal` (the commit of a segment),
+//! `recover` (what a stop leaves), `wal` and `segment` (bytes). What a valid history *is* stands in the
+//! crate `ledger`; this crate keeps it on disks and in object stores, and is the only one that writes there.
+//!
+//! Not here: who may ask (`access`), SQL (`query`), wire JSON (`ingest`).
+//!
+//! Invariants: 2xx means durable, sequenced, deduplicated and signed; readers see only what is durable;
+//! recovery and happy path are the same functions.
+
+mod ambient;
+pub mod columns;
+mod delta;
+mod entry;
+mod error;
+mod fsck;
+mod handle;
+mod ids;
+mod layout;
+mod limits;
+mod objects;
+mod objects_of;
+mod precheck;
+mod proofs;
+mod recover;
+mod seal;
+mod segment;
+mod segment_reader;
+mod store;
+mod stream;
+mod wal;
+mod writer;
+
+pub use ambient::Ambient;
+pub use error::{ErrorKind, StoreError};
+pub use fsck::{Finding, Fsck, Report, StreamReport};
+pub use handle::{AppendHandle, StreamHandle};
+pub use limits::Limits;
+pub use objects::DurableFolder;
+pub use proofs::{ConsistencyProof, InclusionProof};
+pub use segment::{Segment, Statistics};
+pub use store::{AppendRequest, Appended, Store, StoreOptions};
+pub use stream::Snapshot;
+pub use writer::{Encode, RequestKey, Verdict};

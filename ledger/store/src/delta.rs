@@ -1,0 +1,99 @@
+//! The Delta Lake view of a stream: one log entry per commit, so that other engines read the segments.
+//!
+//! It is made from commits and believed by nobody here; a missing or damaged entry is written anew. It
+//! declares a writer feature of our own, so that foreign engines read and refuse to write. Its `stats` name
+//! nothing that an erasure could reach. Format: Delta Lake transaction log protocol.
+//!
+//! Invariant: version `n` of the view says what commit `n` says.
+
+use crate::columns::{self, SEQ};
+use crate::error::StoreError;
+use crate::segment::{Segment, Statistics};
+use crate::store::Shared;
+use crate::stream::Stream;
+use arrow::datatypes::DataType;
+use ledger::commit::Commit;
+use ledger::time::format_micros;
+use object_store::{ObjectStoreExt, PutPayload};
+use serde_json::{Value, json};
+
+/// The writer feature that keeps foreign writers out.
+const WRITER_FEATURE: &str = "piperollLedger";
+
+fn delta_type(kind: &DataType) -> &'static str {
+    match kind {
+        DataType::Utf8 => "string",
+        DataType::Int64 => "long",
+        DataType::Int32 => "integer",
+        DataType::Timestamp(_, _) => "timestamp",
+        _ => "binary",
+    }
+}
+
+fn schema_string() -> String {
+    let fields: Vec<Value> = columns::schema()
+        .fields()
+        .iter()
+        .map(|f| json!({"name": f.name(), "type": delta_type(f.data_type()), "nullable": f.is_nullable(), "metadata": {}}))
+        .collect();
+    json!({"type": "struct", "fields": fields}).to_string()
+}
+
+fn stats(segment: &Segment) -> String {
+    let Statistics { occurred_at, recorded_at, action, outcome, release, region } = &segment.statistics;
+    let reference = &segment.reference;
+    let (mut min, mut max) = (json!({SEQ: reference.first}), json!({SEQ: reference.end() - 1}));
+    for (name, bounds) in [("occurred_at", occurred_at), ("recorded_at", recorded_at)] {
+        if let Some((low, high)) = bounds {
+            (min[name], max[name]) = (format_micros(*low).into(), format_micros(*high).into());
+        }
+    }
+    for (name, bounds) in [("action", action), ("outcome", outcome), ("release", release), ("region", region)] {
+        if let Some((low, high)) = bounds {
+            (min[name], max[name]) = (low.as_str().into(), high.as_str().into());
+        }
+    }
+    json!({"numRecords": reference.rows, "minValues": min, "maxValues": max}).to_string()
+}
+
+/// The log entry that shows a commit. `time` is that of its newest entry, in microseconds.
+fn entry(stream: &Stream, commit: &Commit, added: &[&Segment], time: i64) -> String {
+    let millis = time / 1_000;
+    let info = json!({"commitInfo": {"timestamp": millis, "operation": "WRITE", "engineInfo": "piperoll",
+        "operationParameters": {}, "piperollCommit": commit.number, "piperollSize": commit.edge.size()}});
+    let mut lines = vec![info];
+    if commit.number == 0 {
+        lines.push(
+            json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": [WRITER_FEATURE]}}),
+        );
+        let id = &ledger::Hash::of(stream.origin.as_str().as_bytes()).to_hex()[..32];
+        let id = format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]);
+        lines.push(json!({"metaData": {"id": id, "name": stream.origin.as_str(), "format": {"provider": "parquet", "options": {}},
+            "schemaString": schema_string(), "partitionColumns": [], "configuration": {}, "createdTime": millis}}));
+    }
+    for (path, _) in &commit.removes {
+        lines.push(json!({"remove": {"path": path, "deletionTimestamp": millis, "dataChange": false}}));
+    }
+    for segment in added {
+        let reference = &segment.reference;
+        lines.push(json!({"add": {"path": reference.path, "partitionValues": {}, "size": reference.bytes,
+            "modificationTime": millis, "dataChange": commit.removes.is_empty(), "stats": stats(segment)}}));
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// Writes the entry that shows a commit.
+///
+/// # Errors
+/// The object store failed; the view is behind and is caught up at the next start.
+pub(crate) async fn show(
+    shared: &Shared,
+    stream: &Stream,
+    commit: &Commit,
+    added: &[&Segment],
+) -> Result<(), StoreError> {
+    let newest = added.iter().filter_map(|segment| segment.statistics.recorded_at).map(|(_, newest)| newest).max();
+    let text = entry(stream, commit, added, newest.unwrap_or_default());
+    let path = stream.prefix.delta(commit.number);
+    shared.objects.put(&path, PutPayload::from(text)).await.map_err(StoreError::objects(&path)).map(|_| ())
+}

@@ -1,0 +1,171 @@
+//! What can go wrong in the store, grouped by what the caller must do about it.
+//!
+//! Not here: HTTP status codes (`access`). Invariant: no message holds an event's content.
+
+use ledger::field::FieldsError;
+use ledger::name::NameError;
+use ledger::verify::Fault;
+
+/// What the caller should do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// Ask for something that exists.
+    NotFound,
+    /// Ask differently.
+    Invalid,
+    /// Wait and ask again; the store holds as much as it may.
+    Busy,
+    /// Somebody else was first, or owns what was asked for.
+    Conflict,
+    /// The store or its log does not answer; what was asked may be repeated once it does.
+    Unavailable,
+    /// Stored bytes are not what was recorded; a person must look.
+    Corrupt,
+}
+
+/// An error of the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(&'static str),
+    /// The question has no answer in this stream.
+    #[error("{what}: {given} is outside of 0 to {limit}")]
+    OutOfRange {
+        /// Which parameter.
+        what: &'static str,
+        /// What was given.
+        given: u64,
+        /// The largest that would be right.
+        limit: u64,
+    },
+    /// A bound was reached.
+    #[error("{0}")]
+    Busy(&'static str),
+    /// An idempotency key was used before with another body.
+    #[error("this idempotency key was used before with another body")]
+    KeyReused,
+    /// The store belongs to another log or another ledger.
+    #[error("{what}: found {found}, expected {expected}")]
+    Foreign {
+        /// What differs.
+        what: &'static str,
+        /// What the store says.
+        found: String,
+        /// What this program was told.
+        expected: String,
+    },
+    /// The write-ahead log failed; nothing more is accepted until it is reopened.
+    #[error("the write-ahead log failed and accepts nothing until the service is restarted")]
+    LogFailed,
+    /// The write-ahead log does not answer because the service is stopping.
+    #[error("the service is stopping")]
+    Stopping,
+    /// The wall clock leapt by over a minute; times of record would lie.
+    #[error("the wall clock leapt by over a minute; set it right, then restart to confirm")]
+    ClockLeapt,
+    /// The log holds bytes that were durable and are damaged.
+    #[error("the write-ahead log {file} is damaged at byte {offset}: {why}")]
+    LogDamaged {
+        /// Which file of the log.
+        file: String,
+        /// Where.
+        offset: u64,
+        /// What is wrong there.
+        why: &'static str,
+    },
+    /// A history does not hold.
+    #[error("stream {origin} does not hold")]
+    History {
+        /// Which stream.
+        origin: String,
+        /// What and where.
+        #[source]
+        fault: Box<Fault>,
+    },
+    /// A stored object is not what its commit or format says.
+    #[error("object {path} is damaged: {why}")]
+    Damaged {
+        /// Which object.
+        path: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// A stored name is malformed.
+    #[error("a stored name is malformed")]
+    Name(#[from] NameError),
+    /// Stored fields are malformed.
+    #[error("stored fields are malformed")]
+    Fields(#[from] FieldsError),
+    /// The object store failed.
+    #[error("the object store failed on {path}")]
+    Objects {
+        /// Which object.
+        path: String,
+        /// Its own error.
+        #[source]
+        source: object_store::Error,
+    },
+    /// A local file failed.
+    #[error("the local file {path} failed")]
+    File {
+        /// Which file.
+        path: String,
+        /// Its own error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Parquet could not be read or written.
+    #[error("parquet failed on {path}")]
+    Parquet {
+        /// Which object.
+        path: String,
+        /// Its own error.
+        #[source]
+        source: parquet::errors::ParquetError,
+    },
+}
+
+impl StoreError {
+    /// What the caller should do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::OutOfRange { .. } => ErrorKind::Invalid,
+            Self::Busy(_) => ErrorKind::Busy,
+            Self::KeyReused | Self::Foreign { .. } => ErrorKind::Conflict,
+            Self::LogFailed | Self::Stopping | Self::ClockLeapt | Self::Objects { .. } | Self::File { .. } => {
+                ErrorKind::Unavailable
+            }
+            Self::LogDamaged { .. } | Self::History { .. } | Self::Damaged { .. } => ErrorKind::Corrupt,
+            Self::Name(_) | Self::Fields(_) | Self::Parquet { .. } => ErrorKind::Corrupt,
+        }
+    }
+
+    /// The same error for another of several who wait; only for those that carry nothing.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::ClockLeapt => Self::ClockLeapt,
+            _ => Self::LogFailed,
+        }
+    }
+
+    /// For `map_err` on an object-store call about `path`.
+    pub(crate) fn objects(path: &object_store::path::Path) -> impl FnOnce(object_store::Error) -> Self {
+        let path = path.to_string();
+        move |source| Self::Objects { path, source }
+    }
+
+    /// For `map_err` on a call about a local file.
+    pub(crate) fn file(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+        // The name alone: a directory's place on a machine is nobody's business in an answer.
+        let path = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        move |source| Self::File { path, source }
+    }
+
+    /// For `map_err` on Parquet calls about an object.
+    pub(crate) fn parquet(path: &object_store::path::Path) -> impl FnOnce(parquet::errors::ParquetError) -> Self {
+        let path = path.to_string();
+        move |source| Self::Parquet { path, source }
+    }
+}

@@ -1,0 +1,107 @@
+//! Handles: one tenant's stream, to read or to append to. Only the front door (`access`) hands them out.
+//!
+//! Not here: authorization. Invariant: whoever holds a handle to one tenant's stream can name nothing of
+//! another's through it.
+
+use crate::error::StoreError;
+use crate::precheck;
+use crate::proofs::{self, ConsistencyProof, InclusionProof};
+use crate::store::Shared;
+use crate::stream::{Snapshot, Stream};
+use bytes::Bytes;
+use ledger::name::{Origin, StreamKind, TenantId};
+use ledger::tile::Tile;
+use std::sync::Arc;
+
+/// One tenant's stream, for reading.
+#[derive(Clone)]
+pub struct StreamHandle {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) stream: Arc<Stream>,
+}
+
+/// One tenant's stream, for appending.
+#[derive(Clone)]
+pub struct AppendHandle {
+    pub(crate) stream: Arc<Stream>,
+}
+
+impl AppendHandle {
+    /// Whose.
+    pub fn tenant(&self) -> &TenantId {
+        &self.stream.tenant
+    }
+
+    /// Which stream.
+    pub fn kind(&self) -> StreamKind {
+        self.stream.kind
+    }
+}
+
+impl StreamHandle {
+    /// Whose.
+    pub fn tenant(&self) -> &TenantId {
+        &self.stream.tenant
+    }
+
+    /// Which stream.
+    pub fn kind(&self) -> StreamKind {
+        self.stream.kind
+    }
+
+    /// The stream's origin.
+    pub fn origin(&self) -> &Origin {
+        &self.stream.origin
+    }
+
+    /// What is durable now: segments and tail.
+    ///
+    /// # Errors
+    /// A segment's footer cannot be read.
+    pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        precheck::warm(&self.shared, &self.stream).await?;
+        let view = self.stream.view();
+        let tail = self.stream.columns_of(&view)?;
+        let origin = self.stream.origin.to_string();
+        Ok(Snapshot {
+            tenant: self.stream.tenant.clone(),
+            kind: self.stream.kind,
+            head: ledger::StreamHead { origin, size: view.edge.size(), root: view.edge.root() },
+            segments: view.sealed.segments,
+            tail,
+            objects: Arc::clone(&self.shared.objects),
+        })
+    }
+
+    /// The newest durable head, signed.
+    ///
+    /// # Errors
+    /// None today; a signer that is not at hand would be one.
+    pub async fn checkpoint(&self) -> Result<String, StoreError> {
+        Ok(self.stream.head().sign(&[&self.shared.key]))
+    }
+
+    /// The proof that an entry is in the tree of `size` entries, by default the newest.
+    ///
+    /// # Errors
+    /// There is no such entry or size, or stored bytes are damaged.
+    pub async fn inclusion(&self, seq: u64, size: Option<u64>) -> Result<InclusionProof, StoreError> {
+        proofs::inclusion(&self.shared, &self.stream, seq, size).await
+    }
+
+    /// The proof that the tree of `from` entries is a prefix of that of `to` entries, by default the newest.
+    ///
+    /// # Errors
+    /// There are no such sizes, or stored bytes are damaged.
+    pub async fn consistency(&self, from: u64, to: Option<u64>) -> Result<ConsistencyProof, StoreError> {
+        proofs::consistency(&self.shared, &self.stream, from, to).await
+    }
+
+    /// A tile of the stream's tree.
+    ///
+    /// # Errors
+    /// The tree has no such tile yet, or stored bytes are damaged.
+    pub async fn tile(&self, tile: Tile) -> Result<Bytes, StoreError> {
+        proofs::tile(&self.shared, &self.stream, tile).await
+    }
+}

@@ -1,0 +1,174 @@
+//! Which event ids a stream has sealed: a filter in memory and a sorted file on the local disk per run.
+//!
+//! An id is known by the first eight bytes of its SHA-256. The filter (1.5 bytes an id) answers most
+//! questions about new ids; the file settles nearly all others; only when the eight bytes match is a
+//! segment opened. Not here: unsealed ids ([`crate::writer`]), comparing contents ([`crate::precheck`]).
+//!
+//! Invariants: a run has no false negatives; its file is a cache that [`IdRun::build`] makes anew from the
+//! segment, so it is never synced, and a damaged one is as good as none.
+
+use crate::error::StoreError;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+const MAGIC: [u8; 8] = *b"PRLIDS\x00\x01";
+/// Magic, count, newest, checksum of all that follows.
+const HEADER: usize = 8 + 8 + 8 + 4;
+const FILTER_BITS_PER_ID: usize = 12;
+const FILTER_PROBES: u64 = 5;
+
+/// The sealed ids of a contiguous run of entries.
+#[derive(Debug)]
+pub(crate) struct IdRun {
+    /// First sequence number.
+    pub first: u64,
+    /// One past the last.
+    pub end: u64,
+    /// The newest `recorded_at` in it, in microseconds.
+    pub newest: i64,
+    filter: Vec<u64>,
+    count: usize,
+    file: File,
+    ids_at: u64,
+}
+
+fn probes(fingerprint: u64, bits: u64) -> impl Iterator<Item = u64> {
+    // The fingerprint is uniform, so its halves are as good as two hashes.
+    let (a, b) = (fingerprint >> 32, (fingerprint & 0xffff_ffff) | 1);
+    (0..FILTER_PROBES).map(move |i| a.wrapping_add(i.wrapping_mul(b)).wrapping_mul(0x9e37_79b9_7f4a_7c15) % bits)
+}
+
+impl IdRun {
+    /// Builds a run from fingerprints in order of sequence, and writes its file.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn build(path: &Path, first: u64, newest: i64, fingerprints: &[u64]) -> Result<Self, StoreError> {
+        let mut ids: Vec<(u64, u32)> = fingerprints.iter().zip(0u32..).map(|(id, at)| (*id, at)).collect();
+        ids.sort_unstable();
+        let words = (ids.len() * FILTER_BITS_PER_ID).div_ceil(64).max(1);
+        let mut filter = vec![0u64; words];
+        for (id, _) in &ids {
+            for bit in probes(*id, 64 * words as u64) {
+                filter[(bit / 64) as usize] |= 1 << (bit % 64);
+            }
+        }
+        let mut body = Vec::with_capacity(8 * words + 12 * ids.len());
+        filter.iter().for_each(|word| body.extend_from_slice(&word.to_le_bytes()));
+        ids.iter().for_each(|(id, _)| body.extend_from_slice(&id.to_le_bytes()));
+        ids.iter().for_each(|(_, at)| body.extend_from_slice(&at.to_le_bytes()));
+        let mut head = Vec::with_capacity(HEADER);
+        head.extend_from_slice(&MAGIC);
+        head.extend_from_slice(&(ids.len() as u64).to_le_bytes());
+        head.extend_from_slice(&newest.to_le_bytes());
+        head.extend_from_slice(&crc32c::crc32c_append(crc32c::crc32c(&head), &body).to_le_bytes());
+        let write = || -> std::io::Result<()> {
+            std::fs::create_dir_all(path.parent().unwrap_or(path))?;
+            let mut file = File::create(path)?;
+            file.write_all(&head)?;
+            file.write_all(&body)
+        };
+        write().map_err(StoreError::file(path))?;
+        let file = File::open(path).map_err(StoreError::file(path))?;
+        let end = first + ids.len() as u64;
+        Ok(Self { first, end, newest, filter, count: ids.len(), file, ids_at: (HEADER + 8 * words) as u64 })
+    }
+
+    /// Opens a run's file; `None` when it is missing, damaged, or of other entries.
+    pub(crate) fn open(path: &Path, first: u64, end: u64) -> Option<Self> {
+        let bytes = std::fs::read(path).ok()?;
+        let (head, body) = bytes.split_at_checked(HEADER)?;
+        let count = u64::from_le_bytes(head[8..16].try_into().ok()?);
+        let newest = i64::from_le_bytes(head[16..24].try_into().ok()?);
+        let crc = u32::from_le_bytes(head[24..28].try_into().ok()?);
+        let words = (usize::try_from(count).ok()?.checked_mul(FILTER_BITS_PER_ID)?).div_ceil(64).max(1);
+        let whole = head[..8] == MAGIC && count == end - first && body.len() == 8 * words + 12 * count as usize;
+        if !whole || crc32c::crc32c_append(crc32c::crc32c(&head[..24]), body) != crc {
+            return None;
+        }
+        let word = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or_default();
+        let filter = body[..8 * words].chunks_exact(8).map(word).collect();
+        let file = File::open(path).ok()?;
+        let ids_at = (HEADER + 8 * words) as u64;
+        Some(Self { first, end, newest, filter, count: count as usize, file, ids_at })
+    }
+
+    /// Whether the run may hold the id; never false for one that it holds.
+    pub(crate) fn may_hold(&self, fingerprint: u64) -> bool {
+        let bits = 64 * self.filter.len() as u64;
+        probes(fingerprint, bits).all(|bit| self.filter[(bit / 64) as usize] >> (bit % 64) & 1 == 1)
+    }
+
+    fn id_at(&self, at: usize) -> std::io::Result<u64> {
+        let mut word = [0; 8];
+        self.file.read_exact_at(&mut word, self.ids_at + 8 * at as u64)?;
+        Ok(u64::from_le_bytes(word))
+    }
+
+    /// The sequence numbers of entries whose ids have this fingerprint.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn find(&self, fingerprint: u64) -> std::io::Result<Vec<u64>> {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.id_at(middle)? < fingerprint { low = middle + 1 } else { high = middle }
+        }
+        let mut found = Vec::new();
+        while low < self.count && self.id_at(low)? == fingerprint {
+            let mut at = [0; 4];
+            let offsets = self.ids_at + 8 * self.count as u64;
+            self.file.read_exact_at(&mut at, offsets + 4 * low as u64)?;
+            found.push(self.first + u64::from(u32::from_le_bytes(at)));
+            low += 1;
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ledger::leaf::id_fingerprint;
+
+    #[test]
+    fn runs_find_what_they_hold_and_little_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("acme/audit.ids");
+        let mut ids: Vec<u64> = (0..20_000).map(|n| id_fingerprint(&format!("e-{n}"))).collect();
+        ids[19_999] = ids[3];
+        let built = IdRun::build(&path, 100, 77, &ids).unwrap();
+        let opened = IdRun::open(&path, 100, 20_100).unwrap();
+        for run in [&built, &opened] {
+            assert_eq!((run.newest, run.end), (77, 20_100));
+            assert_eq!(run.find(ids[3]).unwrap(), [103, 20_099]);
+            for (at, id) in ids.iter().enumerate().step_by(7) {
+                assert!(run.may_hold(*id) && run.find(*id).unwrap().contains(&(100 + at as u64)));
+            }
+        }
+        let strangers = (0..20_000).map(|n| id_fingerprint(&format!("x-{n}")));
+        let passed: Vec<u64> = strangers.filter(|id| built.may_hold(*id)).collect();
+        assert!(passed.len() < 200, "{} of 20,000 strangers pass the filter", passed.len());
+        assert!(passed.iter().all(|id| built.find(*id).unwrap().is_empty()));
+    }
+
+    #[test]
+    fn a_damaged_file_is_as_good_as_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.ids");
+        IdRun::build(&path, 0, 1, &[1, 2, 3]).unwrap();
+        assert!(IdRun::open(&path, 0, 4).is_none() && IdRun::open(&folder.path().join("y"), 0, 3).is_none());
+        let whole = std::fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 1;
+            std::fs::write(&path, &changed).unwrap();
+            assert!(IdRun::open(&path, 0, 3).is_none(), "byte {at}");
+        }
+        std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        assert!(IdRun::open(&path, 0, 3).is_none());
+    }
+}

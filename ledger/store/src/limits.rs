@@ -1,0 +1,55 @@
+//! Bounds of the store, each with its arithmetic. Settings may change those in [`Limits`].
+
+use std::time::Duration;
+
+/// Bounds that settings may change.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Unsealed bytes of one stream that make it worth a segment: about 25,000 events.
+    pub seal_bytes: usize,
+    /// Unsealed bytes of all streams before the largest and oldest are sealed.
+    pub unsealed_bytes: usize,
+    /// Unsealed bytes of all streams beyond which nothing is accepted: twice the bound above.
+    pub unsealed_bytes_hard: usize,
+    /// How long an entry may stay unsealed.
+    pub seal_age: Duration,
+    /// How long an event id is remembered.
+    pub duplicate_window: Duration,
+    /// How long an idempotency key is remembered.
+    pub idempotency_window: Duration,
+    /// A log file is cut at this size.
+    pub log_file_bytes: u64,
+    /// Log files beyond this number make their oldest streams be sealed or copied forward.
+    pub log_files: usize,
+    /// Requests waiting for the writer; each is bounded by the front door.
+    pub queue: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            seal_bytes: 16 << 20,
+            unsealed_bytes: 96 << 20,
+            unsealed_bytes_hard: 192 << 20,
+            seal_age: Duration::from_secs(6 * 3_600),
+            duplicate_window: Duration::from_secs(7 * 86_400),
+            idempotency_window: Duration::from_secs(86_400),
+            log_file_bytes: 64 << 20,
+            log_files: 6,
+            queue: 256,
+        }
+    }
+}
+
+/// Bytes of requests that one group takes at most: one write and one fsync stay below some ten milliseconds.
+pub(crate) const GROUP_BYTES: usize = 8 << 20;
+/// Bytes of remembered idempotency answers, all keys together; beyond it a new key is refused.
+pub(crate) const IDEMPOTENCY_BYTES: usize = 32 << 20;
+/// Rows of an unsealed stream that are turned into columns together.
+pub(crate) const COLUMN_ROWS: usize = 4_096;
+/// Rows of a data page: what a proof must decode to recompute one block of 256 leaves.
+pub(crate) const PAGE_ROWS: usize = 4_096;
+/// Rows of a row group.
+pub(crate) const ROW_GROUP_ROWS: usize = 131_072;
+/// A stream with fewer unsealed bytes than this is copied forward in the log rather than sealed.
+pub(crate) const WORTH_A_SEGMENT: usize = 256 << 10;

@@ -1,0 +1,223 @@
+//! Sealing: the unsealed tail of a stream becomes a segment and a commit. One thread, one seal at a time.
+//!
+//! [`seal_stream`] is the commit of a segment, top to bottom. Not here: when to seal ([`crate::writer`]),
+//! what the bytes are ([`crate::segment`], `ledger::commit`).
+//!
+//! Invariants: a commit names only objects that are durable; tiles up to a commit's head are there before
+//! it; a commit's number is created once, by the one writer that owns the stream.
+
+use crate::delta;
+use crate::error::StoreError;
+use crate::ids::IdRun;
+use crate::layout;
+use crate::precheck;
+use crate::proofs;
+use crate::segment::{self, Segment};
+use crate::store::Shared;
+use crate::stream::{Sealed, Stream, View};
+use crate::writer::Message;
+use bytes::Bytes;
+use ledger::commit::{Commit, SegmentRef};
+use ledger::leaf::id_fingerprint;
+use ledger::name::Origin;
+use ledger::tile::{TILE_HASHES, TILE_HEIGHT, Tile, TileKind};
+use ledger::tree::{Edge, Hash, Node, root_of};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::mpsc;
+
+/// What the sealing thread is asked to do.
+pub(crate) enum SealJob {
+    /// Seal what is durable of a stream.
+    Stream { stream: Arc<Stream>, epoch: u64 },
+    /// Put the store log's leaves since `from` into tiles, and its signed head.
+    FlushLog { from: u64, leaves: Vec<Hash>, edge: Edge },
+    /// Seal, then answer with what became of it.
+    Now { stream: Arc<Stream>, epoch: u64, done: tokio::sync::oneshot::Sender<Result<(), StoreError>> },
+}
+
+/// Runs until the writer is gone.
+pub(crate) fn run(
+    shared: &Arc<Shared>,
+    mut jobs: mpsc::UnboundedReceiver<SealJob>,
+    writer: &mpsc::Sender<Message>,
+    runtime: &tokio::runtime::Handle,
+) {
+    while let Some(job) = jobs.blocking_recv() {
+        let message = match job {
+            SealJob::Stream { stream, epoch } => {
+                sealed_or_logged(runtime.block_on(seal_stream(shared, &stream, epoch)), stream)
+            }
+            SealJob::Now { stream, epoch, done } => {
+                let result = runtime.block_on(seal_stream(shared, &stream, epoch));
+                let (result, message) = match result {
+                    Ok(through) => (Ok(()), Message::Sealed { stream, through }),
+                    Err(error) => (Err(error), Message::SealFailed(stream)),
+                };
+                let _ = done.send(result);
+                message
+            }
+            SealJob::FlushLog { from, leaves, edge } => {
+                let size = edge.size();
+                match runtime.block_on(flush_log(shared, from, &leaves, edge)) {
+                    Ok(()) => Message::LogFlushed(size),
+                    Err(error) => {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "the store log was not flushed; tried again later"
+                        );
+                        Message::LogFlushed(0)
+                    }
+                }
+            }
+        };
+        if writer.blocking_send(message).is_err() {
+            return;
+        }
+    }
+}
+
+fn sealed_or_logged(result: Result<u64, StoreError>, stream: Arc<Stream>) -> Message {
+    match result {
+        Ok(through) => Message::Sealed { stream, through },
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(tenant = %stream.tenant, stream = %stream.kind, error, "a seal failed; tried again later");
+            Message::SealFailed(stream)
+        }
+    }
+}
+
+/// Seals everything that is durable of a stream now, and answers through which position.
+///
+/// # Errors
+/// The object store failed, or another writer owns the stream.
+async fn seal_stream(shared: &Shared, stream: &Stream, epoch: u64) -> Result<u64, StoreError> {
+    precheck::warm(shared, stream).await?;
+    let view = stream.view();
+    let Some(newest) = view.tail.last().and_then(|chunk| chunk.entries.last()) else { return Ok(view.edge.size()) };
+    let newest = newest.draft.recorded_at();
+    // 1. Encode. Died: nothing happened.
+    let (segment, bytes) = encode(stream, &view, epoch)?;
+    // 2. Put the segment. Died after it: an object that no commit names, which fsck lists.
+    create(&shared.objects, &segment.location, bytes).await?;
+    // 3. Put the tiles that the new head completes. Died after it: tiles beyond the head, which the next
+    //    seal writes again with the same bytes.
+    let edge = write_tiles(shared, stream, &view).await?;
+    // 4. Commit. Died before it: recovery finds the entries in the log and seals them again. Died after it:
+    //    recovery finds them sealed and skips them in the log.
+    let commit = Commit {
+        origin: stream.origin.to_string(),
+        number: view.sealed.commits,
+        previous: view.sealed.last_commit,
+        epoch,
+        adds: vec![segment.reference.clone()],
+        removes: vec![],
+        edge: edge.clone(),
+    };
+    let signed = commit.sign(&[&shared.key]);
+    create(&shared.objects, &stream.prefix.commit(commit.number), signed.bytes().to_vec().into()).await?;
+    // 5. Show it: readers move from the tail to the segment in one step. The id file is a cache.
+    let ids: Vec<u64> = view.tail.iter().flat_map(|c| &c.entries).map(|e| id_fingerprint(e.draft.event_id())).collect();
+    let first = segment.reference.first;
+    let run = IdRun::build(&precheck::run_path(shared, stream, first, edge.size()), first, newest, &ids)?;
+    let segment = Arc::new(segment);
+    let mut segments = view.sealed.segments.clone();
+    segments.push(Arc::clone(&segment));
+    let sealed = Sealed { edge: edge.clone(), commits: commit.number + 1, last_commit: Some(signed.hash()), segments };
+    let freed = stream.sealed(sealed, Some(Arc::new(run)));
+    shared.unsealed_bytes.fetch_sub(freed, Ordering::Relaxed);
+    // 6. Show it to other engines. Died before it: the view is caught up at the next start.
+    if let Err(error) = delta::show(shared, stream, &commit, &[&segment]).await {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(tenant = %stream.tenant, stream = %stream.kind, error, "the delta view is behind until restart");
+    }
+    tracing::info!(tenant = %stream.tenant, stream = %stream.kind, commit = commit.number,
+        rows = segment.reference.rows, bytes = segment.reference.bytes, "sealed");
+    Ok(edge.size())
+}
+
+fn encode(stream: &Stream, view: &View, epoch: u64) -> Result<(Segment, Bytes), StoreError> {
+    let batches = stream.columns_of(view)?;
+    let first = view.sealed.edge.size();
+    let leaves = || view.tail.iter().flat_map(|chunk| chunk.entries.iter().map(|entry| entry.leaf));
+    let month = view.tail.first().and_then(|c| c.entries.first()).map_or(0, |entry| entry.draft.recorded_at());
+    let path = layout::segment(month, first, epoch, view.sealed.commits);
+    let location = stream.prefix.below(&path);
+    let (bytes, statistics) = segment::write(&location, &batches)?;
+    let reference = SegmentRef {
+        path,
+        first,
+        rows: view.edge.size() - first,
+        bytes: bytes.len() as u64,
+        sha256: Hash::of(&bytes),
+        root: root_of(leaves()),
+    };
+    Ok((Segment { reference, location, statistics }, bytes))
+}
+
+/// Creates an object that must not be there. That it is there with these very bytes is as good: an earlier
+/// try was carried out and its confirmation lost.
+async fn create(objects: &Arc<dyn ObjectStore>, path: &Path, bytes: Bytes) -> Result<(), StoreError> {
+    let options = PutOptions::from(PutMode::Create);
+    match objects.put_opts(path, PutPayload::from_bytes(bytes.clone()), options).await {
+        Ok(_) => Ok(()),
+        Err(object_store::Error::AlreadyExists { .. }) if segment::fetch(objects, path).await? == bytes => Ok(()),
+        Err(source) => Err(StoreError::Objects { path: path.to_string(), source }),
+    }
+}
+
+/// Appends the tail to the sealed edge and writes each tile, from level 1 up, that gains a hash.
+async fn write_tiles(shared: &Shared, stream: &Stream, view: &View) -> Result<Edge, StoreError> {
+    let mut edge = view.sealed.edge.clone();
+    let mut gained: BTreeMap<(u8, u64), Vec<(u64, Hash)>> = BTreeMap::new();
+    let mut note = |node: Node| {
+        if node.height % TILE_HEIGHT == 0 {
+            let level = (node.height / TILE_HEIGHT) as u8;
+            gained.entry((level, node.index / TILE_HASHES)).or_default().push((node.index, node.hash));
+        }
+    };
+    view.tail.iter().flat_map(|chunk| &chunk.entries).for_each(|entry| edge.push_with(entry.leaf, &mut note));
+    let mut reader = proofs::NodeReader::new(shared, stream, view);
+    for ((level, index), hashes) in gained {
+        let mut body = Vec::with_capacity(8_192);
+        for before in index * TILE_HASHES..hashes[0].0 {
+            body.extend_from_slice(&reader.node(TILE_HEIGHT * u32::from(level), before).await?.0);
+        }
+        hashes.iter().for_each(|(_, hash)| body.extend_from_slice(&hash.0));
+        let tile = Tile { kind: TileKind::Hashes(level), index, width: (body.len() / 32) as u16 };
+        let path = stream.prefix.tile(&tile);
+        shared.objects.put(&path, body.into()).await.map_err(StoreError::objects(&path))?;
+    }
+    Ok(edge)
+}
+
+/// Writes the store log's level-0 tiles from `from` on and its signed head with its edge.
+async fn flush_log(shared: &Shared, from: u64, leaves: &[Hash], edge: Edge) -> Result<(), StoreError> {
+    let mut all = Vec::new();
+    let start = from - from % TILE_HASHES;
+    if start < from {
+        let width = (from - start) as u16;
+        let tile = Tile { kind: TileKind::Hashes(0), index: start / TILE_HASHES, width };
+        all.extend_from_slice(&segment::fetch(&shared.objects, &layout::log_tile(&tile)).await?);
+    }
+    leaves.iter().for_each(|leaf| all.extend_from_slice(&leaf.0));
+    for (index, body) in (start / TILE_HASHES..).zip(all.chunks(32 * TILE_HASHES as usize)) {
+        let tile = Tile { kind: TileKind::Hashes(0), index, width: (body.len() / 32) as u16 };
+        let path = layout::log_tile(&tile);
+        shared.objects.put(&path, body.to_vec().into()).await.map_err(StoreError::objects(&path))?;
+    }
+    let text = log_head_text(&shared.log_origin, &edge);
+    let note = ledger::note::sign(&text, shared.log_origin.as_str(), &[&shared.key]);
+    create(&shared.objects, &layout::log_head(edge.size()), note.into_bytes().into()).await
+}
+
+/// The signed text that says how far the store log was flushed: a head and its edge.
+pub(crate) fn log_head_text(origin: &Origin, edge: &Edge) -> String {
+    let mut text = format!("piperoll-log/v1\norigin {origin}\nhead {} {}\n", edge.size(), edge.root());
+    edge.nodes().iter().for_each(|node| text.push_str(&format!("edge {node}\n")));
+    text
+}

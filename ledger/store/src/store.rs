@@ -1,0 +1,330 @@
+//! A store, open: its streams, its writer, its log head, and the way in for requests.
+//!
+//! Not here: authorization (`access`), what the writer does ([`crate::writer`]).
+//!
+//! Invariants: one writer per store, which owns the log's lock for as long as it lives; handles come from
+//! [`Store::reader`] and [`Store::appender`], which only the front door calls.
+
+use crate::ambient::Ambient;
+use crate::error::StoreError;
+use crate::handle::{AppendHandle, StreamHandle};
+use crate::limits::Limits;
+use crate::precheck::{self, Known};
+use crate::recover;
+use crate::seal::SealJob;
+use crate::stream::{Sealed, Stream};
+use crate::writer::{Message, Prepared, Reply, RequestKey, Submission, SubmittedPart, Verdict};
+use ledger::checkpoint::StreamHead;
+use ledger::draft::Draft;
+use ledger::key::{LedgerKey, VerifierKey};
+use ledger::leaf::{Commitments, Seed, id_fingerprint};
+use ledger::name::{LedgerName, Origin, StreamKind, TenantId};
+use object_store::ObjectStore;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio::sync::{mpsc, oneshot};
+
+/// What a store is opened with.
+pub struct StoreOptions {
+    /// Where objects are kept.
+    pub objects: Arc<dyn ObjectStore>,
+    /// The folder of the write-ahead log, on a local disk.
+    pub log: PathBuf,
+    /// The folder of caches, which may be deleted while nothing runs.
+    pub cache: PathBuf,
+    /// The ledger's name.
+    pub ledger: LedgerName,
+    /// The store's own name, which follows the rule of a tenant's.
+    pub name: TenantId,
+    /// The ledger's signing key.
+    pub key: LedgerKey,
+    /// Bounds.
+    pub limits: Limits,
+    /// Clock and randomness.
+    pub ambient: Arc<dyn Ambient>,
+}
+
+/// Names one stream of a store.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct StreamKey(TenantId, StreamKind);
+
+impl StreamKey {
+    /// The key of a stream.
+    pub(crate) fn of(stream: &Stream) -> Self {
+        Self(stream.tenant.clone(), stream.kind)
+    }
+
+    /// The key of a tenant's stream.
+    pub(crate) fn new(tenant: TenantId, kind: StreamKind) -> Self {
+        Self(tenant, kind)
+    }
+}
+
+/// The store log's newest head and its signed form.
+#[derive(Debug, Clone)]
+pub(crate) struct LogHead {
+    pub head: StreamHead,
+    pub checkpoint: String,
+}
+
+/// What the store's threads and handles share.
+pub(crate) struct Shared {
+    pub objects: Arc<dyn ObjectStore>,
+    pub cache: PathBuf,
+    pub ledger: LedgerName,
+    pub log_origin: Origin,
+    pub key: LedgerKey,
+    pub limits: Limits,
+    pub ambient: Arc<dyn Ambient>,
+    pub failed: AtomicBool,
+    pub unsealed_bytes: AtomicUsize,
+    pub streams: RwLock<HashMap<StreamKey, Arc<Stream>>>,
+    pub log_head: RwLock<LogHead>,
+}
+
+impl Shared {
+    pub(crate) fn set_log_head(&self, head: LogHead) {
+        *self.log_head.write().unwrap_or_else(PoisonError::into_inner) = head;
+    }
+
+    pub(crate) fn stream(&self, key: &StreamKey) -> Option<Arc<Stream>> {
+        self.streams.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    /// The stream of this key, made when it is new.
+    pub(crate) fn stream_or_new(&self, key: StreamKey) -> Arc<Stream> {
+        if let Some(known) = self.stream(&key) {
+            return known;
+        }
+        let origin = Origin::stream(&self.ledger, &key.0, key.1, 0);
+        let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
+        let make = || Arc::new(Stream::new(key.0.clone(), key.1, origin, Sealed::default()));
+        Arc::clone(streams.entry(key.clone()).or_insert_with(make))
+    }
+}
+
+/// What a request appended.
+#[derive(Debug)]
+pub enum Appended {
+    /// Each draft's verdict, part by part.
+    Done {
+        /// Verdicts, in the order of the drafts.
+        verdicts: Vec<Vec<Verdict>>,
+        /// The receipt; none when nothing was accepted or found.
+        receipt: Option<String>,
+    },
+    /// The idempotency key was used before with the same body; this is what was remembered.
+    Repeated {
+        /// The remembered answer.
+        answer: Vec<u8>,
+        /// A receipt that covers it.
+        receipt: Option<String>,
+    },
+    /// All or nothing was asked for, and these drafts conflict: nothing was appended.
+    Refused {
+        /// For each draft, the position of the conflicting first, part by part.
+        conflicts: Vec<Vec<Option<u64>>>,
+    },
+}
+
+/// One request: drafts by stream.
+pub struct AppendRequest {
+    /// Handles and their drafts; each draft is of its handle's tenant and stream.
+    pub parts: Vec<(AppendHandle, Vec<Draft>)>,
+    /// Whether a conflict refuses all.
+    pub atomic: bool,
+    /// The idempotency key.
+    pub key: Option<RequestKey>,
+}
+
+/// An open store. Dropping it stops the writer without waiting; [`Store::close`] waits.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+    writer: mpsc::Sender<Message>,
+    seals: mpsc::UnboundedSender<SealJob>,
+    epoch: u64,
+}
+
+impl Store {
+    /// Opens a store: takes the log, reads what is there, recovers what a stop left, and starts the writer.
+    ///
+    /// # Errors
+    /// The log is held by another process or damaged, the store belongs to another ledger or log, or a
+    /// history does not hold. Nothing is changed then.
+    pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
+        let runtime = tokio::runtime::Handle::current();
+        let limits = options.limits.clone();
+        let recovered = recover::recover(options).await?;
+        let (writer, messages) = mpsc::channel(limits.queue);
+        let (seals, jobs) = mpsc::unbounded_channel();
+        let shared = Arc::clone(&recovered.shared);
+        let epoch = recovered.epoch;
+        let thread = recovered.into_writer(seals.clone());
+        std::thread::Builder::new()
+            .name("ledger-writer".into())
+            .spawn(move || thread.run(messages))
+            .map_err(StoreError::file(std::path::Path::new("ledger-writer")))?;
+        let (sealer, back) = (Arc::clone(&shared), writer.clone());
+        let handle = runtime.clone();
+        std::thread::Builder::new()
+            .name("ledger-sealer".into())
+            .spawn(move || crate::seal::run(&sealer, jobs, &back, &handle))
+            .map_err(StoreError::file(std::path::Path::new("ledger-sealer")))?;
+        let ticks = writer.downgrade();
+        runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+                let Some(writer) = ticks.upgrade() else { return };
+                if writer.send(Message::Tick).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { shared, writer, seals, epoch })
+    }
+
+    /// Stops the writer after what is queued. What is not sealed stays in the log.
+    pub async fn close(&self) {
+        let (done, stopped) = oneshot::channel();
+        if self.writer.send(Message::Stop(done)).await.is_ok() {
+            let _ = stopped.await;
+        }
+    }
+
+    /// The ledger's name.
+    pub fn ledger(&self) -> &LedgerName {
+        &self.shared.ledger
+    }
+
+    /// The public key, under the origin of the store log.
+    pub fn verifier(&self) -> VerifierKey {
+        self.shared.key.verifier(self.shared.log_origin.as_str())
+    }
+
+    /// The signed head of the store log.
+    pub fn log_checkpoint(&self) -> String {
+        self.shared.log_head.read().unwrap_or_else(PoisonError::into_inner).checkpoint.clone()
+    }
+
+    /// The store log's head.
+    pub fn log_head(&self) -> StreamHead {
+        self.shared.log_head.read().unwrap_or_else(PoisonError::into_inner).head.clone()
+    }
+
+    /// Whether the log accepts events.
+    pub fn is_writable(&self) -> bool {
+        !self.shared.failed.load(Ordering::Acquire) && !self.writer.is_closed()
+    }
+
+    /// Every stream there is, ascending by tenant.
+    pub fn streams(&self) -> Vec<(TenantId, StreamKind)> {
+        let streams = self.shared.streams.read().unwrap_or_else(PoisonError::into_inner);
+        let shown = streams.iter().filter(|(_, stream)| stream.head().size > 0);
+        let mut keys: Vec<_> = shown.map(|(key, _)| (key.0.clone(), key.1)).collect();
+        keys.sort();
+        keys
+    }
+
+    /// A handle for reading a stream. Only the front door calls this.
+    ///
+    /// # Errors
+    /// The tenant has no such stream.
+    pub fn reader(&self, tenant: &TenantId, kind: StreamKind) -> Result<StreamHandle, StoreError> {
+        let known = self.shared.stream(&StreamKey::new(tenant.clone(), kind)).filter(|stream| stream.head().size > 0);
+        let stream = known.ok_or(StoreError::NotFound("this tenant has no such stream"))?;
+        Ok(StreamHandle { shared: Arc::clone(&self.shared), stream })
+    }
+
+    /// A handle for appending to a stream, which is made when it is new. Only the front door calls this.
+    pub fn appender(&self, tenant: &TenantId, kind: StreamKind) -> AppendHandle {
+        AppendHandle { stream: self.shared.stream_or_new(StreamKey::new(tenant.clone(), kind)) }
+    }
+
+    /// Appends: when this returns, what was accepted is on stable storage and covered by the receipt.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] when a bound is reached, [`StoreError::KeyReused`] when the idempotency key came
+    /// with another body, otherwise the log does not accept.
+    pub async fn append(&self, request: AppendRequest) -> Result<Appended, StoreError> {
+        let limits = &self.shared.limits;
+        if self.shared.unsealed_bytes.load(Ordering::Relaxed) > limits.unsealed_bytes_hard {
+            return Err(StoreError::Busy("too much waits to be sealed; send again shortly"));
+        }
+        let bytes = request.parts.iter().flat_map(|(_, drafts)| drafts).map(|d| d.fields().len()).sum();
+        let mut parts = Vec::with_capacity(request.parts.len());
+        for (handle, drafts) in request.parts {
+            parts.push(self.prepare(handle.stream, drafts).await?);
+        }
+        let (atomic, mut key) = (request.atomic, request.key);
+        loop {
+            let (reply, answer) = oneshot::channel();
+            let submission = Submission { parts, atomic, key, bytes, reply };
+            self.writer.send(Message::Submit(submission)).await.map_err(|_| StoreError::Stopping)?;
+            match answer.await.map_err(|_| StoreError::Stopping)?? {
+                Reply::Done { verdicts, receipt } => return Ok(Appended::Done { verdicts, receipt }),
+                Reply::Repeated { answer, receipt } => return Ok(Appended::Repeated { answer, receipt }),
+                Reply::Refused { verdicts } => {
+                    let first = |known| match known {
+                        Some(Known::Other(seq)) => Some(seq),
+                        _ => None,
+                    };
+                    let conflicts = verdicts.into_iter().map(|part| part.into_iter().map(first).collect()).collect();
+                    return Ok(Appended::Refused { conflicts });
+                }
+                Reply::LookAgain(again, same_key) => {
+                    key = same_key;
+                    parts = Vec::with_capacity(again.len());
+                    for part in again {
+                        let drafts = part.drafts.into_iter().map(|prepared| prepared.draft).collect();
+                        parts.push(self.prepare(part.stream, drafts).await?);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Commits to the sections of drafts and looks for their sealed originals, on the request's own time.
+    async fn prepare(&self, stream: Arc<Stream>, drafts: Vec<Draft>) -> Result<SubmittedPart, StoreError> {
+        let fingerprints: Vec<u64> = drafts.iter().map(|draft| id_fingerprint(draft.event_id())).collect();
+        let refs: Vec<&Draft> = drafts.iter().collect();
+        let looked = precheck::precheck(&self.shared, &stream, &refs, &fingerprints).await?;
+        let new_seed = || {
+            let mut seed = [0; 16];
+            self.shared.ambient.fill_random(&mut seed);
+            Seed(seed)
+        };
+        let salts = stream.take_salts(drafts.len() as u32, new_seed);
+        let salts = salts.into_iter().flat_map(|(seed, from, count)| (from..from + count).map(move |i| (seed, i)));
+        let each = drafts.into_iter().zip(salts).zip(fingerprints).zip(looked.known);
+        let drafts = each
+            .map(|(((draft, (seed, index)), fingerprint), known)| {
+                let commitments = Commitments::of(&draft, &seed, index);
+                Prepared { draft, seed, index, commitments, fingerprint, known }
+            })
+            .collect();
+        Ok(SubmittedPart { stream, checked_through: looked.through, drafts })
+    }
+
+    /// Seals what is durable of every stream, now: before handing a store over, and in tests.
+    ///
+    /// # Errors
+    /// A seal failed; the others were still tried.
+    pub async fn seal_all(&self) -> Result<(), StoreError> {
+        let streams: Vec<Arc<Stream>> =
+            self.shared.streams.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mut result = Ok(());
+        for stream in streams {
+            while stream.sealing.swap(true, Ordering::AcqRel) {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            let (done, sealed) = oneshot::channel();
+            self.seals.send(SealJob::Now { stream, epoch: self.epoch, done }).map_err(|_| StoreError::Stopping)?;
+            let one = sealed.await.map_err(|_| StoreError::Stopping)?;
+            result = result.and(one);
+        }
+        result
+    }
+}

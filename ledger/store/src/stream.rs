@@ -1,0 +1,328 @@
+//! One stream in memory: what is durable of it, sealed or not, as readers and the writer share it.
+//!
+//! Not here: sequencing ([`crate::writer`]), sealing ([`crate::seal`]), proofs ([`crate::proofs`]).
+//!
+//! Invariants: `edge` covers exactly the sealed entries and the tail; the tail begins where the last segment
+//! ends; readers see only what an fsync has made durable.
+
+use crate::columns;
+use crate::entry::{Chunk, Entry};
+use crate::error::StoreError;
+use crate::ids::IdRun;
+use crate::layout::StreamPrefix;
+use crate::limits::COLUMN_ROWS;
+use crate::segment::{Segment, Statistics};
+use arrow::array::RecordBatch;
+use ledger::checkpoint::StreamHead;
+use ledger::leaf::{EVENTS_PER_SEED, Seed};
+use ledger::name::{Origin, StreamKind, TenantId};
+use ledger::tree::{Edge, Hash};
+use object_store::ObjectStore;
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// What is sealed of a stream.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sealed {
+    /// The tree at the last sealed entry.
+    pub edge: Edge,
+    /// How many commits there are: the number of the next.
+    pub commits: u64,
+    /// SHA-256 of the last commit.
+    pub last_commit: Option<Hash>,
+    /// The segments, ascending.
+    pub segments: Vec<Arc<Segment>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sealed: Sealed,
+    edge: Edge,
+    tail: VecDeque<Arc<Chunk>>,
+    tail_bytes: usize,
+    runs: Vec<Arc<IdRun>>,
+}
+
+#[derive(Debug, Default)]
+struct Seeds {
+    current: Option<Seed>,
+    used: u32,
+}
+
+#[derive(Debug, Default)]
+struct Columns {
+    /// Full batches of the tail, ascending and contiguous.
+    full: Vec<(u64, RecordBatch)>,
+    /// What came after them at the last look.
+    rest: Option<(u64, u64, RecordBatch)>,
+}
+
+/// A stream that this store writes.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub tenant: TenantId,
+    pub kind: StreamKind,
+    pub origin: Origin,
+    pub prefix: StreamPrefix,
+    /// Whether a seal is under way; at most one is.
+    pub sealing: AtomicBool,
+    /// Set once footers and id files have been read.
+    pub warm: tokio::sync::OnceCell<()>,
+    state: RwLock<State>,
+    seeds: Mutex<Seeds>,
+    columns: Mutex<Columns>,
+}
+
+/// One stream as of one moment: what is durable of it, sealed or not.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which stream.
+    pub kind: StreamKind,
+    /// Its durable head.
+    pub head: StreamHead,
+    /// Its segments, ascending by sequence.
+    pub segments: Vec<Arc<Segment>>,
+    /// What is not sealed yet, ascending, after the segments.
+    pub tail: Vec<RecordBatch>,
+    /// Where the segments are.
+    pub objects: Arc<dyn ObjectStore>,
+}
+
+/// The tail and where it begins, with the state of what is sealed below it.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    pub sealed: Sealed,
+    pub edge: Edge,
+    pub tail: Vec<Arc<Chunk>>,
+}
+
+impl View {
+    /// The unsealed entry at a sequence number.
+    pub(crate) fn entry(&self, seq: u64) -> Option<&Entry> {
+        let at = self.tail.partition_point(|chunk| chunk.end() <= seq);
+        self.tail.get(at)?.get(seq)
+    }
+
+    /// The segment that holds a sequence number.
+    pub(crate) fn segment(&self, seq: u64) -> Option<&Arc<Segment>> {
+        let segments = &self.sealed.segments;
+        let at = segments.partition_point(|segment| segment.reference.end() <= seq);
+        segments.get(at).filter(|segment| segment.reference.first <= seq)
+    }
+}
+
+// A panic elsewhere must not make durable entries unreadable: the state is replaced whole or not at all.
+fn held<T>(lock: Result<T, PoisonError<T>>) -> T {
+    lock.unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Stream {
+    /// A stream with what is sealed of it and no tail.
+    pub(crate) fn new(tenant: TenantId, kind: StreamKind, origin: Origin, sealed: Sealed) -> Self {
+        let prefix = StreamPrefix::new(&tenant, kind);
+        let state = State { edge: sealed.edge.clone(), sealed, ..State::default() };
+        Self {
+            tenant,
+            kind,
+            origin,
+            prefix,
+            sealing: AtomicBool::new(false),
+            warm: tokio::sync::OnceCell::new(),
+            state: RwLock::new(state),
+            seeds: Mutex::default(),
+            columns: Mutex::default(),
+        }
+    }
+
+    /// Salts for `count` events: runs of (seed, first index, how many).
+    pub(crate) fn take_salts(&self, mut count: u32, mut new_seed: impl FnMut() -> Seed) -> Vec<(Seed, u32, u32)> {
+        let mut seeds = held(self.seeds.lock());
+        let mut runs = Vec::new();
+        while count > 0 {
+            let seed = match seeds.current {
+                Some(seed) if seeds.used < EVENTS_PER_SEED => seed,
+                _ => {
+                    let seed = new_seed();
+                    *seeds = Seeds { current: Some(seed), used: 0 };
+                    seed
+                }
+            };
+            let taken = count.min(EVENTS_PER_SEED - seeds.used);
+            runs.push((seed, seeds.used, taken));
+            seeds.used += taken;
+            count -= taken;
+        }
+        runs
+    }
+
+    /// Makes durable entries readable.
+    pub(crate) fn publish(&self, chunk: Arc<Chunk>, edge: Edge) {
+        let mut state = held(self.state.write());
+        state.tail_bytes += chunk.bytes;
+        state.tail.push_back(chunk);
+        state.edge = edge;
+    }
+
+    /// Takes over a commit that sealed the tail up to its edge.
+    pub(crate) fn sealed(&self, sealed: Sealed, run: Option<Arc<IdRun>>) -> usize {
+        let through = sealed.edge.size();
+        let mut state = held(self.state.write());
+        let mut freed = 0;
+        while state.tail.front().is_some_and(|chunk| chunk.end() <= through) {
+            freed += state.tail.pop_front().map_or(0, |chunk| chunk.bytes);
+        }
+        state.tail_bytes -= freed;
+        state.sealed = sealed;
+        state.runs.extend(run);
+        drop(state);
+        let mut columns = held(self.columns.lock());
+        columns.full.retain(|(first, batch)| first + batch.num_rows() as u64 > through);
+        columns.rest = None;
+        freed
+    }
+
+    /// Replaces the segments by the same ones with their statistics, and the runs of their ids.
+    pub(crate) fn warmed(&self, statistics: Vec<(u64, Statistics)>, runs: Vec<Arc<IdRun>>) {
+        let mut state = held(self.state.write());
+        for segment in &mut state.sealed.segments {
+            let first = segment.reference.first;
+            if let Some((_, known)) = statistics.iter().find(|(at, _)| *at == first) {
+                *segment = Arc::new(Segment { statistics: known.clone(), ..Segment::clone(segment) });
+            }
+        }
+        let newer = std::mem::take(&mut state.runs);
+        let covered = runs.last().map_or(0, |run| run.end);
+        state.runs = runs;
+        state.runs.extend(newer.into_iter().filter(|run| run.first >= covered));
+    }
+
+    /// The durable head.
+    pub(crate) fn head(&self) -> StreamHead {
+        let state = held(self.state.read());
+        StreamHead { origin: self.origin.to_string(), size: state.edge.size(), root: state.edge.root() }
+    }
+
+    /// What is sealed, and the tail.
+    pub(crate) fn view(&self) -> View {
+        let state = held(self.state.read());
+        View { sealed: state.sealed.clone(), edge: state.edge.clone(), tail: state.tail.iter().cloned().collect() }
+    }
+
+    /// The runs of sealed ids, and through which sequence number they speak.
+    pub(crate) fn runs(&self) -> (Vec<Arc<IdRun>>, u64) {
+        let state = held(self.state.read());
+        (state.runs.clone(), state.sealed.edge.size())
+    }
+
+    /// Bytes of the unsealed entries.
+    pub(crate) fn tail_bytes(&self) -> usize {
+        held(self.state.read()).tail_bytes
+    }
+
+    /// The oldest unsealed entry's `recorded_at`.
+    pub(crate) fn oldest_unsealed(&self) -> Option<i64> {
+        let state = held(self.state.read());
+        state.tail.front().and_then(|chunk| chunk.entries.first()).map(|entry| entry.draft.recorded_at())
+    }
+
+    /// The tail of a view as columns. Full batches are kept, so that each entry is turned once.
+    ///
+    /// # Errors
+    /// An entry's encoding is damaged in memory.
+    pub(crate) fn columns_of(&self, view: &View) -> Result<Vec<RecordBatch>, StoreError> {
+        let (start, end) = (view.sealed.edge.size(), view.edge.size());
+        let mut columns = held(self.columns.lock());
+        let mut at = columns.full.last().map_or(start, |(first, batch)| first + batch.num_rows() as u64);
+        if at < start {
+            columns.full.clear();
+            at = start;
+        }
+        let mut rows: Vec<&Entry> = Vec::new();
+        let mut first = at;
+        for chunk in view.tail.iter().filter(|chunk| chunk.end() > at) {
+            for entry in &chunk.entries[at.saturating_sub(chunk.first) as usize..] {
+                rows.push(entry);
+                if rows.len() == COLUMN_ROWS {
+                    columns.full.push((first, columns::batch(first, &rows)?));
+                    first += COLUMN_ROWS as u64;
+                    rows.clear();
+                }
+            }
+        }
+        let is_current = columns.rest.as_ref().is_some_and(|(from, to, _)| *from == first && *to == end);
+        if !rows.is_empty() && !is_current {
+            columns.rest = Some((first, end, columns::batch(first, &rows)?));
+        }
+        let rest = columns.rest.as_ref().filter(|_| !rows.is_empty()).map(|(from, _, batch)| (*from, batch.clone()));
+        let all = columns.full.iter().cloned().chain(rest);
+        Ok(all.filter_map(|(from, batch)| cut(from, &batch, start, end)).collect())
+    }
+}
+
+/// The part of a batch that lies inside `[start, end)`.
+fn cut(from: u64, batch: &RecordBatch, start: u64, end: u64) -> Option<RecordBatch> {
+    let to = from + batch.num_rows() as u64;
+    let (low, high) = (from.max(start), to.min(end));
+    (low < high).then(|| batch.slice((low - from) as usize, (high - low) as usize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::columns::{Rows, tests::entry};
+    use ledger::name::LedgerName;
+    use proptest::prelude::*;
+
+    fn stream() -> Stream {
+        let (ledger, tenant): (LedgerName, TenantId) = ("l".parse().unwrap(), "acme".parse().unwrap());
+        let origin = Origin::stream(&ledger, &tenant, StreamKind::Audit, 0);
+        Stream::new(tenant, StreamKind::Audit, origin, Sealed::default())
+    }
+
+    #[test]
+    fn a_seed_serves_at_most_1024_events() {
+        let stream = stream();
+        let mut made = 0u8;
+        let mut new_seed = || {
+            made += 1;
+            Seed([made; 16])
+        };
+        assert_eq!(stream.take_salts(1_000, &mut new_seed), [(Seed([1; 16]), 0, 1_000)]);
+        let next = stream.take_salts(1_050, &mut new_seed);
+        assert_eq!(next, [(Seed([1; 16]), 1_000, 24), (Seed([2; 16]), 0, 1_024), (Seed([3; 16]), 0, 2)]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_tail_as_columns_is_the_tail(steps in proptest::collection::vec((1u64..3_000, 0u64..4, any::<bool>()), 1..12)) {
+            let stream = stream();
+            let (mut edge, mut next, mut sealed) = (Edge::default(), 0u64, Edge::default());
+            for (count, seal, look) in steps {
+                let entries: Vec<Entry> = (next..next + count).map(|n| entry("acme", n)).collect();
+                entries.iter().for_each(|e| edge.push(e.leaf));
+                stream.publish(Arc::new(Chunk::new(next, entries)), edge.clone());
+                next += count;
+                if seal == 0 {
+                    sealed = edge.clone();
+                    stream.sealed(Sealed { edge: sealed.clone(), ..Sealed::default() }, None);
+                }
+                if look {
+                    let view = stream.view();
+                    let mut seq = sealed.size();
+                    for batch in stream.columns_of(&view).unwrap() {
+                        let rows = Rows::of(&batch).unwrap();
+                        for row in (0..rows.len()).step_by(97) {
+                            prop_assert_eq!(rows.seq(row), seq + row as u64);
+                            prop_assert_eq!(&rows.draft(row).unwrap(), &view.entry(seq + row as u64).unwrap().draft);
+                        }
+                        seq += batch.num_rows() as u64;
+                    }
+                    prop_assert_eq!(seq, next);
+                }
+            }
+        }
+    }
+}

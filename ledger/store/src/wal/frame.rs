@@ -1,0 +1,263 @@
+//! The log's frames, encoded and decoded.
+//!
+//! Integers are little-endian; names have a length byte before them. Not here: files and reading order.
+//! Invariant: decoding is bounded by the frame's own length and never panics.
+
+use crate::entry::Entry;
+use ledger::draft::Draft;
+use ledger::leaf::Seed;
+use ledger::name::{StreamKind, TenantId};
+use ledger::tree::Hash;
+
+/// Bytes before a frame's body: length and checksum.
+pub(super) const HEADER: usize = 8;
+/// Longest body: far above the largest group of requests.
+pub(super) const LONGEST_BODY: usize = 256 << 20;
+const BATCH: u8 = 1;
+const GROUP: u8 = 2;
+
+/// What is remembered of a request that had an idempotency key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fact {
+    /// Hash of principal and key.
+    pub key: [u8; 32],
+    /// Hash of the request's body.
+    pub body: [u8; 32],
+    /// When it may be forgotten, in microseconds.
+    pub expires: i64,
+    /// The answer, as the one who asked encoded it.
+    pub answer: Vec<u8>,
+}
+
+/// A run of one stream's entries.
+#[derive(Debug)]
+pub(crate) struct Part<'a> {
+    /// Whose.
+    pub tenant: &'a TenantId,
+    /// Which stream.
+    pub kind: StreamKind,
+    /// Sequence number of the first.
+    pub first: u64,
+    /// The entries.
+    pub entries: Vec<&'a Entry>,
+}
+
+/// What one request brought, or what is copied forward.
+#[derive(Debug, Default)]
+pub(crate) struct Batch<'a> {
+    /// Facts of idempotency.
+    pub facts: Vec<&'a Fact>,
+    /// Runs of entries.
+    pub parts: Vec<Part<'a>>,
+}
+
+/// A run of entries as it was read.
+#[derive(Debug)]
+pub(crate) struct ReadPart {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which stream.
+    pub kind: StreamKind,
+    /// Sequence number of the first.
+    pub first: u64,
+    /// The entries.
+    pub entries: Vec<Entry>,
+}
+
+/// A batch as it was read.
+#[derive(Debug, Default)]
+pub(crate) struct ReadBatch {
+    /// Facts of idempotency.
+    pub facts: Vec<Fact>,
+    /// Runs of entries.
+    pub parts: Vec<ReadPart>,
+}
+
+/// Ends a group: which one, what it moved, and where the one before it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GroupFrame {
+    /// Its index in the store log.
+    pub index: u64,
+    /// The writer's epoch.
+    pub epoch: u64,
+    /// End of the group before it.
+    pub previous_file: u64,
+    /// Offset of that end.
+    pub previous_offset: u64,
+    /// Root of the store log before it.
+    pub previous_root: Hash,
+    /// Origins, sizes and roots of the streams that it moved, ascending by origin.
+    pub heads: Vec<(String, u64, Hash)>,
+}
+
+/// One frame as it was read.
+#[derive(Debug)]
+pub(super) enum Frame {
+    Batch(ReadBatch),
+    Group(GroupFrame),
+}
+
+/// Appends a frame whose body `write` makes.
+pub(super) fn seal(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[0; HEADER]);
+    write(out);
+    let body = &out[start + HEADER..];
+    let (length, crc) = ((body.len() as u32).to_le_bytes(), crc32c::crc32c(body).to_le_bytes());
+    out[start..start + 4].copy_from_slice(&length);
+    out[start + 4..start + HEADER].copy_from_slice(&crc);
+}
+
+fn put_name(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(&(name.len() as u16).to_le_bytes());
+    out.extend_from_slice(name.as_bytes());
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+impl Batch<'_> {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.push(BATCH);
+        out.extend_from_slice(&(self.facts.len() as u32).to_le_bytes());
+        for fact in &self.facts {
+            out.extend_from_slice(&fact.key);
+            out.extend_from_slice(&fact.body);
+            out.extend_from_slice(&fact.expires.to_le_bytes());
+            put_bytes(out, &fact.answer);
+        }
+        out.extend_from_slice(&(self.parts.len() as u32).to_le_bytes());
+        for part in &self.parts {
+            put_name(out, part.tenant.as_str());
+            put_name(out, part.kind.as_str());
+            out.extend_from_slice(&part.first.to_le_bytes());
+            out.extend_from_slice(&(part.entries.len() as u32).to_le_bytes());
+            for entry in &part.entries {
+                out.extend_from_slice(&entry.seed.0);
+                out.extend_from_slice(&entry.index.to_le_bytes());
+                out.extend_from_slice(&entry.leaf.0);
+                put_bytes(out, entry.draft.fields());
+            }
+        }
+    }
+}
+
+impl GroupFrame {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.push(GROUP);
+        for number in [self.index, self.epoch, self.previous_file, self.previous_offset] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out.extend_from_slice(&self.previous_root.0);
+        out.extend_from_slice(&(self.heads.len() as u32).to_le_bytes());
+        for (origin, size, root) in &self.heads {
+            put_name(out, origin);
+            out.extend_from_slice(&size.to_le_bytes());
+            out.extend_from_slice(&root.0);
+        }
+    }
+}
+
+/// Takes values from the front of a body.
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (front, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(front)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn name(&mut self) -> Option<&'a str> {
+        let length = u16::from_le_bytes(self.array()?);
+        std::str::from_utf8(self.take(length.into())?).ok()
+    }
+
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let length = self.u32()? as usize;
+        self.take(length)
+    }
+
+    fn fact(&mut self) -> Option<Fact> {
+        let (key, body) = (self.array()?, self.array()?);
+        Some(Fact { key, body, expires: i64::from_le_bytes(self.array()?), answer: self.bytes()?.into() })
+    }
+
+    fn entry(&mut self) -> Option<Entry> {
+        let (seed, index, leaf) = (Seed(self.array()?), self.u32()?, Hash(self.array()?));
+        let draft = Draft::decode(self.bytes()?.to_vec()).ok()?;
+        Some(Entry { draft, seed, index, leaf })
+    }
+
+    fn part(&mut self) -> Option<ReadPart> {
+        let tenant = self.name()?.parse().ok()?;
+        let kind = self.name()?.parse().ok()?;
+        let first = self.u64()?;
+        let count = self.u32()?;
+        let entries = (0..count).map(|_| self.entry()).collect::<Option<Vec<_>>>()?;
+        Some(ReadPart { tenant, kind, first, entries })
+    }
+
+    fn batch(&mut self) -> Option<ReadBatch> {
+        let facts = (0..self.u32()?).map(|_| self.fact()).collect::<Option<Vec<_>>>()?;
+        let parts = (0..self.u32()?).map(|_| self.part()).collect::<Option<Vec<_>>>()?;
+        Some(ReadBatch { facts, parts })
+    }
+
+    fn group(&mut self) -> Option<GroupFrame> {
+        let (index, epoch, previous_file, previous_offset) = (self.u64()?, self.u64()?, self.u64()?, self.u64()?);
+        let previous_root = Hash(self.array()?);
+        let count = self.u32()?;
+        let mut heads = Vec::new();
+        for _ in 0..count {
+            heads.push((self.name()?.to_string(), self.u64()?, Hash(self.array()?)));
+        }
+        Some(GroupFrame { index, epoch, previous_file, previous_offset, previous_root, heads })
+    }
+}
+
+/// Reads the frame at the front of `bytes` and how many bytes it takes; `None` when there is no whole and
+/// undamaged frame.
+pub(super) fn read(bytes: &[u8]) -> Option<(Frame, usize)> {
+    let body = checked_body(bytes)?;
+    let mut cursor = Cursor(body);
+    let frame = match cursor.take(1)? {
+        [BATCH] => Frame::Batch(cursor.batch()?),
+        [GROUP] => Frame::Group(cursor.group()?),
+        _ => return None,
+    };
+    cursor.0.is_empty().then_some((frame, HEADER + body.len()))
+}
+
+/// Whether an undamaged group frame begins `bytes`: cheap enough to be tried at every byte of a torn tail.
+pub(super) fn group_at(bytes: &[u8]) -> Option<GroupFrame> {
+    if bytes.get(HEADER) != Some(&GROUP) {
+        return None;
+    }
+    match read(bytes)? {
+        (Frame::Group(group), _) => Some(group),
+        (Frame::Batch(_), _) => None,
+    }
+}
+
+fn checked_body(bytes: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let (crc, rest) = rest.split_first_chunk::<4>()?;
+    let length = u32::from_le_bytes(*length) as usize;
+    let body = rest.get(..length).filter(|_| length <= LONGEST_BODY)?;
+    (crc32c::crc32c(body) == u32::from_le_bytes(*crc)).then_some(body)
+}

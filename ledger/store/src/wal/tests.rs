@@ -1,0 +1,149 @@
+//! The log against torn tails, damage at every byte, and a plain model.
+
+use super::frame::ReadBatch;
+use super::*;
+use crate::columns::tests::entry;
+use crate::entry::Entry;
+use ledger::name::{StreamKind, TenantId};
+use ledger::tree::Hash;
+
+fn take(folder: &tempfile::TempDir) -> LogFolder {
+    LogFolder::take(folder.path(), || "log-id".into()).unwrap()
+}
+
+fn tenant() -> TenantId {
+    "acme".parse().unwrap()
+}
+
+fn write_groups(folder: &tempfile::TempDir, groups: u64, cut_at: u64) -> Vec<Position> {
+    let after = replay(&take(folder)).unwrap();
+    let mut log = Log::open(take(folder), after.end, cut_at).unwrap();
+    let mut ends = Vec::new();
+    for index in 0..groups {
+        let entries: Vec<Entry> = (0..3).map(|n| entry("acme", 3 * index + n)).collect();
+        let fact = Fact { key: [index as u8; 32], body: [1; 32], expires: 9, answer: b"answer".to_vec() };
+        let tenant = tenant();
+        let parts = vec![Part {
+            tenant: &tenant,
+            kind: StreamKind::Audit,
+            first: 3 * index,
+            entries: entries.iter().collect(),
+        }];
+        log.add(&Batch { facts: vec![&fact], parts });
+        let previous = log.last_group_end();
+        let heads = vec![("l/acme/audit/0".to_string(), 3 * index + 3, Hash::of(&[index as u8]))];
+        let group = GroupFrame {
+            index,
+            epoch: 1,
+            previous_file: previous.file,
+            previous_offset: previous.offset,
+            previous_root: Hash::of(b""),
+            heads,
+        };
+        ends.push(log.commit_group(&group).unwrap());
+    }
+    ends
+}
+
+fn ids(batches: &[ReadBatch]) -> Vec<String> {
+    let entries = batches.iter().flat_map(|b| &b.parts).flat_map(|p| &p.entries);
+    entries.map(|e| e.draft.event_id().to_string()).collect()
+}
+
+fn last_file(folder: &tempfile::TempDir) -> PathBuf {
+    let folder = take(folder);
+    let numbers = folder.files().unwrap();
+    let filled = numbers.into_iter().rev().map(|n| folder.file_path(n)).find(|p| fs::metadata(p).unwrap().len() > 0);
+    filled.unwrap()
+}
+
+#[test]
+fn groups_read_back_across_files_and_starts() {
+    for cut_at in [1, 3_000, 1 << 20] {
+        let folder = tempfile::tempdir().unwrap();
+        let ends = write_groups(&folder, 7, cut_at);
+        let read = replay(&take(&folder)).unwrap();
+        assert_eq!((read.groups.len(), read.end, read.cut_bytes), (7, *ends.last().unwrap(), 0));
+        for (index, group) in read.groups.iter().enumerate() {
+            let expected: Vec<String> = (0..3).map(|n| format!("e-{}", 3 * index + n)).collect();
+            assert_eq!((group.frame.index, ids(&group.batches)), (index as u64, expected));
+            assert_eq!(group.batches[0].facts[0].answer, b"answer");
+        }
+    }
+}
+
+#[test]
+fn a_tail_torn_at_any_byte_loses_only_the_last_group() {
+    let folder = tempfile::tempdir().unwrap();
+    let ends = write_groups(&folder, 3, 1 << 20);
+    let path = last_file(&folder);
+    let whole = fs::read(&path).unwrap();
+    for length in ends[1].offset..ends[2].offset {
+        fs::write(&path, &whole[..length as usize]).unwrap();
+        let read = replay(&take(&folder)).unwrap();
+        assert_eq!((read.groups.len(), read.end), (2, ends[1]));
+        assert_eq!(fs::metadata(&path).unwrap().len(), ends[1].offset, "the torn tail is cut");
+    }
+}
+
+#[test]
+fn damage_below_a_named_end_stops_and_touches_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let ends = write_groups(&folder, 3, 1 << 20);
+    let path = last_file(&folder);
+    let whole = fs::read(&path).unwrap();
+    for at in (0..ends[1].offset as usize).step_by(37) {
+        let mut changed = whole.clone();
+        changed[at] ^= 0x10;
+        fs::write(&path, &changed).unwrap();
+        let error = replay(&take(&folder)).unwrap_err();
+        assert!(matches!(error, StoreError::LogDamaged { offset, .. } if offset <= at as u64), "{at}: {error}");
+        assert_eq!(fs::read(&path).unwrap(), changed);
+    }
+}
+
+#[test]
+fn damage_in_an_earlier_file_or_a_missing_file_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    write_groups(&folder, 4, 1);
+    let held = take(&folder);
+    let first = held.file_path(held.files().unwrap()[0]);
+    let second = held.file_path(held.files().unwrap()[1]);
+    drop(held);
+    let whole = fs::read(&first).unwrap();
+    fs::write(&first, &whole[..whole.len() - 1]).unwrap();
+    assert!(matches!(replay(&take(&folder)), Err(StoreError::LogDamaged { .. })));
+    fs::write(&first, &whole).unwrap();
+    fs::remove_file(second).unwrap();
+    assert!(matches!(replay(&take(&folder)), Err(StoreError::LogDamaged { .. })));
+}
+
+#[test]
+fn a_folder_is_held_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = take(&folder);
+    assert!(matches!(LogFolder::take(folder.path(), || "x".into()), Err(StoreError::Foreign { .. })));
+    assert_eq!(first.id(), "log-id");
+    drop(first);
+    assert_eq!(LogFolder::take(folder.path(), || "other".into()).unwrap().id(), "log-id");
+}
+
+#[test]
+fn random_bytes_never_panic() {
+    let mut state = 7u64;
+    for length in 0..400usize {
+        let bytes: Vec<u8> = (0..length)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 33) as u8
+            })
+            .collect();
+        let mut sealed = Vec::new();
+        frame::seal(&mut sealed, |out| {
+            out.push((length % 3) as u8);
+            out.extend_from_slice(&bytes);
+        });
+        let _ = frame::read(&sealed);
+        let _ = frame::read(&bytes);
+    }
+}

@@ -1,0 +1,157 @@
+//! What the writer knows of one stream: its tree with what is not yet durable, and its unsealed ids.
+//!
+//! Not here: what readers see ([`crate::stream`]). Invariants: `edge` is ahead of the published one only
+//! while a group is being made; `ids` holds every unsealed entry.
+
+use super::{Prepared, Verdict};
+use crate::entry::{Chunk, Entry};
+use crate::precheck::Known;
+use crate::store::StreamKey;
+use crate::stream::Stream;
+use ledger::checkpoint::StreamHead;
+use ledger::leaf::id_fingerprint;
+use ledger::tree::Edge;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// One stream as the writer has it.
+pub(crate) struct Live {
+    pub stream: Arc<Stream>,
+    pub edge: Edge,
+    pub sealed_through: u64,
+    /// Whether its head belongs into the group being made.
+    pub touched: bool,
+    /// Entries of the group being made.
+    pub open: Vec<Entry>,
+    /// Position of the first of them.
+    pub open_first: u64,
+    /// Published chunks that are not sealed.
+    pub chunks: BTreeMap<u64, Arc<Chunk>>,
+    last_recorded: i64,
+    /// Fingerprints of unsealed ids. Two ids with one fingerprint (2^32 hashes of work) would only let the
+    /// one who made them store a repeat of their own.
+    ids: HashMap<u64, u64>,
+}
+
+impl Live {
+    /// The writer's state of a stream; made from what is published when there is none.
+    pub(crate) fn of<'m>(all: &'m mut HashMap<StreamKey, Live>, stream: &Arc<Stream>) -> &'m mut Live {
+        all.entry(StreamKey::of(stream)).or_insert_with(|| Live::resume(Arc::clone(stream)))
+    }
+
+    /// Goes on from what is published.
+    pub(crate) fn resume(stream: Arc<Stream>) -> Self {
+        let view = stream.view();
+        let mut ids = HashMap::new();
+        let mut last_recorded = view
+            .sealed
+            .segments
+            .last()
+            .map_or(i64::MIN, |segment| segment.statistics.recorded_at.map_or(i64::MIN, |(_, newest)| newest));
+        for chunk in &view.tail {
+            for (entry, seq) in chunk.entries.iter().zip(chunk.first..) {
+                ids.insert(id_fingerprint(entry.draft.event_id()), seq);
+                last_recorded = last_recorded.max(entry.draft.recorded_at());
+            }
+        }
+        let open_first = view.edge.size();
+        let chunks = view.tail.into_iter().map(|chunk| (chunk.first, chunk)).collect();
+        let sealed_through = view.sealed.edge.size();
+        Self {
+            stream,
+            edge: view.edge,
+            sealed_through,
+            touched: false,
+            open: vec![],
+            open_first,
+            chunks,
+            last_recorded,
+            ids,
+        }
+    }
+
+    /// The head with what the group being made adds.
+    pub(crate) fn head(&self) -> StreamHead {
+        StreamHead { origin: self.stream.origin.to_string(), size: self.edge.size(), root: self.edge.root() }
+    }
+
+    fn unsealed(&self, seq: u64) -> Option<&Entry> {
+        if let Some(at) = seq.checked_sub(self.open_first) {
+            return self.open.get(at as usize);
+        }
+        self.chunks.range(..=seq).next_back().and_then(|(_, chunk)| chunk.get(seq))
+    }
+
+    fn find(&self, draft: &Prepared) -> Option<Known> {
+        let seq = *self.ids.get(&draft.fingerprint)?;
+        let original = &self.unsealed(seq)?.draft;
+        (original.event_id() == draft.draft.event_id()).then(|| Known::compare(original, &draft.draft, seq))
+    }
+
+    /// What is known of drafts before any of them is sequenced, repeats among themselves included.
+    pub(crate) fn look(&self, drafts: &[Prepared]) -> Vec<Option<Known>> {
+        let mut own: HashMap<&str, (usize, u64)> = HashMap::new();
+        let mut next = self.edge.size();
+        let mut out = Vec::with_capacity(drafts.len());
+        for (at, draft) in drafts.iter().enumerate() {
+            let mut known = draft.known.or_else(|| self.find(draft));
+            if known.is_none() {
+                match own.get(draft.draft.event_id()) {
+                    Some((first, seq)) => known = Some(Known::compare(&drafts[*first].draft, &draft.draft, *seq)),
+                    None => {
+                        own.insert(draft.draft.event_id(), (at, next));
+                        next += 1;
+                    }
+                }
+            }
+            out.push(known);
+        }
+        out
+    }
+
+    /// Gives positions to drafts that are new, in order.
+    pub(crate) fn sequence(&mut self, drafts: Vec<Prepared>, now: i64) -> Vec<Verdict> {
+        self.touched = true;
+        // The time of record never goes back along a stream, whatever the clock does.
+        let recorded_at = now.max(self.last_recorded);
+        let mut verdicts = Vec::with_capacity(drafts.len());
+        for prepared in drafts {
+            match prepared.known.or_else(|| self.find(&prepared)) {
+                Some(Known::Same(seq)) => verdicts.push(Verdict::Duplicate(seq)),
+                Some(Known::Other(seq)) => verdicts.push(Verdict::Conflict(seq)),
+                None => {
+                    let seq = self.edge.size();
+                    let mut draft = prepared.draft;
+                    draft.stamp(recorded_at);
+                    let entry = Entry::new(draft, prepared.seed, prepared.index, &prepared.commitments);
+                    self.edge.push(entry.leaf);
+                    self.ids.insert(prepared.fingerprint, seq);
+                    self.open.push(entry);
+                    self.last_recorded = recorded_at;
+                    verdicts.push(Verdict::Accepted(seq));
+                }
+            }
+        }
+        verdicts
+    }
+
+    /// Forgets what a seal took over.
+    pub(crate) fn sealed(&mut self, through: u64) {
+        self.sealed_through = through;
+        while let Some(chunk) = self.chunks.first_entry().filter(|chunk| chunk.get().end() <= through) {
+            for (entry, seq) in chunk.get().entries.iter().zip(chunk.get().first..) {
+                let fingerprint = id_fingerprint(entry.draft.event_id());
+                if self.ids.get(&fingerprint) == Some(&seq) {
+                    self.ids.remove(&fingerprint);
+                }
+            }
+            chunk.remove();
+        }
+    }
+
+    /// Unsealed entries below a position, oldest first, as (first position, entries).
+    pub(crate) fn unsealed_below(&self, end: u64) -> Vec<(u64, Vec<&Entry>)> {
+        let below = self.chunks.values().filter(|chunk| chunk.first < end);
+        below.map(|chunk| (chunk.first, chunk.entries.iter().collect())).collect()
+    }
+}

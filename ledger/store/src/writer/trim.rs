@@ -1,0 +1,212 @@
+//! After a group: which streams to seal, when to flush the store log, which log files may go.
+//!
+//! Not here: sealing and flushing themselves ([`crate::seal`]), which run on their own thread.
+//!
+//! Invariant: a log file is deleted only when each of its entries is in a committed segment or in a later
+//! log file, its idempotency facts have expired or been copied, and its groups are in the flushed store log.
+
+use super::{Message, Writer};
+use crate::error::StoreError;
+use crate::limits::WORTH_A_SEGMENT;
+use crate::seal::SealJob;
+use crate::store::StreamKey;
+use crate::stream::Stream;
+use crate::wal::{Batch, Part};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What one log file holds that may be nowhere else.
+#[derive(Debug, Default)]
+pub(crate) struct LogUse {
+    /// For each stream, one past the last position in the file.
+    pub streams: HashMap<StreamKey, u64>,
+    /// When the last of its idempotency facts expires, in microseconds.
+    pub facts_until: i64,
+    /// The store log's size after its last group.
+    pub groups_end: u64,
+}
+
+impl LogUse {
+    /// Notes that the file holds a stream's entries up to `end`.
+    pub(crate) fn holds(&mut self, key: &StreamKey, end: u64) {
+        match self.streams.get_mut(key) {
+            Some(known) => *known = end.max(*known),
+            None => drop(self.streams.insert(key.clone(), end)),
+        }
+    }
+}
+
+impl Writer {
+    /// Takes note of what other threads did.
+    pub(super) fn note(&mut self, message: Message) {
+        match message {
+            Message::Sealed { stream, through } => {
+                if let Some(live) = self.live.get_mut(&StreamKey::of(&stream)) {
+                    live.sealed(through);
+                }
+                stream.sealing.store(false, Ordering::Release);
+            }
+            Message::SealFailed(stream) => stream.sealing.store(false, Ordering::Release),
+            Message::LogFlushed(size) => {
+                let done = size.saturating_sub(self.flushed) as usize;
+                self.unflushed.drain(..done.min(self.unflushed.len()));
+                self.flushed = self.flushed.max(size);
+                self.flushing = false;
+            }
+            Message::Tick => self.seal_old(),
+            Message::Submit(_) | Message::Stop(_) => {}
+        }
+    }
+
+    /// Keeps memory and log within their bounds.
+    pub(super) fn after_group(&mut self) {
+        if self.shared.failed.load(Ordering::Acquire) {
+            return;
+        }
+        self.seal_large();
+        let limit = self.shared.limits.log_files;
+        if self.log_use.len() > limit {
+            self.relieve_oldest();
+        }
+        self.trim();
+    }
+
+    fn seal(&self, stream: &Arc<Stream>) {
+        if stream.tail_bytes() > 0 && !stream.sealing.swap(true, Ordering::AcqRel) {
+            let _ = self.seals.send(SealJob::Stream { stream: Arc::clone(stream), epoch: self.epoch });
+        }
+    }
+
+    /// By bytes first; when all streams together hold too much, the largest.
+    fn seal_large(&self) {
+        let limits = &self.shared.limits;
+        let mut rest: Vec<(usize, &Arc<Stream>)> = Vec::new();
+        let over = self.shared.unsealed_bytes.load(Ordering::Relaxed) > limits.unsealed_bytes;
+        for live in self.live.values() {
+            let bytes = live.stream.tail_bytes();
+            if bytes >= limits.seal_bytes {
+                self.seal(&live.stream);
+            } else if over && bytes > 0 {
+                rest.push((bytes, &live.stream));
+            }
+        }
+        if over {
+            rest.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+            let mut excess = self.shared.unsealed_bytes.load(Ordering::Relaxed) / 4;
+            for (bytes, stream) in rest {
+                self.seal(stream);
+                excess = excess.saturating_sub(bytes);
+                if excess == 0 {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// By age last.
+    fn seal_old(&mut self) {
+        let now = self.shared.ambient.now_micros();
+        let age = self.shared.limits.seal_age.as_micros() as i64;
+        for live in self.live.values() {
+            if live.stream.oldest_unsealed().is_some_and(|oldest| now - oldest > age) {
+                self.seal(&live.stream);
+            }
+        }
+        let expired = self.facts.extract_if(|_, fact| fact.expires < now);
+        let freed: usize = expired.map(|(_, fact)| fact.answer.len() + 128).sum();
+        self.fact_bytes = self.fact_bytes.saturating_sub(freed);
+        self.live.retain(|_, live| !live.chunks.is_empty() || !live.open.is_empty() || live.touched);
+    }
+
+    /// Frees the oldest log file: streams worth a segment are sealed; the rest is copied forward.
+    fn relieve_oldest(&mut self) {
+        let current = self.log.current_file();
+        let Some((&file, held)) = self.log_use.first_key_value().filter(|(file, _)| **file < current) else { return };
+        let mut small = Vec::new();
+        for (key, end) in &held.streams {
+            let Some(live) = self.live.get(key).filter(|live| live.sealed_through < *end) else { continue };
+            if live.stream.tail_bytes() >= WORTH_A_SEGMENT || live.stream.sealing.load(Ordering::Acquire) {
+                self.seal(&live.stream);
+                // The file goes when that seal is done; copying a part of it now would be for nothing.
+                small.clear();
+                return;
+            }
+            small.push((key.clone(), *end));
+        }
+        if self.flushed < held.groups_end {
+            return;
+        }
+        if let Err(error) = self.copy_forward(file, &small) {
+            tracing::error!(error = &error as &dyn std::error::Error, "the write-ahead log failed; restart to recover");
+            self.shared.failed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Writes entries and facts of a file that is to go into the newest one. Died during it: the old file
+    /// still has them. Died after it: both have them, and recovery takes each position once.
+    fn copy_forward(&mut self, file: u64, small: &[(StreamKey, u64)]) -> Result<(), StoreError> {
+        let now = self.shared.ambient.now_micros();
+        let mut batch = Batch::default();
+        let mut ends = Vec::new();
+        for (key, end) in small {
+            let Some(live) = self.live.get(key) else { continue };
+            for (first, entries) in live.unsealed_below(*end) {
+                ends.push((key.clone(), first + entries.len() as u64));
+                batch.parts.push(Part { tenant: &live.stream.tenant, kind: live.stream.kind, first, entries });
+            }
+        }
+        let until = self.log_use.get(&file).map_or(0, |held| held.facts_until);
+        if until > now {
+            batch.facts = self.facts.values().filter(|fact| fact.expires <= until && fact.expires > now).collect();
+        }
+        self.log.add(&batch);
+        let target = self.log.current_file();
+        let heads: Vec<_> = small.iter().filter_map(|(key, _)| self.live.get(key)).map(|live| live.head()).collect();
+        let moved = ledger::group::Group::new(heads);
+        self.append_group(moved.heads())?;
+        let leaf = ledger::group::log_leaf(&moved.root());
+        self.log_edge.push(leaf);
+        self.unflushed.push(leaf);
+        self.sign_log_head();
+        let held = self.log_use.entry(target).or_default();
+        ends.iter().for_each(|(key, end)| held.holds(key, *end));
+        held.facts_until = held.facts_until.max(until);
+        held.groups_end = self.log_edge.size();
+        if let Some(old) = self.log_use.get_mut(&file) {
+            old.streams.clear();
+            old.facts_until = 0;
+        }
+        Ok(())
+    }
+
+    /// Deletes log files from the oldest on, as far as all they hold stands elsewhere.
+    fn trim(&mut self) {
+        let now = self.shared.ambient.now_micros();
+        while let Some((&file, held)) = self.log_use.first_key_value() {
+            let sealed =
+                |(key, end): (&StreamKey, &u64)| self.live.get(key).is_none_or(|live| live.sealed_through >= *end);
+            if file >= self.log.current_file() || !held.streams.iter().all(sealed) || held.facts_until > now {
+                return;
+            }
+            if self.flushed < held.groups_end {
+                self.flush_log();
+                return;
+            }
+            // Died before the deletion: recovery finds entries that are sealed already and skips them.
+            if let Err(error) = self.log.folder().delete(file) {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a log file that is no longer needed stays");
+                return;
+            }
+            self.log_use.remove(&file);
+        }
+    }
+
+    fn flush_log(&mut self) {
+        if !self.flushing && !self.unflushed.is_empty() {
+            self.flushing = true;
+            let leaves = self.unflushed.clone();
+            let _ = self.seals.send(SealJob::FlushLog { from: self.flushed, leaves, edge: self.log_edge.clone() });
+        }
+    }
+}
