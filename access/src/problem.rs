@@ -1,0 +1,156 @@
+//! Errors as people and programs get them: RFC 9457 problem details. The only place with status codes.
+//!
+//! Not here: what went wrong. Invariant: a detail names fields, parameters and limits, and never what an
+//! event held; what only the operator should know goes to the log, under the same request.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use ledger_store::{ErrorKind, StoreError};
+use serde_json::{Map, Value, json};
+
+/// What kind of problem, which decides status and type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProblemKind {
+    /// The request cannot be read.
+    Malformed,
+    /// The caller may not do that.
+    Forbidden,
+    /// There is no such thing, or none that the caller may know of.
+    NotFound,
+    /// The method is not offered at this path.
+    MethodNotAllowed,
+    /// None of the formats asked for is offered.
+    NotAcceptable,
+    /// Somebody or something else was first.
+    Conflict,
+    /// More bytes than a limit allows.
+    TooLarge,
+    /// A format that is not read.
+    UnsupportedMedia,
+    /// The request is readable and cannot be done.
+    Unprocessable,
+    /// A query exceeded a limit.
+    QueryTooExpensive,
+    /// Too much at once; repeat later.
+    TooManyRequests,
+    /// A fault of the service.
+    Internal,
+    /// The service does not accept now; repeat later.
+    Unavailable,
+}
+
+impl ProblemKind {
+    /// Status, type and title, in one table.
+    fn facts(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::Malformed => (StatusCode::BAD_REQUEST, "malformed", "the request cannot be read"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "this is not allowed"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "there is no such thing"),
+            Self::MethodNotAllowed => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "this path does not offer that method")
+            }
+            Self::NotAcceptable => (StatusCode::NOT_ACCEPTABLE, "not-acceptable", "no such format is offered"),
+            Self::Conflict => (StatusCode::CONFLICT, "conflict", "something else was first"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "larger than a limit allows"),
+            Self::UnsupportedMedia => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media", "this format is not read")
+            }
+            Self::Unprocessable => (StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", "the request cannot be done"),
+            Self::QueryTooExpensive => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "query-too-expensive", "the query exceeded a limit")
+            }
+            Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "too much at once"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "the service failed"),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "not accepting now"),
+        }
+    }
+}
+
+/// A problem on its way to the caller.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    kind: ProblemKind,
+    detail: String,
+    more: Map<String, Value>,
+}
+
+impl Problem {
+    /// A problem with what is wrong this time and what would be right.
+    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), more: Map::new() }
+    }
+
+    /// Adds a member for programs.
+    pub fn with(mut self, key: &'static str, value: Value) -> Self {
+        self.more.insert(key.into(), value);
+        self
+    }
+
+    /// What kind it is.
+    pub fn kind(&self) -> ProblemKind {
+        self.kind
+    }
+
+    /// What is wrong this time.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let kind = match error.kind() {
+            ErrorKind::NotFound => ProblemKind::NotFound,
+            ErrorKind::Invalid => ProblemKind::Malformed,
+            ErrorKind::Busy => ProblemKind::TooManyRequests,
+            ErrorKind::Conflict => ProblemKind::Unprocessable,
+            ErrorKind::Unavailable => ProblemKind::Unavailable,
+            ErrorKind::Corrupt => ProblemKind::Internal,
+        };
+        if matches!(kind, ProblemKind::Internal | ProblemKind::Unavailable) {
+            tracing::error!(error = &error as &dyn std::error::Error, "the store failed a request");
+        }
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, slug, title) = self.kind.facts();
+        let mut body = self.more;
+        body.insert("type".into(), json!(format!("urn:piperoll:problem:{slug}")));
+        body.insert("title".into(), title.into());
+        body.insert("status".into(), status.as_u16().into());
+        body.insert("detail".into(), self.detail.into());
+        let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
+        let mut response = (status, kind, Value::Object(body).to_string()).into_response();
+        if matches!(self.kind, ProblemKind::TooManyRequests | ProblemKind::Unavailable) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_carries_status_type_and_when_to_come_back() {
+        let response =
+            Problem::new(ProblemKind::TooManyRequests, "too much waits").with("limit", json!(3)).into_response();
+        assert_eq!(response.status().as_u16(), 429);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        let store = Problem::from(StoreError::OutOfRange { what: "seq", given: 9, limit: 3 });
+        assert_eq!((store.kind(), store.detail()), (ProblemKind::Malformed, "seq: 9 is outside of 0 to 3"));
+    }
+}

@@ -1,0 +1,336 @@
+//! Admission: the events of one request become drafts, go to their streams, and each gets its result.
+//!
+//! Not here: reading bytes ([`crate::wire`], [`crate::batch`]), sequencing (`ledger-store`), status codes
+//! (`access`). Invariants: the results are in the order of the events; with all-or-nothing, one refusal
+//! appends nothing; what is remembered under an idempotency key answers a repeat exactly.
+
+use crate::limits::IngestLimits;
+use crate::wire::{self, Context, Rejection};
+use access::{Door, Problem, ProblemKind};
+use ledger::draft::Draft;
+use ledger::name::{StreamKind, TenantId};
+use ledger::tree::Hash;
+use ledger_store::{Ambient, AppendRequest, Appended, RequestKey, Verdict};
+use serde::Serialize;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Takes events in.
+#[derive(Clone)]
+pub struct Admission {
+    door: Door,
+    ambient: Arc<dyn Ambient>,
+    limits: Arc<IngestLimits>,
+}
+
+/// What a request asks besides its events.
+#[derive(Debug, Clone, Default)]
+pub struct Wishes {
+    /// All or nothing.
+    pub atomic: bool,
+    /// Principal and idempotency key.
+    pub key: Option<(String, String)>,
+}
+
+/// What became of one event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+pub enum EventResult {
+    /// It is in the ledger.
+    Accepted {
+        /// Whose.
+        tenant: String,
+        /// Which stream.
+        stream: &'static str,
+        /// Its position.
+        seq: u64,
+    },
+    /// It was there already, with the same content.
+    Duplicate {
+        /// Whose.
+        tenant: String,
+        /// Which stream.
+        stream: &'static str,
+        /// The original's position.
+        seq: u64,
+    },
+    /// Its id is taken by other content.
+    Conflict {
+        /// Whose.
+        tenant: String,
+        /// Which stream.
+        stream: &'static str,
+        /// The first's position.
+        seq: u64,
+    },
+    /// It was not admitted.
+    Rejected {
+        /// Which field.
+        field: String,
+        /// Why, and what would be right.
+        reason: String,
+    },
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Serialize)]
+pub struct Admitted {
+    /// How many were accepted.
+    pub accepted: usize,
+    /// How many were there already.
+    pub duplicates: usize,
+    /// How many conflict.
+    pub conflicts: usize,
+    /// How many were not admitted.
+    pub rejected: usize,
+    /// Event by event.
+    pub results: Vec<EventResult>,
+    /// Proof up to a signed checkpoint; none when nothing was accepted or found.
+    pub receipt: Option<String>,
+}
+
+/// Where an event of the request went.
+enum Place {
+    /// Into this part.
+    Part(usize),
+    Rejected(Rejection),
+}
+
+type Part = ((TenantId, StreamKind), Vec<Draft>);
+
+impl Admission {
+    /// Admission through a door.
+    pub fn new(door: Door, ambient: Arc<dyn Ambient>, limits: IngestLimits) -> Self {
+        Self { door, ambient, limits: Arc::new(limits) }
+    }
+
+    /// Bounds in force.
+    pub fn limits(&self) -> &IngestLimits {
+        &self.limits
+    }
+
+    /// Takes the events of one request in. `body_hash` tells one body from another.
+    ///
+    /// # Errors
+    /// All-or-nothing was asked for and something is refused, or the store does not accept.
+    pub async fn admit(
+        &self,
+        events: &[&[u8]],
+        address: Option<(&TenantId, StreamKind)>,
+        wishes: Wishes,
+        body_hash: Hash,
+    ) -> Result<Admitted, Problem> {
+        let (places, parts) = self.read(events, address);
+        if wishes.atomic && places.iter().any(|place| matches!(place, Place::Rejected(_))) {
+            let results = results_of(places, &names_of(&parts), |_, _| None);
+            return Err(refused("an event is not admissible", results));
+        }
+        let names = names_of(&parts);
+        let counts: Vec<usize> = parts.iter().map(|(_, drafts)| drafts.len()).collect();
+        if parts.is_empty() {
+            return Ok(Admitted::new(results_of(places, &names, |_, _| None), None));
+        }
+        let parts = parts.into_iter().map(|((tenant, kind), drafts)| Ok((self.door.append_to(&tenant, kind)?, drafts)));
+        let request = AppendRequest {
+            parts: parts.collect::<Result<_, Problem>>()?,
+            atomic: wishes.atomic,
+            key: wishes.key.map(|(principal, key)| request_key(&principal, &key, body_hash)),
+        };
+        match self.door.append(request).await? {
+            Appended::Done { verdicts, receipt } => {
+                Ok(Admitted::new(verdict_results(places, &names, &verdicts), receipt))
+            }
+            Appended::Repeated { answer, receipt } => {
+                let verdicts = remembered::decode(&answer)
+                    .filter(|verdicts| verdicts.iter().map(Vec::len).eq(counts.iter().copied()));
+                // The clock may have moved past an event that was refused as lying in the future.
+                let moved =
+                    || Problem::new(ProblemKind::Conflict, "the body is judged otherwise now; send it with a new key");
+                Ok(Admitted::new(verdict_results(places, &names, &verdicts.ok_or_else(moved)?), receipt))
+            }
+            Appended::Refused { conflicts } => {
+                let conflict = |part: usize, at: usize| conflicts[part][at].map(Verdict::Conflict);
+                Err(refused("an event conflicts with one of the same id", results_of(places, &names, conflict)))
+            }
+        }
+    }
+
+    fn read(&self, events: &[&[u8]], address: Option<(&TenantId, StreamKind)>) -> (Vec<Place>, Vec<Part>) {
+        let now = self.ambient.now_micros();
+        let context = Context { address, now, limits: &self.limits };
+        let mut parts: Vec<Part> = Vec::new();
+        let mut part_of: HashMap<(TenantId, StreamKind), usize> = HashMap::new();
+        let mut places = Vec::with_capacity(events.len());
+        for event in events {
+            let place = wire::read(event, &context, || self.new_id(now)).and_then(|draft| {
+                // The draft's tenant was checked when its field was set.
+                let tenant = draft.tenant().parse::<TenantId>();
+                let tenant = tenant.map_err(|error| Rejection::new("tenant", error.to_string()))?;
+                let key = (tenant, draft.stream());
+                let part = *part_of.entry(key.clone()).or_insert_with(|| {
+                    parts.push((key, Vec::new()));
+                    parts.len() - 1
+                });
+                parts[part].1.push(draft);
+                Ok(Place::Part(part))
+            });
+            places.push(place.unwrap_or_else(Place::Rejected));
+        }
+        (places, parts)
+    }
+
+    /// A UUIDv7 (RFC 9562 §5.7) for an event that came without an id.
+    fn new_id(&self, now: i64) -> String {
+        let mut bytes = [0; 16];
+        self.ambient.fill_random(&mut bytes);
+        let millis = (now.max(0) as u64 / 1_000).to_be_bytes();
+        bytes[..6].copy_from_slice(&millis[2..]);
+        bytes[6] = 0x70 | (bytes[6] & 0x0f);
+        bytes[8] = 0x80 | (bytes[8] & 0x3f);
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    }
+}
+
+fn names_of(parts: &[Part]) -> Vec<(String, &'static str)> {
+    parts.iter().map(|((tenant, kind), _)| (tenant.to_string(), kind.as_str())).collect()
+}
+
+fn request_key(principal: &str, key: &str, body: Hash) -> RequestKey {
+    let name = Hash::of(format!("{principal}\n{key}").as_bytes());
+    RequestKey { key: name.0, body: body.0, encode: Box::new(remembered::encode) }
+}
+
+fn refused(why: &str, results: Vec<EventResult>) -> Problem {
+    let detail = format!("{why}, and all-or-nothing was asked for: nothing was appended");
+    let results: Vec<EventResult> = results;
+    Problem::new(ProblemKind::Unprocessable, detail).with("results", serde_json::json!(results))
+}
+
+fn verdict_results(
+    places: Vec<Place>,
+    names: &[(String, &'static str)],
+    verdicts: &[Vec<Verdict>],
+) -> Vec<EventResult> {
+    results_of(places, names, |part, at| verdicts.get(part).and_then(|part| part.get(at)).copied())
+}
+
+fn results_of(
+    places: Vec<Place>,
+    names: &[(String, &'static str)],
+    verdict: impl Fn(usize, usize) -> Option<Verdict>,
+) -> Vec<EventResult> {
+    let mut next = vec![0; names.len()];
+    let result = |place| match place {
+        Place::Rejected(rejection) => {
+            let Rejection { field, reason } = rejection;
+            EventResult::Rejected { field: field.into_owned(), reason: reason.into_owned() }
+        }
+        Place::Part(part) => {
+            let at = next[part];
+            next[part] += 1;
+            let (tenant, stream) = (names[part].0.clone(), names[part].1);
+            match verdict(part, at) {
+                Some(Verdict::Accepted(seq)) => EventResult::Accepted { tenant, stream, seq },
+                Some(Verdict::Duplicate(seq)) => EventResult::Duplicate { tenant, stream, seq },
+                Some(Verdict::Conflict(seq)) => EventResult::Conflict { tenant, stream, seq },
+                None => EventResult::Rejected {
+                    field: "event".into(),
+                    reason: "not appended, because another of the request was refused".into(),
+                },
+            }
+        }
+    };
+    places.into_iter().map(result).collect()
+}
+
+impl Admitted {
+    fn new(results: Vec<EventResult>, receipt: Option<String>) -> Self {
+        let count = |is: fn(&EventResult) -> bool| results.iter().filter(|result| is(result)).count();
+        Self {
+            accepted: count(|result| matches!(result, EventResult::Accepted { .. })),
+            duplicates: count(|result| matches!(result, EventResult::Duplicate { .. })),
+            conflicts: count(|result| matches!(result, EventResult::Conflict { .. })),
+            rejected: count(|result| matches!(result, EventResult::Rejected { .. })),
+            results,
+            receipt,
+        }
+    }
+}
+
+/// What is remembered under an idempotency key: the verdicts, as runs of neighbours.
+mod remembered {
+    use ledger_store::Verdict;
+
+    fn parts_of(verdict: Verdict) -> (u8, u64) {
+        match verdict {
+            Verdict::Accepted(seq) => (0, seq),
+            Verdict::Duplicate(seq) => (1, seq),
+            Verdict::Conflict(seq) => (2, seq),
+        }
+    }
+
+    pub(super) fn encode(verdicts: &[Vec<Verdict>]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for part in verdicts {
+            let mut runs: Vec<(u8, u64, u32)> = Vec::new();
+            for verdict in part {
+                let (tag, seq) = parts_of(*verdict);
+                match runs.last_mut() {
+                    Some((last, first, count)) if *last == tag && *first + u64::from(*count) == seq => *count += 1,
+                    _ => runs.push((tag, seq, 1)),
+                }
+            }
+            out.extend_from_slice(&(runs.len() as u32).to_le_bytes());
+            for (tag, first, count) in runs {
+                out.push(tag);
+                out.extend_from_slice(&first.to_le_bytes());
+                out.extend_from_slice(&count.to_le_bytes());
+            }
+        }
+        out
+    }
+
+    pub(super) fn decode(mut bytes: &[u8]) -> Option<Vec<Vec<Verdict>>> {
+        let mut verdicts = Vec::new();
+        while !bytes.is_empty() {
+            let (runs, rest) = bytes.split_first_chunk::<4>()?;
+            bytes = rest;
+            let mut part = Vec::new();
+            for _ in 0..u32::from_le_bytes(*runs) {
+                let (run, rest) = bytes.split_first_chunk::<13>()?;
+                bytes = rest;
+                let first = u64::from_le_bytes(run[1..9].try_into().ok()?);
+                let count = u32::from_le_bytes(run[9..].try_into().ok()?);
+                let make = match run[0] {
+                    0 => Verdict::Accepted,
+                    1 => Verdict::Duplicate,
+                    2 => Verdict::Conflict,
+                    _ => return None,
+                };
+                part.extend((first..).take(count as usize).map(make));
+            }
+            verdicts.push(part);
+        }
+        Some(verdicts)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+        use proptest::prelude::*;
+
+        proptest! {
+            #[test]
+            fn verdicts_read_back(parts in proptest::collection::vec(proptest::collection::vec((0u8..3, 0u64..9), 1..20), 0..5)) {
+                let make = |(tag, seq): &(u8, u64)| match tag {
+                    0 => Verdict::Accepted(*seq),
+                    1 => Verdict::Duplicate(*seq),
+                    _ => Verdict::Conflict(*seq),
+                };
+                let verdicts: Vec<Vec<Verdict>> = parts.iter().map(|part| part.iter().map(make).collect()).collect();
+                prop_assert_eq!(decode(&encode(&verdicts)), Some(verdicts));
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The routes of ingest. Handlers translate: extract, one call, map.
+//!
+//! Not here: admission itself ([`crate::admission`]), status codes of errors (`access::problem`).
+//! Invariant: a body is bounded before it is read, and before it is unpacked.
+
+use crate::admission::{Admission, Admitted, Wishes};
+use crate::batch::{self, Form, Packing};
+use crate::limits::IDEMPOTENCY_KEY_BYTES;
+use access::{Problem, ProblemKind};
+use axum::Json;
+use axum::Router;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{HeaderMap, HeaderName, header};
+use axum::routing::post;
+use bytes::Bytes;
+use ledger::name::{NameError, StreamKind, TenantId};
+use ledger::tree::Hash;
+use serde::Deserialize;
+
+/// The routes.
+pub fn router(admission: Admission) -> Router {
+    let body_bytes = admission.limits().body_bytes;
+    Router::new()
+        .route("/v1/events", post(events_of_any))
+        .route("/v1/tenants/{tenant}/{stream}/events", post(events_of_stream))
+        .layer(DefaultBodyLimit::max(body_bytes))
+        .with_state(admission)
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parameters {
+    #[serde(default)]
+    atomic: bool,
+}
+
+type Parsed<T> = Result<T, axum::extract::rejection::QueryRejection>;
+
+fn malformed(error: &NameError) -> Problem {
+    Problem::new(ProblemKind::Malformed, error.to_string())
+}
+
+async fn events_of_any(
+    State(admission): State<Admission>,
+    parameters: Parsed<Query<Parameters>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Admitted>, Problem> {
+    take_in(&admission, None, parameters, &headers, body).await
+}
+
+async fn events_of_stream(
+    State(admission): State<Admission>,
+    Path((tenant, stream)): Path<(String, String)>,
+    parameters: Parsed<Query<Parameters>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Admitted>, Problem> {
+    let tenant: TenantId = tenant.parse().map_err(|error| malformed(&error))?;
+    let stream: StreamKind = stream.parse().map_err(|error| malformed(&error))?;
+    take_in(&admission, Some((&tenant, stream)), parameters, &headers, body).await
+}
+
+async fn take_in(
+    admission: &Admission,
+    address: Option<(&TenantId, StreamKind)>,
+    parameters: Parsed<Query<Parameters>>,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Admitted>, Problem> {
+    let limits = admission.limits();
+    let body = body.map_err(|_| batch::too_large("body", limits.body_bytes))?;
+    let Query(parameters) = parameters
+        .map_err(|_| Problem::new(ProblemKind::Malformed, "the only parameter is atomic=true or atomic=false"))?;
+    let form = Form::of(text_of(headers, header::CONTENT_TYPE)?)?;
+    let packing = Packing::of(text_of(headers, header::CONTENT_ENCODING)?)?;
+    let body = batch::unpack(body, packing, limits)?;
+    let events = batch::cut(&body, form, limits)?;
+    let key = idempotency_key(headers)?;
+    let hash = if key.is_some() { body_hash(address, &parameters, &body) } else { Hash([0; 32]) };
+    let wishes = Wishes { atomic: parameters.atomic, key: key.map(|key| ("anonymous".into(), key)) };
+    Ok(Json(admission.admit(&events, address, wishes, hash).await?))
+}
+
+fn text_of(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, Problem> {
+    let text = headers.get(&name).map(|value| value.to_str()).transpose();
+    text.map_err(|_| Problem::new(ProblemKind::Malformed, format!("the header {name} is not plain text")))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(key) = text_of(headers, HeaderName::from_static("idempotency-key"))? else { return Ok(None) };
+    if key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES {
+        return Err(Problem::new(ProblemKind::Malformed, "Idempotency-Key must have 1 to 128 characters"));
+    }
+    Ok(Some(key.into()))
+}
+
+/// A key stands for a body sent to one address with the same wishes.
+fn body_hash(address: Option<(&TenantId, StreamKind)>, parameters: &Parameters, body: &[u8]) -> Hash {
+    let address = address.map_or(String::new(), |(tenant, kind)| format!("{tenant}/{kind}"));
+    let context = format!("{address}\n{}\n", parameters.atomic);
+    Hash::of(&[context.as_bytes(), Hash::of(body).as_bytes()].concat())
+}

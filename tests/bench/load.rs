@@ -1,0 +1,170 @@
+//! The client that brings events in: as fast as two connections go, or at a fixed rate. The same for every server.
+//!
+//! Not here: how servers are started, and what the figures are compared with.
+//!
+//! Invariants: (1) a body counts when its answer accepted every event in it and carries a receipt; anything else ends
+//! the run as wrong; (2) each connection has one request under way at a time; (3) a server that asks for patience
+//! (429, 503) gets it, a bounded number of times, and the wait counts as latency.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use tokio::task::JoinSet;
+
+use crate::events::Body;
+use crate::program::client;
+use crate::trouble::{Outcome, Trouble};
+
+/// Connections, as the budgets say.
+pub const CONNECTIONS: usize = 2;
+/// How often one body may be put off.
+const PATIENCE: usize = 120;
+
+/// When requests leave.
+#[derive(Debug, Clone, Copy)]
+pub enum Pace {
+    /// Each connection sends as soon as it has its answer.
+    Full,
+    /// One request is due every so often, in turn on each connection, whether or not the one before is answered
+    /// elsewhere. Latency counts from when a request was due.
+    Every(Duration),
+}
+
+/// What a load brought.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub events: usize,
+    pub took: Duration,
+    pub latencies: Latencies,
+    /// How often a server asked to come back later.
+    pub put_off: usize,
+}
+
+impl Loaded {
+    /// Events a second, from the first request to the last receipt.
+    pub fn rate(&self) -> f64 {
+        self.events as f64 / self.took.as_secs_f64().max(1e-9)
+    }
+}
+
+/// Times in order.
+#[derive(Debug, Clone, Default)]
+pub struct Latencies(Vec<Duration>);
+
+impl Latencies {
+    /// Sorts.
+    pub fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        Self(times)
+    }
+
+    /// The time, in milliseconds, within which this share of all were done (nearest rank).
+    pub fn milliseconds(&self, share: f64) -> f64 {
+        let rank = (share * self.0.len() as f64).ceil() as usize;
+        let at = rank.clamp(1, self.0.len().max(1)) - 1;
+        self.0.get(at).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+    }
+}
+
+/// The parts of an ingest answer that the benchmark checks; the results of single events are skipped.
+#[derive(Deserialize)]
+struct Answer {
+    accepted: usize,
+    receipt: Option<IgnoredAny>,
+}
+
+/// What one connection has seen.
+#[derive(Default)]
+struct Seen {
+    times: Vec<Duration>,
+    put_off: usize,
+}
+
+/// Posts every body once.
+pub async fn load(url: &str, bodies: Vec<Body>, pace: Pace) -> Outcome<Loaded> {
+    let events = bodies.iter().map(|body| body.events).sum();
+    let bodies: Arc<[Body]> = bodies.into();
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut connections = JoinSet::new();
+    let begin = Instant::now();
+    for _ in 0..CONNECTIONS {
+        connections.spawn(connection(url.to_owned(), bodies.clone(), next.clone(), pace, begin));
+    }
+    let mut times = Vec::with_capacity(bodies.len());
+    let mut put_off = 0;
+    while let Some(joined) = connections.join_next().await {
+        let seen = joined.map_err(|e| Trouble::machine("a connection's task")(std::io::Error::other(e)))??;
+        times.extend(seen.times);
+        put_off += seen.put_off;
+    }
+    Ok(Loaded { events, took: begin.elapsed(), latencies: Latencies::of(times), put_off })
+}
+
+async fn connection(
+    url: String,
+    bodies: Arc<[Body]>,
+    next: Arc<AtomicUsize>,
+    pace: Pace,
+    begin: Instant,
+) -> Outcome<Seen> {
+    let client = client()?;
+    let mut seen = Seen::default();
+    loop {
+        let at = next.fetch_add(1, Ordering::Relaxed);
+        let Some(body) = bodies.get(at) else {
+            return Ok(seen);
+        };
+        let from = match pace {
+            Pace::Full => Instant::now(),
+            Pace::Every(interval) => due(begin + interval.saturating_mul(at as u32)).await,
+        };
+        seen.put_off += post(&client, &url, body).await?;
+        seen.times.push(from.elapsed());
+    }
+}
+
+/// Waits until then, and says from when to count: from then on if that has passed already, else from waking up, so
+/// that the timer's own coarseness is nobody's latency.
+async fn due(then: Instant) -> Instant {
+    if Instant::now() >= then {
+        return then;
+    }
+    tokio::time::sleep_until(then.into()).await;
+    Instant::now()
+}
+
+/// Posts one body until it is taken; answers how often it was put off.
+async fn post(client: &reqwest::Client, url: &str, body: &Body) -> Outcome<usize> {
+    for put_off in 0..PATIENCE {
+        let answer = client
+            .post(url)
+            .header("content-type", "application/x-ndjson")
+            .body(body.bytes.clone())
+            .send()
+            .await
+            .map_err(Trouble::unanswered("posting events"))?;
+        let status = answer.status();
+        if matches!(status.as_u16(), 429 | 503) {
+            let seconds = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+            tokio::time::sleep(seconds.map_or(Duration::from_millis(20), Duration::from_secs)).await;
+            continue;
+        }
+        let bytes = answer.bytes().await.map_err(Trouble::unanswered("reading an ingest answer"))?;
+        if !status.is_success() {
+            let said = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned();
+            return Err(Trouble::wrong("the answer to posted events", "200", format!("{status}: {said}")));
+        }
+        let answer: Answer = serde_json::from_slice(&bytes).map_err(Trouble::unreadable("an ingest answer"))?;
+        if answer.accepted != body.events {
+            return Err(Trouble::wrong("events accepted of a body", body.events, answer.accepted));
+        }
+        if answer.receipt.is_none() {
+            return Err(Trouble::wrong("the receipt of a body", "one", "none"));
+        }
+        return Ok(put_off);
+    }
+    Err(Trouble::wrong("posting events", "an answer", format!("{PATIENCE} times 429 or 503")))
+}
