@@ -35,18 +35,26 @@ impl Events {
             Some(path) => path.to_owned(),
             None => generated(count, seed)?,
         };
-        let text = std::fs::read(&path).map_err(Trouble::at("reading", &path))?;
-        let mut starts: Vec<usize> = vec![0];
+        let mut text = std::fs::read(&path).map_err(Trouble::at("reading", &path))?;
+        if let Some(end) = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(count.saturating_sub(1)) {
+            let end = end.0 + 1;
+            text.truncate(end);
+        }
+        let events = Self::cut(text.into());
+        if events.len() == 0 {
+            return Err(Trouble::wrong(format!("events in {}", path.display()), count, 0));
+        }
+        Ok(events)
+    }
+
+    /// Cuts text at its line ends.
+    pub fn cut(text: Bytes) -> Self {
+        let mut starts = vec![0];
         starts.extend(text.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1));
         if starts.last() != Some(&text.len()) {
             starts.push(text.len());
         }
-        starts.truncate(count.saturating_add(1));
-        let end = starts.last().copied().unwrap_or(0);
-        if starts.len() < 2 {
-            return Err(Trouble::wrong(format!("events in {}", path.display()), count, 0));
-        }
-        Ok(Self { text: Bytes::from(text).slice(..end), starts })
+        Self { text, starts }
     }
 
     /// How many events there are.

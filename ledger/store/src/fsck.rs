@@ -89,6 +89,8 @@ pub struct Fsck {
     pub ledger: LedgerName,
     /// The ledger's public keys, under any name.
     pub keys: Vec<VerifierKey>,
+    /// Heads that somebody kept earlier, their signatures checked: the streams must still agree with them.
+    pub kept: Vec<StreamHead>,
 }
 
 const RESTORE: &str = "restore this object from a copy and check again; nothing was changed";
@@ -100,9 +102,23 @@ impl Fsck {
     /// # Errors
     /// The store cannot be listed. Objects that cannot be read are findings.
     pub async fn store(&self, mut progress: impl FnMut(u64)) -> Result<Report, StoreError> {
+        self.streams(|_, _| true, &mut progress).await
+    }
+
+    /// Checks the streams that are wanted.
+    ///
+    /// # Errors
+    /// The store cannot be listed. Objects that cannot be read are findings.
+    pub async fn streams(
+        &self,
+        wanted: impl Fn(&TenantId, StreamKind) -> bool,
+        mut progress: impl FnMut(u64),
+    ) -> Result<Report, StoreError> {
         let mut report = Report::default();
         for (tenant, kind) in list_streams(&self.objects).await? {
-            report.streams.push(self.stream(&tenant, kind, &mut progress).await?);
+            if wanted(&tenant, kind) {
+                report.streams.push(self.stream(&tenant, kind, &mut progress).await?);
+            }
         }
         Ok(report)
     }
@@ -125,12 +141,37 @@ impl Fsck {
         self.chain(&prefix, &mut chain, &mut findings).await?;
         let live: Vec<LiveSegment> = chain.live().cloned().collect();
         let (commits, segments) = (chain.commits(), live.len() as u64);
-        let mut tree = TreeWalk { leaves: chain.clone().into_leaves(), tiles: BTreeMap::new(), edge: Edge::default() };
+        let kept = self
+            .kept
+            .iter()
+            .filter(|head| head.size > 0 && head.origin == origin.as_str())
+            .map(|head| (head.size, head.root));
+        let leaves = chain.clone().into_leaves();
+        let mut tree =
+            TreeWalk { leaves, kept: kept.collect(), disagrees: None, tiles: BTreeMap::new(), edge: Edge::default() };
         for held in &live {
             if let Err(finding) = self.segment(&prefix, held, &mut tree, progress).await {
                 findings.push(finding);
                 break;
             }
+        }
+        if let Some(size) = tree.disagrees {
+            findings.push(Finding {
+                object: prefix.path().to_string(),
+                entries: Some((0, size - 1)),
+                what: format!("the first {size} entries are not those of the head that was signed and kept"),
+                advice: "this history was replaced after that head was given out; ask who holds the ledger's key",
+                is_fault: true,
+            });
+        }
+        if let Some((size, _)) = tree.kept.last_key_value() {
+            findings.push(Finding {
+                object: prefix.path().to_string(),
+                entries: Some((tree.edge.size(), size - 1)),
+                what: format!("a head of {size} entries was signed and kept, and only {} are sealed here", tree.edge.size()),
+                advice: "seal what the service still holds and check again; if it holds no more, the stream was rolled back",
+                is_fault: true,
+            });
         }
         if findings.iter().all(|finding| !finding.is_fault) {
             self.tiles(&prefix, &tree, &mut findings).await;
@@ -319,6 +360,9 @@ enum TreeFault {
 /// The tree as the leaves give it, with the tiles that it must have.
 struct TreeWalk {
     leaves: LeafVerifier,
+    /// Kept heads that the walk has not come to yet.
+    kept: BTreeMap<u64, Hash>,
+    disagrees: Option<u64>,
     tiles: BTreeMap<(u8, u64), Vec<Hash>>,
     edge: Edge,
 }
@@ -365,5 +409,10 @@ impl TreeWalk {
                 tiles.entry(((height / TILE_HEIGHT) as u8, index / TILE_HASHES)).or_default().push(hash);
             }
         });
+        if let Some(root) = self.kept.remove(&self.edge.size())
+            && root != self.edge.root()
+        {
+            self.disagrees = self.disagrees.or(Some(self.edge.size()));
+        }
     }
 }

@@ -1,0 +1,136 @@
+//! A session per question: the granted tables, the listed functions, fixed settings, and nothing else to name.
+//!
+//! Shared by all sessions: the memory pool, the cache of footers, the function objects. Not here: who may ask
+//! (`access`), which text is run ([`crate::guard`]), running ([`crate::run`]).
+//!
+//! Invariants: a session can reach no store, file, setting or table beside those it was made with; nothing is
+//! spilled to disk, so no tenant's rows are written outside its store.
+
+use crate::error::QueryError;
+use crate::functions::Functions;
+use crate::guard;
+use crate::limits::Limits;
+use crate::reader::SegmentReaders;
+use crate::table::{SEGMENTS_URL, Shapes, StreamTable};
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionStateDefaults;
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::context::SessionContext;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::GreedyMemoryPool;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::SessionConfig;
+use ledger::StreamKind;
+use ledger_store::Snapshot;
+use std::sync::Arc;
+
+/// The streams that are tables.
+pub(crate) const TABLES: [StreamKind; 2] = [StreamKind::Audit, StreamKind::Telemetry];
+
+/// What sessions share.
+pub(crate) struct Sessions {
+    runtime: Arc<RuntimeEnv>,
+    functions: Functions,
+    config: SessionConfig,
+    readers: Arc<SegmentReaders>,
+    shapes: Shapes,
+}
+
+impl Sessions {
+    /// Makes what sessions share.
+    ///
+    /// # Errors
+    /// The engine refused its own settings: a defect, found at start-up.
+    pub fn new(limits: &Limits) -> Result<Self, QueryError> {
+        let start = |e: DataFusionError| QueryError::of_planning(&e);
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(GreedyMemoryPool::new(limits.memory_bytes)))
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+            .with_metadata_cache_limit(limits.footer_bytes)
+            .build_arc()
+            .map_err(start)?;
+        let url = ObjectStoreUrl::parse(SEGMENTS_URL).map_err(start)?;
+        // Plans want a store behind their URL; this one is empty, segments are read through `reader`.
+        runtime.register_object_store(url.as_ref(), Arc::new(object_store::memory::InMemory::new()));
+        let readers = Arc::new(SegmentReaders::new(runtime.cache_manager.get_file_metadata_cache()));
+        let shapes = Shapes::of(&ledger_store::columns::schema());
+        Ok(Self { runtime, functions: Functions::allowed(), config: config(limits), readers, shapes })
+    }
+
+    /// A session over these snapshots.
+    ///
+    /// # Errors
+    /// [`QueryError::Internal`] if the snapshots are not of the store's schema.
+    pub fn open(&self, snapshots: Vec<Snapshot>) -> Result<Session, QueryError> {
+        let wrong = |e: DataFusionError| QueryError::of_planning(&e);
+        let state = SessionStateBuilder::new()
+            .with_config(self.config.clone())
+            .with_runtime_env(Arc::clone(&self.runtime))
+            .with_expr_planners(SessionStateDefaults::default_expr_planners())
+            .with_scalar_functions(self.functions.scalar.clone())
+            .with_aggregate_functions(self.functions.aggregate.clone())
+            .with_window_functions(self.functions.window.clone())
+            .build();
+        let context = SessionContext::new_with_state(state);
+        let mut of_kind: Vec<Vec<Snapshot>> = TABLES.iter().map(|_| Vec::new()).collect();
+        for snapshot in snapshots {
+            if let Some(at) = TABLES.iter().position(|kind| *kind == snapshot.kind) {
+                of_kind[at].push(snapshot);
+            }
+        }
+        for (kind, snapshots) in TABLES.iter().zip(of_kind) {
+            let table = self.table(snapshots)?;
+            context.register_table(kind.as_str(), Arc::new(table)).map_err(wrong)?;
+        }
+        Ok(Session { state: context.state(), functions: self.functions.clone() })
+    }
+
+    /// A table outside a session, for plans that are made without SQL.
+    pub fn table(&self, snapshots: Vec<Snapshot>) -> Result<StreamTable, QueryError> {
+        StreamTable::new(snapshots, self.shapes.clone(), Arc::clone(&self.readers))
+            .map_err(|e| QueryError::of_planning(&e))
+    }
+}
+
+/// One question's session.
+pub(crate) struct Session {
+    /// DataFusion's state.
+    pub state: SessionState,
+    functions: Functions,
+}
+
+impl Session {
+    /// The logical plan of a text.
+    ///
+    /// # Errors
+    /// [`QueryError::Refused`] for what is not run, [`QueryError::Plan`] for what does not fit the tables.
+    pub async fn plan(&self, sql: &str) -> Result<LogicalPlan, QueryError> {
+        let statement = guard::parse(sql, &self.functions)?;
+        let plan = self.state.statement_to_plan(statement).await.map_err(|e| QueryError::of_planning(&e))?;
+        // The guard let only queries through; the planner's own check stands behind it.
+        let reading = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        reading.verify_plan(&plan).map_err(|e| QueryError::of_planning(&e))?;
+        Ok(plan)
+    }
+}
+
+/// The settings of every session; SQL cannot change them.
+fn config(limits: &Limits) -> SessionConfig {
+    let mut config = SessionConfig::new()
+        .with_target_partitions(limits.threads)
+        .with_information_schema(false)
+        .with_create_default_catalog_and_schema(true);
+    let options = config.options_mut();
+    options.execution.collect_statistics = false;
+    options.execution.time_zone = Some("UTC".into());
+    options.execution.parquet.pushdown_filters = true;
+    options.execution.parquet.reorder_filters = true;
+    options.execution.parquet.enable_page_index = true;
+    options.execution.parquet.bloom_filter_on_read = true;
+    options.execution.parquet.pruning = true;
+    options.execution.parquet.schema_force_view_types = true;
+    config
+}

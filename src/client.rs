@@ -1,0 +1,93 @@
+//! The program's own calls to a running service.
+//!
+//! Not here: what is sent or shown. Invariant: an answer that is a problem becomes an error with its detail.
+
+use clap::Args;
+use reqwest::{Client as Http, RequestBuilder, Response};
+use serde_json::Value;
+
+/// Which service to talk to.
+#[derive(Debug, Clone, Args)]
+pub struct Target {
+    /// The running service
+    #[arg(long, env = "PIPEROLL_URL", default_value = "http://127.0.0.1:7117", value_name = "URL")]
+    pub url: String,
+}
+
+/// A call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answers.
+    #[error("no service answers at {url}; start one with `piperoll serve`, or name another with --url")]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// Why not.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The service refused.
+    #[error("the service answered {status}: {detail}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The problem's detail.
+        detail: String,
+    },
+    /// The answer broke off or was no answer of this API.
+    #[error("the service's answer cannot be read")]
+    Unreadable(#[from] reqwest::Error),
+}
+
+/// Calls one service.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: Http,
+    url: String,
+}
+
+impl Client {
+    /// A client of the service at `url`.
+    pub fn new(url: &str) -> Self {
+        Self { http: Http::new(), url: url.trim_end_matches('/').into() }
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let unreachable = |source| ClientError::Unreachable { url: self.url.clone(), source };
+        let response = request.send().await.map_err(unreachable)?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status().as_u16();
+        let problem: Value = response.json().await.unwrap_or_default();
+        let detail = problem["detail"].as_str().unwrap_or("no detail was given").to_string();
+        Err(ClientError::Refused { status, detail })
+    }
+
+    /// Sends events as NDJSON.
+    ///
+    /// # Errors
+    /// The service does not answer, or refuses the batch.
+    pub async fn events(&self, path: &str, lines: Vec<u8>) -> Result<Value, ClientError> {
+        let request =
+            self.http.post(format!("{}{path}", self.url)).header("content-type", "application/x-ndjson").body(lines);
+        Ok(self.send(request).await?.json().await?)
+    }
+
+    /// Asks a query and gives the answer in the format that `accept` names.
+    ///
+    /// # Errors
+    /// The service does not answer, or refuses the query.
+    pub async fn query(&self, sql: &str, tenants: &[String], accept: &str) -> Result<Response, ClientError> {
+        let body = serde_json::json!({"sql": sql, "tenants": tenants});
+        self.send(self.http.post(format!("{}/v1/query", self.url)).header("accept", accept).json(&body)).await
+    }
+
+    /// Gets a text.
+    ///
+    /// # Errors
+    /// The service does not answer, or refuses.
+    pub async fn text(&self, path: &str) -> Result<String, ClientError> {
+        Ok(self.send(self.http.get(format!("{}{path}", self.url))).await?.text().await?)
+    }
+}

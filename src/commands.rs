@@ -1,0 +1,94 @@
+//! The commands, one file each, and what they share: the runtime, logging, and interruption.
+//!
+//! Not here: what a command is about. Invariant: a command answers with an exit code or an error, and prints
+//! nothing on standard output but its result.
+
+mod demo;
+mod fsck;
+mod generate;
+mod ingest;
+mod keygen;
+mod query;
+mod serve;
+mod verify;
+
+use crate::settings::LogFormat;
+use clap::Subcommand;
+use std::future::Future;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// What every command answers with.
+pub type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
+
+/// Something was found that does not hold.
+pub const FOUND: u8 = 3;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the service
+    Serve(serve::Arguments),
+    /// See it all in a minute: a service, a story, five questions, a proof, and a tampered copy that is found
+    Demo(demo::Arguments),
+    /// Send events to a running service, from this format or from another product's audit log
+    Ingest(ingest::Arguments),
+    /// Ask a running service in SQL
+    Query(query::Arguments),
+    /// Verify the history of streams from the store's files, without trusting any service
+    Verify(verify::Arguments),
+    /// Check a whole store, object by object, and say what to do about what does not hold
+    Fsck(fsck::Arguments),
+    /// Make the key of a new ledger, and give the ledger its name
+    Keygen(keygen::Arguments),
+    /// Write realistic events of a fictitious platform, and a record of what was planted among them
+    Generate(generate::Arguments),
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// What failed, with its causes.
+pub fn run(command: Command) -> Outcome {
+    match command {
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Ingest(arguments) => ingest::run(&arguments),
+        Command::Query(arguments) => query::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Fsck(arguments) => fsck::run(&arguments),
+        Command::Keygen(arguments) => keygen::run(&arguments),
+        Command::Generate(arguments) => generate::run(&arguments),
+    }
+}
+
+/// Runs asynchronous work to its end.
+fn block_on<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work))
+}
+
+/// Starts logging to standard error.
+fn start_logging(format: LogFormat, level: &str) {
+    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second start, as when a test runs two commands, keeps the first.
+    let _ = match format {
+        LogFormat::Text => builder.with_target(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+}
+
+/// Waits for an interrupt or a request to end.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let interrupt = tokio::signal::ctrl_c();
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(_) => drop(interrupt.await),
+    }
+}

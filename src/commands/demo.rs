@@ -1,0 +1,243 @@
+//! `piperoll demo`: the whole of it in a minute, against the real service over HTTP, checked as it goes.
+//!
+//! Not here: the story ([`crate::generate`]), the service ([`crate::service`]). Invariant: every tick mark was
+//! earned: an answer is compared with the planted record, a proof is checked, a tampered byte is searched for.
+
+use super::{FOUND, Outcome, block_on, interrupted, start_logging};
+use crate::client::{Client, ClientError};
+use crate::generate::{Plan, Planted, Question, generate, questions};
+use crate::output;
+use crate::service::{Service, main_store};
+use crate::settings::{LogFormat, Overrides, Place, Settings, key_in, store_in};
+use clap::Args;
+use ledger::receipt::Receipt;
+use ledger_store::{DurableFolder, Fsck, Report};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// See it all in a minute: a service, a story, five questions, a proof, and a tampered copy that is found
+///
+/// Starts a service on a new folder, loads a month of a fictitious platform, asks five questions that a
+/// security analyst and an SRE would ask and checks the answers against what was planted, verifies the ledger,
+/// flips one byte in a copy and shows that it is found and where, and keeps serving so that you can go on.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The folder to use; it must be new
+    #[arg(long, default_value = "piperoll-demo", value_name = "DIR")]
+    data: PathBuf,
+    /// Where to listen; a loopback address
+    #[arg(long, default_value = "127.0.0.1:7117", value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// How many events to load
+    #[arg(long, default_value_t = 50_000)]
+    events: usize,
+    /// Another number tells another story
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Stop at the end instead of serving on
+    #[arg(long)]
+    exit: bool,
+}
+
+/// A step of the demo did not come out as planted.
+#[derive(Debug, thiserror::Error)]
+#[error("the demo found what it did not expect: {0}")]
+struct Unexpected(String);
+
+/// Runs the command.
+///
+/// # Errors
+/// The folder is not new, the service cannot start, or something did not come out as planted.
+pub fn run(arguments: &Arguments) -> Outcome {
+    if arguments.data.exists() {
+        let folder = arguments.data.display();
+        return Err(format!("{folder} is there already; remove it, or name another folder with --data").into());
+    }
+    start_logging(LogFormat::Text, "warn");
+    let place = Place { config: None, data: Some(arguments.data.clone()) };
+    let settings = Settings::load(&place, Overrides { listen: Some(arguments.listen), ..Overrides::default() })?;
+    block_on(async {
+        let service = Service::start(&settings).await?;
+        let told = tell(&service, &settings, arguments).await;
+        if told.is_ok() && !arguments.exit {
+            println!("\nServing at {} until you press Ctrl-C.", service.url());
+            interrupted().await;
+        }
+        service.stop(false).await?;
+        told
+    })?
+}
+
+fn step(number: usize, what: &str) {
+    println!("\n{number}. {what}");
+}
+
+async fn tell(service: &Service, settings: &Settings, arguments: &Arguments) -> Outcome {
+    let client = Client::new(&service.url());
+    step(1, "A service, on local disk, reachable from this machine only");
+    println!("   {}   data in {}", service.url(), settings.data.display());
+    step(2, "A month of a fictitious platform is loaded");
+    let plan = Plan { events: arguments.events, seed: arguments.seed, ..Plan::default() };
+    let (planted, receipt) = load(&client, &plan).await?;
+    step(3, "The receipt is checked against the ledger's public key");
+    check_receipt(&client, &receipt).await?;
+    step(4, "Five questions, and the answers that were planted");
+    for question in questions(&planted) {
+        ask(&client, &question).await?;
+    }
+    step(5, "The ledger is sealed and verified from its files alone");
+    service.store().seal_all().await?;
+    let (report, took) = verify(&settings.store(), settings).await?;
+    if !report.is_sound() {
+        super::verify::show(&report, false);
+        return Ok(ExitCode::from(FOUND));
+    }
+    let (entries, streams) = (output::grouped(report.entries()), report.streams.len());
+    println!(
+        "   ✓ {entries} entries of {streams} streams: every leaf recomputed, every signed root confirmed ({took} ms)"
+    );
+    step(6, "One byte of a copy is flipped");
+    tamper(settings).await?;
+    step(7, "Where to go from here");
+    where_next(&service.url(), &settings.data);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn load(client: &Client, plan: &Plan) -> Result<(Planted, String), Box<dyn std::error::Error>> {
+    let mut events = Vec::new();
+    let planted = generate(plan, &mut events)?;
+    let lines: Vec<&[u8]> = events.split_inclusive(|byte| *byte == b'\n').collect();
+    let bar = output::progress(lines.len() as u64, "events", false);
+    let start = Instant::now();
+    let (mut counts, mut receipt) = ([0u64; 4], String::new());
+    for batch in lines.chunks(1_000) {
+        let answer = client.events("/v1/events", batch.concat()).await?;
+        for (count, name) in counts.iter_mut().zip(["accepted", "duplicates", "conflicts", "rejected"]) {
+            *count += answer[name].as_u64().unwrap_or_default();
+        }
+        receipt = answer["receipt"].as_str().map_or(receipt, str::to_string);
+        bar.inc(batch.len() as u64);
+    }
+    bar.finish_and_clear();
+    let [accepted, duplicates, conflicts, rejected] = counts;
+    let rate = lines.len() as f64 / start.elapsed().as_secs_f64();
+    println!(
+        "   ✓ {} accepted, {duplicates} repeats recognized, {conflicts} conflicts refused, {rejected} rejected; {} events/s, each durable before it was acknowledged",
+        output::grouped(accepted),
+        output::grouped(rate as u64)
+    );
+    let expected = [planted.events, planted.repeats, planted.conflicts.len() as u64, 0];
+    if counts != expected {
+        return Err(Unexpected(format!("counts {counts:?}, planted {expected:?}")).into());
+    }
+    Ok((planted, receipt))
+}
+
+async fn check_receipt(client: &Client, receipt: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let keys: Value = serde_json::from_str(&client.text("/v1/keys").await?)?;
+    let vkey = keys["keys"][0]["vkey"].as_str().unwrap_or_default();
+    let verified = Receipt::parse(receipt.as_bytes())?.verify(&[vkey.parse()?])?;
+    println!("   key       {vkey}");
+    let (log, heads) = (verified.checkpoint.head(), verified.heads.len());
+    println!("   ✓ the last batch is covered: {heads} streams, in group {} of the signed store log", log.size - 1);
+    Ok(())
+}
+
+async fn ask(client: &Client, question: &Question) -> Result<(), Box<dyn std::error::Error>> {
+    let start = Instant::now();
+    let answer = client.query(&question.sql, &question.tenants, "application/json").await?;
+    let answer: Value = answer.json().await.map_err(ClientError::from)?;
+    let took = start.elapsed().as_millis();
+    println!("\n   {} asks: {}", question.asked_by, question.title);
+    let table = super::query::table_of(&answer);
+    table.lines().for_each(|line| println!("   {line}"));
+    let rows: Vec<Vec<Value>> = serde_json::from_value(answer["rows"].clone())?;
+    if rows != question.expected {
+        return Err(Unexpected(format!("answer {rows:?}, planted {:?}", question.expected)).into());
+    }
+    println!("   ✓ exactly what was planted ({took} ms). {}", question.why);
+    Ok(())
+}
+
+async fn verify(store: &Path, settings: &Settings) -> Result<(Report, u128), Box<dyn std::error::Error>> {
+    let own = crate::keyfile::KeyFile::read(&key_in(&settings.data))?;
+    let key = own.key.verifier(own.ledger.as_str());
+    let objects = Arc::new(DurableFolder::open(store)?);
+    let start = Instant::now();
+    let report = Fsck { objects, ledger: own.ledger, keys: vec![key], kept: vec![] }.store(|_| {}).await?;
+    Ok((report, start.elapsed().as_millis()))
+}
+
+/// Copies the store, flips one bit in the middle of a segment, and expects to be told which.
+async fn tamper(settings: &Settings) -> Result<(), Box<dyn std::error::Error>> {
+    let copy = settings.data.join("tampered-copy");
+    copy_folder(&settings.store(), &copy)?;
+    let victim = largest_segment(&copy)?.ok_or_else(|| Unexpected("no segment was sealed".into()))?;
+    let mut bytes = std::fs::read(&victim)?;
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    std::fs::write(&victim, bytes)?;
+    let name = victim.strip_prefix(&copy)?.display().to_string();
+    println!("   flipped one bit of byte {at} of {name}");
+    let (report, took) = verify(&copy, settings).await?;
+    let found = report.findings().find(|finding| finding.is_fault && finding.object == name);
+    let Some(finding) = found else {
+        return Err(Unexpected("the flipped byte was not found".into()).into());
+    };
+    let (first, last) = finding.entries.unwrap_or_default();
+    println!("   ✓ found in {took} ms: {}\n     entries {first} to {last}: {}", finding.object, finding.what);
+    std::fs::remove_dir_all(copy)?;
+    Ok(())
+}
+
+fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+fn largest_segment(folder: &Path) -> std::io::Result<Option<PathBuf>> {
+    let (mut folders, mut largest) = (vec![folder.to_path_buf()], None);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let (path, length) =
+                (entry.as_ref().map(|e| e.path()), entry.as_ref().map(|e| e.metadata().map(|m| m.len())));
+            let (Ok(path), Ok(Ok(length))) = (path, length) else { continue };
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "parquet")
+                && largest.as_ref().is_none_or(|(most, _)| length > *most)
+            {
+                largest = Some((length, path));
+            }
+        }
+    }
+    Ok(largest.map(|(_, path)| path))
+}
+
+fn where_next(url: &str, data: &Path) {
+    let (store, data) = (store_in(data), data.display());
+    println!(
+        "   ask         piperoll query --url {url} --tenant hollowmere \"SELECT * FROM audit ORDER BY seq DESC LIMIT 10\""
+    );
+    println!("   prove       curl -s '{url}/v1/tenants/hollowmere/audit/proof/inclusion?seq=7'");
+    println!("   verify      piperoll verify --data {data} --tenant hollowmere");
+    println!(
+        "   in place    {}/tenant=hollowmere/stream=audit is a Delta table for Spark, DuckDB, Polars, Trino",
+        store.display()
+    );
+    println!("   the log     curl -s {url}/v1/store/checkpoint   (signed by {})", main_store());
+    println!("   every byte  ledger/FORMAT.md");
+}

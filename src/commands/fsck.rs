@@ -1,0 +1,38 @@
+//! `piperoll fsck`: checks a whole store, object by object.
+//!
+//! Not here: the check itself (`ledger-store`). Invariant: it changes nothing and takes no lock.
+
+use super::verify::{Trust, show};
+use super::{FOUND, Outcome, block_on};
+use crate::settings::Place;
+use clap::Args;
+use indicatif::ProgressBar;
+use std::process::ExitCode;
+
+/// Check a whole store, object by object, and say what to do about what does not hold
+///
+/// All that `verify` checks, for every stream, and besides: tiles, the Delta view, the store's own log, and
+/// objects that nothing names. It changes nothing and may run beside a service.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    trust: Trust,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The store or the key are not to be had.
+pub fn run(arguments: &Arguments) -> Outcome {
+    let fsck = arguments.trust.fsck(&arguments.place)?;
+    let bar = ProgressBar::new_spinner();
+    let report = block_on(fsck.store(|entries| bar.inc(entries)))??;
+    bar.finish_and_clear();
+    show(&report, arguments.json);
+    Ok(ExitCode::from(if report.is_sound() { 0 } else { FOUND }))
+}

@@ -1,0 +1,74 @@
+//! `piperoll serve`: runs the service until it is told to stop.
+//!
+//! Not here: routes ([`crate::service`]). Invariant: works with no settings at all, on local disk and loopback.
+
+use super::{Outcome, block_on, interrupted, start_logging};
+use crate::service::Service;
+use crate::settings::{LogFormat, Overrides, Place, Settings};
+use clap::Args;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+/// Run the service
+///
+/// With no settings at all it keeps its data below ./piperoll-data and listens on 127.0.0.1:7117. The first
+/// start makes the ledger's key. It stops in order on SIGTERM and SIGINT; what is not sealed by then stays in
+/// the write-ahead log and is there again at the next start.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Try it:
+  piperoll serve &
+  curl -s localhost:7117/v1/tenants/acme/audit/events -H 'content-type: application/json' -d '
+    {\"time\":\"2026-08-14T09:26:53Z\",\"action\":\"invoice.update\",\"actor\":{\"type\":\"user\",\"id\":\"u-1\"}}'
+  piperoll query --tenant acme 'SELECT seq, occurred_at, action, actor_id FROM audit'
+
+Settings file (TOML), all optional:
+  data = \"/var/lib/piperoll\"
+  listen = \"127.0.0.1:7117\"
+  [log]
+  format = \"json\"                    # or text
+  level = \"info\"
+  [limits]
+  seal_bytes = 16777216              # unsealed bytes of a stream that make a segment
+  seal_age_seconds = 21600           # how long an entry may stay unsealed
+  unsealed_bytes = 100663296         # of all streams, before the largest are sealed
+  duplicate_window_seconds = 604800  # how long an event id is remembered
+  idempotency_window_seconds = 86400 # how long an Idempotency-Key is remembered")]
+pub struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// Where to listen; a loopback address
+    #[arg(long, env = "PIPEROLL_LISTEN", value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// How log lines look
+    #[arg(long, env = "PIPEROLL_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+    /// Which log lines are written, as in `info` or `ledger_store=debug,info`
+    #[arg(long, env = "PIPEROLL_LOG_LEVEL", value_name = "FILTER")]
+    log_level: Option<String>,
+    /// Unsealed bytes of a stream that make it worth a segment
+    #[arg(long, value_name = "BYTES")]
+    seal_bytes: Option<usize>,
+    /// Seal everything before stopping
+    #[arg(long)]
+    seal_on_exit: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The service cannot start, or could not seal at its end.
+pub fn run(arguments: Arguments) -> Outcome {
+    let Arguments { place, listen, log_format, log_level, seal_bytes, seal_on_exit } = arguments;
+    let settings = Settings::load(&place, Overrides { listen, log_format, log_level, seal_bytes })?;
+    start_logging(settings.log_format, &settings.log_level);
+    block_on(async move {
+        let service = Service::start(&settings).await?;
+        tracing::info!(url = service.url(), data = %settings.data.display(), "ready");
+        interrupted().await;
+        tracing::info!("stopping");
+        service.stop(seal_on_exit).await?;
+        tracing::info!("stopped");
+        Ok(ExitCode::SUCCESS)
+    })?
+}

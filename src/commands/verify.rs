@@ -1,0 +1,174 @@
+//! `piperoll verify`: verifies streams from the store's files, against keys and heads that the caller trusts.
+//!
+//! Not here: the check itself (`ledger-store`). Invariant: nothing of the store is believed that a signature or
+//! a recomputed hash does not confirm; the exit code is 3 when something does not hold.
+
+use super::{FOUND, Outcome, block_on};
+use crate::keyfile::KeyFile;
+use crate::output;
+use crate::settings::{DEFAULT_DATA, Place, key_in, store_in};
+use clap::Args;
+use indicatif::ProgressBar;
+use ledger::checkpoint::{Checkpoint, StreamHead};
+use ledger::key::VerifierKey;
+use ledger::name::{LedgerName, StreamKind, TenantId};
+use ledger_store::{DurableFolder, Finding, Fsck, Report};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Verify the history of streams from the store's files, without trusting any service
+///
+/// Walks every commit, recomputes every leaf from its Parquet row, and checks every root that was signed. Runs
+/// beside a service or on a copy, and changes nothing. What is not sealed yet is in the service's write-ahead
+/// log and not looked at.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  piperoll verify                                 every stream of ./piperoll-data
+  piperoll verify --tenant acme --stream audit
+  piperoll verify --store copy/ --key 'LEDGER/_main/log/0+…+…' --head kept-last-month.checkpoint
+
+A head that you kept is the strongest check: it finds a stream that was rolled back as a whole.")]
+pub struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    trust: Trust,
+    /// Verify only this tenant
+    #[arg(long)]
+    tenant: Option<TenantId>,
+    /// Verify only streams of this kind
+    #[arg(long)]
+    stream: Option<StreamKind>,
+    /// A checkpoint of a stream that was kept earlier; may be given more than once
+    #[arg(long = "head", value_name = "FILE")]
+    heads: Vec<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which store, and whose signature to believe.
+#[derive(Debug, Clone, Args)]
+pub struct Trust {
+    /// The store's folder, instead of store/ in the data folder
+    #[arg(long, value_name = "DIR")]
+    pub store: Option<PathBuf>,
+    /// A verifier key to trust, instead of the key file in the data folder; may be given more than once
+    #[arg(long = "key", value_name = "VKEY")]
+    pub keys: Vec<VerifierKey>,
+}
+
+impl Trust {
+    /// The check that these arguments ask for.
+    ///
+    /// # Errors
+    /// The folder or the key are not to be had.
+    pub fn fsck(&self, place: &Place) -> Result<Fsck, Box<dyn std::error::Error>> {
+        let data = place.data.clone().unwrap_or_else(|| DEFAULT_DATA.into());
+        let folder = self.store.clone().unwrap_or_else(|| store_in(&data));
+        if !folder.is_dir() {
+            return Err(format!("there is no store at {}; name one with --data or --store", folder.display()).into());
+        }
+        let (ledger, keys) = match self.keys.first() {
+            Some(key) => (ledger_of(key)?, self.keys.clone()),
+            None => {
+                let own = KeyFile::read(&key_in(&data))?;
+                let key = own.key.verifier(own.ledger.as_str());
+                (own.ledger, vec![key])
+            }
+        };
+        Ok(Fsck { objects: Arc::new(DurableFolder::open(&folder)?), ledger, keys, kept: vec![] })
+    }
+}
+
+fn ledger_of(key: &VerifierKey) -> Result<LedgerName, Box<dyn std::error::Error>> {
+    let name = key.name().split('/').next().unwrap_or_default();
+    Ok(name.parse()?)
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The store or the key are not to be had, or a head is not signed by a trusted key.
+pub fn run(arguments: &Arguments) -> Outcome {
+    let mut fsck = arguments.trust.fsck(&arguments.place)?;
+    for path in &arguments.heads {
+        fsck.kept.push(kept_head(path, &fsck.keys)?);
+    }
+    let wanted = |tenant: &TenantId, kind: StreamKind| {
+        arguments.tenant.as_ref().is_none_or(|only| only == tenant) && arguments.stream.is_none_or(|only| only == kind)
+    };
+    let bar = ProgressBar::new_spinner();
+    let report = block_on(fsck.streams(wanted, |entries| bar.inc(entries)))??;
+    bar.finish_and_clear();
+    if report.streams.is_empty() {
+        return Err("the store holds no such stream".into());
+    }
+    show(&report, arguments.json);
+    Ok(ExitCode::from(if report.is_sound() { 0 } else { FOUND }))
+}
+
+fn kept_head(path: &std::path::Path, keys: &[VerifierKey]) -> Result<StreamHead, Box<dyn std::error::Error>> {
+    let bytes = std::fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let origin = String::from_utf8_lossy(&bytes).lines().next().unwrap_or_default().to_string();
+    let trusted: Vec<VerifierKey> = keys.iter().map(|key| key.under(&origin)).collect();
+    Ok(Checkpoint::open(&bytes, &trusted)?.head().clone())
+}
+
+/// Shows what was found.
+pub fn show(report: &Report, json: bool) {
+    if json {
+        println!("{}", as_json(report));
+        return;
+    }
+    let mut table = output::table(&["tenant", "stream", "entries", "commits", "segments", "root", "holds"]);
+    for stream in &report.streams {
+        let sound = stream.findings.iter().all(|finding| !finding.is_fault);
+        let root: String = stream.head.root.to_base64().chars().take(12).collect();
+        let figures = [stream.head.size, stream.commits, stream.segments].map(output::grouped);
+        let [entries, commits, segments] = figures;
+        let holds = if sound { "yes" } else { "NO" };
+        table.add_row([
+            stream.tenant.to_string(),
+            stream.kind.to_string(),
+            entries,
+            commits,
+            segments,
+            root,
+            holds.into(),
+        ]);
+    }
+    println!("{table}");
+    for finding in report.findings() {
+        println!("{}", sentence(finding));
+    }
+    let entries = output::grouped(report.entries());
+    match report.is_sound() {
+        true => println!("Every entry holds: {entries} leaves recomputed, every signed root confirmed."),
+        false => println!("Something does NOT hold; {entries} entries were confirmed. See above for what and where."),
+    }
+}
+
+fn sentence(finding: &Finding) -> String {
+    let kind = if finding.is_fault { "FAULT" } else { "note" };
+    let entries = finding.entries.map_or(String::new(), |(first, last)| format!(" (entries {first} to {last})"));
+    format!("{kind}  {}{entries}\n       {}\n       what to do: {}", finding.object, finding.what, finding.advice)
+}
+
+fn as_json(report: &Report) -> Value {
+    let finding = |finding: &Finding| json!({"object": finding.object, "entries": finding.entries, "what": finding.what, "advice": finding.advice, "fault": finding.is_fault});
+    let streams: Vec<Value> = report
+        .streams
+        .iter()
+        .map(|stream| {
+            json!({"tenant": stream.tenant.as_str(), "stream": stream.kind.as_str(), "size": stream.head.size,
+                "root": stream.head.root.to_base64(), "commits": stream.commits, "segments": stream.segments,
+                "findings": stream.findings.iter().map(finding).collect::<Vec<_>>()})
+        })
+        .collect();
+    let findings: Vec<Value> = report.findings.iter().map(finding).collect();
+    json!({"sound": report.is_sound(), "entries": report.entries(), "streams": streams, "findings": findings})
+}

@@ -1,0 +1,68 @@
+//! What a person or a script sees: tables, JSON, errors with their causes, progress.
+//!
+//! Not here: what is shown. Invariants: results go to standard output, everything else to standard error;
+//! progress is drawn on terminals only.
+
+use comfy_table::{ContentArrangement, Table, TableComponent, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal as _;
+
+/// Prints an error and its causes to standard error.
+pub fn error(error: &dyn std::error::Error) {
+    eprintln!("piperoll: {error}");
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        eprintln!("  because: {cause}");
+    }
+}
+
+/// A table with these headings, as wide as the terminal.
+pub fn table(headings: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
+    table.set_header(headings.iter().map(|heading| heading.to_string()));
+    table
+}
+
+/// Whether standard output is read by a person.
+pub fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// A bar that counts towards `total`; hidden when nobody looks.
+pub fn progress(total: u64, unit: &'static str, bytes: bool) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(total);
+    let template = if bytes {
+        format!("{{wide_bar}} {{bytes}}/{{total_bytes}} {unit} {{bytes_per_sec}} {{eta}}")
+    } else {
+        format!("{{wide_bar}} {{human_pos}}/{{human_len}} {unit} {{per_sec}} {{eta}}")
+    };
+    let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.with_style(style)
+}
+
+/// A number with thin groups of three: 1,204,551.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn numbers_are_grouped() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_204_551, "1,204,551")] {
+            assert_eq!(super::grouped(number), text);
+        }
+    }
+}

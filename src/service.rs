@@ -1,0 +1,188 @@
+//! The service: opens the store, puts the routes together, listens, and stops in order.
+//!
+//! The only place that collects the crates' routers. Not here: what a route does. Invariants: `/readyz` says
+//! yes only while events are accepted; a stop answers what was asked before it closes the log.
+
+use crate::clock::SystemAmbient;
+use crate::keyfile::{KeyFile, KeyFileError};
+use crate::settings::Settings;
+use access::{Door, Problem, ProblemKind};
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use ledger::name::{LedgerName, TenantId};
+use ledger_store::{Ambient, DurableFolder, Store, StoreError, StoreOptions};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+/// The service could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The key file.
+    #[error("the ledger's key is not at hand")]
+    Key(#[from] KeyFileError),
+    /// The store's folder.
+    #[error("the store's folder cannot be opened")]
+    Folder(#[source] object_store::Error),
+    /// The store.
+    #[error("the store cannot be opened")]
+    Store(#[from] StoreError),
+    /// The query engine.
+    #[error("the query engine cannot be started")]
+    Query(#[from] query::QueryError),
+    /// The address.
+    #[error("cannot listen on {address}; is another service running there? choose another with --listen")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A running service.
+pub struct Service {
+    store: Store,
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    served: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Service {
+    /// Opens the store and starts to listen.
+    ///
+    /// # Errors
+    /// Key, store or address are not to be had.
+    pub async fn start(settings: &Settings) -> Result<Self, ServiceError> {
+        let ambient: Arc<dyn Ambient> = Arc::new(SystemAmbient::new());
+        let keys = key_of(settings, ambient.as_ref())?;
+        let objects = DurableFolder::open(&settings.store()).map_err(ServiceError::Folder)?;
+        let options = StoreOptions {
+            objects: Arc::new(objects),
+            log: settings.data.join("wal"),
+            cache: settings.data.join("cache"),
+            ledger: keys.ledger,
+            name: main_store(),
+            key: keys.key,
+            limits: settings.limits.clone(),
+            ambient: Arc::clone(&ambient),
+        };
+        let store = Store::open(options).await?;
+        let door = Door::new(store.clone());
+        let app = routes(&door, ambient)?;
+        let address = settings.listen;
+        let failed = |source| ServiceError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let (stop, stopped) = oneshot::channel();
+        let serving = axum::serve(listener, app).with_graceful_shutdown(async move {
+            let _ = stopped.await;
+        });
+        let served = tokio::spawn(async move { serving.await });
+        Ok(Self { store, address, stop, served })
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The store behind it.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Answers what was asked, seals if told to, and closes the log.
+    ///
+    /// # Errors
+    /// A seal failed; what was to be sealed stays in the log.
+    pub async fn stop(self, seal: bool) -> Result<(), StoreError> {
+        let _ = self.stop.send(());
+        if let Ok(Err(error)) = self.served.await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the listener ended with an error");
+        }
+        let sealed = if seal { self.store.seal_all().await } else { Ok(()) };
+        self.store.close().await;
+        sealed
+    }
+}
+
+/// The name of the one store there is today.
+pub fn main_store() -> TenantId {
+    "main".parse().expect("a plain name")
+}
+
+/// Reads the ledger's key; makes one when the data folder is new.
+fn key_of(settings: &Settings, ambient: &dyn Ambient) -> Result<KeyFile, ServiceError> {
+    let path = settings.key();
+    if path.exists() || settings.store().exists() {
+        return Ok(KeyFile::read(&path)?);
+    }
+    let mut random = [0; 4];
+    ambient.fill_random(&mut random);
+    let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let ledger: LedgerName = format!("ledger-{name}").parse().expect("letters, a hyphen and hexadecimal digits");
+    let made = KeyFile::create(&path, ledger, ambient)?;
+    tracing::info!(ledger = %made.ledger, "made a new ledger key; keep a copy of keys/ledger.key in a safe place");
+    Ok(made)
+}
+
+fn routes(door: &Door, ambient: Arc<dyn Ambient>) -> Result<Router, ServiceError> {
+    let admission = ingest::admission::Admission::new(door.clone(), ambient, ingest::limits::IngestLimits::default());
+    let state = query::QueryState::new(door.clone(), query::Limits::default())?;
+    let own = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/v1/keys", get(keys))
+        .route("/v1/store/checkpoint", get(log_checkpoint))
+        .with_state(door.clone());
+    let all = own.merge(ingest::http::router(admission)).merge(query::router(state));
+    Ok(all
+        .fallback(|| async { Problem::new(ProblemKind::NotFound, "no such path; the API begins at /v1") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(ProblemKind::MethodNotAllowed, "this path does not offer that method")
+        })
+        .layer(tower_http::catch_panic::CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
+            Problem::new(ProblemKind::Internal, "a fault of the service; it was logged").into_response()
+        }))
+        .layer(middleware::from_fn(log_request)))
+}
+
+async fn ready(State(door): State<Door>) -> Result<&'static str, Problem> {
+    if door.is_writable() {
+        Ok("ready\n")
+    } else {
+        Err(Problem::new(ProblemKind::Unavailable, "the write-ahead log does not accept events; restart to recover"))
+    }
+}
+
+async fn keys(State(door): State<Door>) -> Json<serde_json::Value> {
+    let (ledger, key) = door.ledger_key();
+    Json(serde_json::json!({"ledger": ledger, "keys": [{"vkey": key.to_string()}]}))
+}
+
+async fn log_checkpoint(State(door): State<Door>) -> String {
+    door.log_checkpoint()
+}
+
+/// One line per request, with the tenant when the path names one; never a query string, never a body.
+async fn log_request(request: Request, next: Next) -> Response {
+    let start = Instant::now();
+    let method = request.method().clone();
+    let path = request.uri().path().to_string();
+    let tenant = path.strip_prefix("/v1/tenants/").and_then(|rest| rest.split('/').next()).map(str::to_string);
+    let tenant = tenant.filter(|name| name.parse::<TenantId>().is_ok());
+    let response = next.run(request).await;
+    let (status, millis) = (response.status().as_u16(), start.elapsed().as_millis() as u64);
+    match tenant {
+        Some(tenant) => tracing::debug!(%method, path, status, millis, tenant, "request"),
+        None => tracing::debug!(%method, path, status, millis, "request"),
+    }
+    response
+}

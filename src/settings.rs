@@ -1,0 +1,215 @@
+//! Settings: defaults, then one TOML file, then the environment, then flags.
+//!
+//! Read once, before anything starts; each part gets its own small struct. Not here: what a limit means
+//! (`limits.rs` of each crate). Invariant: an unknown key is an error that names it.
+
+use clap::Args;
+use ledger_store::Limits;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Settings could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("the settings file {path} cannot be read")]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is malformed.
+    #[error("the settings file {path} is malformed")]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A setting that cannot be had yet.
+    #[error(
+        "listen address {0} is not a loopback address: callers are not told apart yet, so only this machine may call"
+    )]
+    NotLoopback(SocketAddr),
+}
+
+/// Where the ledger lives: shared by every command that touches it.
+#[derive(Debug, Clone, Args)]
+pub struct Place {
+    /// The settings file (TOML)
+    #[arg(long, env = "PIPEROLL_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The folder with key, log and store
+    #[arg(long, env = "PIPEROLL_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+/// The settings file.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    data: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    log: Log,
+    limits: StoreLimits,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Log {
+    format: Option<LogFormat>,
+    level: Option<String>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct StoreLimits {
+    seal_bytes: Option<usize>,
+    seal_age_seconds: Option<u64>,
+    unsealed_bytes: Option<usize>,
+    duplicate_window_seconds: Option<u64>,
+    idempotency_window_seconds: Option<u64>,
+}
+
+/// Everything that `serve` needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The folder with key, log and store.
+    pub data: PathBuf,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Which log lines are written, as for `tracing-subscriber`.
+    pub log_level: String,
+    /// Bounds of the store.
+    pub limits: Limits,
+}
+
+/// What flags and environment say; what they leave open, the file or the default decides.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// Where to listen.
+    pub listen: Option<SocketAddr>,
+    /// How log lines look.
+    pub log_format: Option<LogFormat>,
+    /// Which log lines are written.
+    pub log_level: Option<String>,
+    /// Unsealed bytes of a stream that make it worth a segment.
+    pub seal_bytes: Option<usize>,
+}
+
+/// The folder when nobody says otherwise.
+pub const DEFAULT_DATA: &str = "piperoll-data";
+
+impl Settings {
+    /// Puts file, environment and flags together.
+    ///
+    /// # Errors
+    /// The file cannot be read or has an unknown key; the address is not a loopback one.
+    pub fn load(place: &Place, overrides: Overrides) -> Result<Self, SettingsError> {
+        let file = place.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
+        let default: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7117));
+        let listen = overrides.listen.or(file.listen).unwrap_or(default);
+        if !listen.ip().is_loopback() {
+            return Err(SettingsError::NotLoopback(listen));
+        }
+        Ok(Self {
+            data: place.data.clone().or(file.data).unwrap_or_else(|| DEFAULT_DATA.into()),
+            listen,
+            log_format: overrides.log_format.or(file.log.format).unwrap_or(LogFormat::Text),
+            log_level: overrides.log_level.or(file.log.level).unwrap_or_else(|| "info".into()),
+            limits: limits(&file.limits, overrides.seal_bytes),
+        })
+    }
+
+    /// The key file.
+    pub fn key(&self) -> PathBuf {
+        key_in(&self.data)
+    }
+
+    /// The store's folder.
+    pub fn store(&self) -> PathBuf {
+        store_in(&self.data)
+    }
+}
+
+/// The key file below a data folder.
+pub fn key_in(data: &Path) -> PathBuf {
+    data.join("keys/ledger.key")
+}
+
+/// The store below a data folder.
+pub fn store_in(data: &Path) -> PathBuf {
+    data.join("store")
+}
+
+fn limits(file: &StoreLimits, seal_bytes: Option<usize>) -> Limits {
+    let defaults = Limits::default();
+    let seconds = |given: Option<u64>, default| given.map_or(default, Duration::from_secs);
+    let unsealed_bytes = file.unsealed_bytes.unwrap_or(defaults.unsealed_bytes);
+    let seal_bytes = seal_bytes.or(file.seal_bytes).unwrap_or(defaults.seal_bytes);
+    // Who asks for larger segments than memory was meant to hold means both.
+    let unsealed_bytes = unsealed_bytes.max(seal_bytes.saturating_mul(2));
+    Limits {
+        seal_bytes,
+        unsealed_bytes,
+        unsealed_bytes_hard: unsealed_bytes.saturating_mul(2),
+        seal_age: seconds(file.seal_age_seconds, defaults.seal_age),
+        duplicate_window: seconds(file.duplicate_window_seconds, defaults.duplicate_window),
+        idempotency_window: seconds(file.idempotency_window_seconds, defaults.idempotency_window),
+        ..defaults
+    }
+}
+
+fn read_file(path: &Path) -> Result<File, SettingsError> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|source| SettingsError::Unreadable { path: path.into(), source })?;
+    toml::from_str(&text).map_err(|source| SettingsError::Malformed { path: path.into(), source: Box::new(source) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, overrides: Overrides) -> Result<Settings, SettingsError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("piperoll.toml");
+        std::fs::write(&path, text).unwrap();
+        Settings::load(&Place { config: Some(path), data: None }, overrides)
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let text = "data = 'here'\nlisten = '127.0.0.1:9'\n[limits]\nseal_bytes = 7\n[log]\nformat = 'json'\n";
+        let settings = load(text, Overrides { seal_bytes: Some(8), ..Overrides::default() }).unwrap();
+        assert_eq!((settings.data.to_str(), settings.listen.port()), (Some("here"), 9));
+        assert_eq!((settings.limits.seal_bytes, settings.log_format), (8, LogFormat::Json));
+        let settings = load("", Overrides::default()).unwrap();
+        assert_eq!(settings.data.to_str(), Some(DEFAULT_DATA));
+        assert_eq!(settings.listen.to_string(), "127.0.0.1:7117");
+    }
+
+    #[test]
+    fn wrong_settings_are_named() {
+        let unknown = load("lisen = '127.0.0.1:9'", Overrides::default()).unwrap_err();
+        let cause = std::error::Error::source(&unknown).unwrap().to_string();
+        assert!(cause.contains("lisen") && cause.contains("listen"), "{cause}");
+        assert!(matches!(load("listen = '0.0.0.0:1'", Overrides::default()), Err(SettingsError::NotLoopback(_))));
+    }
+}

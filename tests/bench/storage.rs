@@ -1,0 +1,139 @@
+//! Weighs a sealed store: bytes of segments, proofs, the Delta view and the log; and of which columns segments are
+//! made.
+//!
+//! It only looks, and knows no more of the layout than architecture §4.3 says. Not here: whether what it weighs is
+//! sound; `verify` says that.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
+
+use crate::trouble::{Outcome, Trouble};
+
+/// Columns that exist for proofs only.
+const SALTS: [&str; 2] = ["salt_seed", "salt_index"];
+/// Bytes that a file system hands out at least, as `stat` counts them.
+const BLOCK: u64 = 512;
+
+/// What a store weighs, in bytes.
+#[derive(Debug, Clone, Default)]
+pub struct Weight {
+    pub files: usize,
+    pub segments: u64,
+    /// Commits, tiles and whatever else is under `_ledger`.
+    pub ledger: u64,
+    /// The store's log of signed heads.
+    pub store_log: u64,
+    pub delta: u64,
+    /// Neither: the write-ahead log, indexes that can be rebuilt, keys.
+    pub other: u64,
+    /// What the file system holds for all but `other`.
+    pub on_disk: u64,
+    /// Compressed bytes of each column of all segments.
+    pub columns: BTreeMap<String, u64>,
+    pub bloom_filters: u64,
+    pub page_indexes: u64,
+}
+
+impl Weight {
+    /// Weighs everything below a data folder.
+    pub fn of(data: &Path) -> Outcome<Self> {
+        let mut weight = Self::default();
+        let mut folders = vec![data.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).map_err(Trouble::at("listing", &folder))? {
+                let path = entry.map_err(Trouble::at("listing", &folder))?.path();
+                let about = std::fs::symlink_metadata(&path).map_err(Trouble::at("looking at", &path))?;
+                if about.is_dir() {
+                    folders.push(path);
+                } else if about.is_file() {
+                    weight.add(data, &path, &about)?;
+                }
+            }
+        }
+        Ok(weight)
+    }
+
+    fn add(&mut self, data: &Path, path: &Path, about: &std::fs::Metadata) -> Outcome<()> {
+        let inside = path.strip_prefix(data).unwrap_or(path);
+        let below = |name: &str| inside.components().any(|part| part.as_os_str() == name);
+        let kind = if below("_ledger") {
+            &mut self.ledger
+        } else if below("_store") {
+            &mut self.store_log
+        } else if below("_delta_log") {
+            &mut self.delta
+        } else if path.extension().is_some_and(|extension| extension == "parquet") {
+            &mut self.segments
+        } else {
+            self.other += about.len();
+            return Ok(());
+        };
+        *kind += about.len();
+        self.files += 1;
+        self.on_disk += about.blocks() * BLOCK;
+        if path.extension().is_some_and(|extension| extension == "parquet") {
+            self.add_columns(path)?;
+        }
+        Ok(())
+    }
+
+    fn add_columns(&mut self, path: &Path) -> Outcome<()> {
+        let file = File::open(path).map_err(Trouble::at("opening", path))?;
+        let unreadable = |e| Trouble::at("reading the footer of", path)(std::io::Error::other(e));
+        let reader = SerializedFileReader::new(file).map_err(unreadable)?;
+        for group in reader.metadata().row_groups() {
+            for column in group.columns() {
+                let bytes = column.compressed_size().max(0).unsigned_abs();
+                *self.columns.entry(column.column_path().string()).or_insert(0) += bytes;
+                self.bloom_filters += positive(column.bloom_filter_length());
+                self.page_indexes += positive(column.column_index_length()) + positive(column.offset_index_length());
+            }
+        }
+        Ok(())
+    }
+
+    /// Compressed bytes of the columns that exist for proofs only.
+    pub fn salts(&self) -> u64 {
+        SALTS.iter().filter_map(|name| self.columns.get(*name)).sum()
+    }
+
+    /// What proofs take: salts, commits, tiles, signed heads.
+    pub fn proofs(&self) -> u64 {
+        self.ledger + self.store_log + self.salts()
+    }
+
+    /// What a sealed event costs for good: all but `other`.
+    pub fn stored(&self) -> u64 {
+        self.segments + self.ledger + self.store_log + self.delta
+    }
+
+    /// The parts, heaviest columns first, each with its bytes an event.
+    pub fn parts(&self, events: usize) -> Vec<(String, f64)> {
+        let share = |bytes: u64| bytes as f64 / events.max(1) as f64;
+        let mut columns: Vec<(&String, &u64)> = self.columns.iter().collect();
+        columns.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+        let in_columns: u64 = self.columns.values().sum();
+        let rest = self.segments.saturating_sub(in_columns + self.bloom_filters + self.page_indexes);
+        let mut parts: Vec<(String, f64)> =
+            columns.into_iter().map(|(name, bytes)| (format!("column `{name}`"), share(*bytes))).collect();
+        parts.retain(|(_, bytes)| *bytes >= 0.005);
+        parts.extend([
+            ("Bloom filters".to_owned(), share(self.bloom_filters)),
+            ("page indexes".to_owned(), share(self.page_indexes)),
+            ("footers and the rest of segments".to_owned(), share(rest)),
+            ("`_ledger`: commits and tiles".to_owned(), share(self.ledger)),
+            ("`_store`: signed heads".to_owned(), share(self.store_log)),
+            ("`_delta_log`".to_owned(), share(self.delta)),
+            ("not counted: write-ahead log and what can be rebuilt".to_owned(), share(self.other)),
+        ]);
+        parts
+    }
+}
+
+fn positive(length: Option<i32>) -> u64 {
+    length.map_or(0, |length| u64::from(length.max(0).unsigned_abs()))
+}
