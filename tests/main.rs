@@ -1,1 +1,18 @@
-//! e2e
+//! End to end, as one binary: linking the query engine takes seconds, so it is done once.
+//!
+//! `program` starts the real executable on a loopback port and stops it by its process id; the other modules are
+//! topics. Not here: unit tests, which stand beside the code. Tests that need the real data beside the checkout,
+//! or Python, say loudly when these are not there (`./test` brings the Python).
+
+#![cfg(test)]
+
+mod commands;
+mod crash;
+mod foreign;
+mod ingest;
+mod program;
+mod python;
+mod reading;
+mod real_data;
+mod tidy;
+mod vectors;

@@ -37,7 +37,8 @@ def root(edge): return b64(functools.reduce(lambda right, left: sha(b"\1" + left
 folder, owner = pathlib.Path(*sys.argv[1:3]), [part.split("=")[1] for part in sys.argv[2].split("/")]
 live, heads, previous, tree, size, paths = {}, {}, "-", [], 0, sorted((folder / "_ledger/commits").iterdir())
 for number, path in enumerate(paths):  # §8
-    tag, origin, *lines = [l.split(" ") for l in (note := path.read_bytes()).decode(errors="replace").split("\n")]
+    note = path.read_bytes()
+    tag, origin, *lines = [line.split(" ") for line in note.decode(errors="replace").split("\n")]
     due = ["piperoll-commit/v1"], ["number", str(number)], ["previous", previous], f"{number:020}", owner
     check((tag, *lines[:2], path.name, origin[1].split("/")[1:3]) == due, f"commit {number} is not next in the chain")
     for gone in (l[1] for l in lines if l[0] == "remove"): check(live.pop(gone, 0), f"commit {number}: no {gone}")
@@ -51,9 +52,8 @@ for first, count, length, digest, expected, name, number in sorted(live.values()
     for rows in pq.ParquetFile(pa.BufferReader(data)).iter_batches(1 << 16):
         at = rows.schema.names, rows["seq"].to_pylist(), *({*rows[n].to_pylist()} for n in ("tenant", "stream"))
         check(at == (COLUMNS, [*range(size, size + len(rows))], *({o} for o in owner)), f"{name}: rows from elsewhere")
-        for leaf in leaves(rows):
-            push(own, size - first, leaf), push(tree, size, leaf)
-            size += 1
+        for size, leaf in enumerate(leaves(rows), size): push(own, size - first, leaf), push(tree, size, leaf)
+        size += 1
     check((size, root(own)) == (first + count, expected), f"{name}: its rows do not give commit {number}'s root")
     now = str(size), root(tree), *map(b64, tree)
     for by, head in heads.items(): check(head[0] != now[0] or head == now, f"commit {by}: another head")

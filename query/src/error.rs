@@ -129,6 +129,12 @@ impl QueryError {
             DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => {
                 Self::internal("a segment could not be read", error)
             }
+            // Functions also report what they do not take (a pattern that is too large) as if the engine were at
+            // fault; the log keeps both, and the caller can at least look at the query.
+            DataFusionError::Internal(_) => {
+                tracing::error!("the engine reported a fault of its own while it ran a query");
+                Self::Fault(Fault::Compute)
+            }
             // Functions hand on the errors of their own libraries, such as that of a pattern.
             DataFusionError::External(cause) if !cause.is::<object_store::Error>() => Self::Fault(Fault::Compute),
             _ => Self::internal("running", error),

@@ -202,6 +202,12 @@ impl Engine {
         Ok(Answer { schema, read, batches, _listening: listening })
     }
 
+    /// Footers kept, and their bytes.
+    #[cfg(test)]
+    pub(crate) fn footers(&self) -> (usize, usize) {
+        self.shared.sessions.footers()
+    }
+
     /// Runs a future on the query threads.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Result<(), QueryError> {
         drop(self.shared.threads.handle()?.spawn(future));

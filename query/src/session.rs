@@ -88,6 +88,13 @@ impl Sessions {
         Ok(Session { state: context.state(), functions: self.functions.clone() })
     }
 
+    /// Footers kept, and their bytes.
+    #[cfg(test)]
+    pub fn footers(&self) -> (usize, usize) {
+        let entries = self.runtime.cache_manager.get_file_metadata_cache().list_entries();
+        (entries.len(), entries.values().map(|entry| entry.size_bytes).sum())
+    }
+
     /// A table outside a session, for plans that are made without SQL.
     pub fn table(&self, snapshots: Vec<Snapshot>) -> Result<StreamTable, QueryError> {
         StreamTable::new(snapshots, self.shapes.clone(), Arc::clone(&self.readers))

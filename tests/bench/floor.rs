@@ -97,7 +97,7 @@ async fn listen_at(listen: SocketAddr, queue: SyncSender<Append>) -> Outcome<()>
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
         .map_err(Trouble::machine("waiting for SIGTERM"))?;
     axum::serve(listener, router)
-        .with_graceful_shutdown(async move { drop(terminate.recv().await) })
+        .with_graceful_shutdown(async move { terminate.recv().await.unwrap_or_default() })
         .await
         .map_err(Trouble::machine("serving"))
 }

@@ -12,24 +12,22 @@ use serde::Deserialize;
 
 use crate::trouble::{Outcome, Trouble};
 
-/// What of a reference event the questions touch. Times are all of one form and zone, so they compare as text.
+/// What of a reference event the questions touch. Times are all of one form (milliseconds, `Z`), so they compare as
+/// text, as long as what they are compared with has that form too.
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub struct Event<'a> {
     time: &'a str,
     pub tenant: &'a str,
     #[serde(borrow)]
-    actor: Party<'a>,
+    actor: Actor<'a>,
     action: &'a str,
-    #[serde(borrow)]
-    resource: Party<'a>,
     session: &'a str,
     source_ip: &'a str,
     release: &'a str,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
-struct Party<'a> {
-    r#type: &'a str,
+struct Actor<'a> {
     id: &'a str,
 }
 
@@ -105,7 +103,7 @@ impl<'a> Values<'a> {
             let begin = days.get(from).map_or_else(|| "0001-01-01".to_owned(), |day| (*day).to_owned());
             // Days after the last with events: a date that no reference event reaches.
             let end = days.get(to).map_or_else(|| "2100-01-01".to_owned(), |day| (*day).to_owned());
-            (format!("{begin}T00:00:00Z"), format!("{end}T00:00:00Z"))
+            (format!("{begin}T00:00:00.000Z"), format!("{end}T00:00:00.000Z"))
         };
         Ok(Self {
             tenant,

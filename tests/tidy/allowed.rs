@@ -19,11 +19,7 @@ pub struct Allowance {
 impl Allowance {
     /// Whether the exception speaks of this file.
     pub fn covers(&self, path: &str) -> bool {
-        if self.path.ends_with('/') {
-            path.starts_with(self.path)
-        } else {
-            path == self.path
-        }
+        if self.path.ends_with('/') { path.starts_with(self.path) } else { path == self.path }
     }
 }
 

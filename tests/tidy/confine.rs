@@ -35,17 +35,7 @@ pub const CONFINED: &[Confinement] = &[
         home: &["ledger/src/"],
         within: EVERYWHERE,
         naming: ANY_FILE,
-        names: &[
-            "sha1::",
-            "sha2",
-            "sha3::",
-            "ed25519_dalek",
-            "Sha256::",
-            "Sha512::",
-            "blake3::",
-            "hmac::",
-            "ring::",
-        ],
+        names: &["sha1::", "sha2", "sha3::", "ed25519_dalek", "Sha256::", "Sha512::", "blake3::", "hmac::", "ring::"],
     },
     Confinement {
         rule: Rule {
@@ -128,13 +118,7 @@ pub const CONFINED: &[Confinement] = &[
         home: &["src/clock.rs"],
         within: EVERYWHERE,
         naming: ANY_FILE,
-        names: &[
-            "SystemTime::now*",
-            "Utc::now*",
-            "Local::now*",
-            "OffsetDateTime::now*",
-            "Zoned::now*",
-        ],
+        names: &["SystemTime::now*", "Utc::now*", "Local::now*", "OffsetDateTime::now*", "Zoned::now*"],
     },
     Confinement {
         rule: Rule {
@@ -224,10 +208,7 @@ pub fn check(tree: &Tree) -> Vec<(Rule, Vec<Finding>)> {
     let sources = tree.sources();
     let mut found: Vec<(Rule, Vec<Finding>)> = Vec::new();
     for part in CONFINED {
-        let findings = sources
-            .iter()
-            .filter(|s| !s.test && part.applies(s))
-            .flat_map(|s| part.breaches(s));
+        let findings = sources.iter().filter(|s| !s.test && part.applies(s)).flat_map(|s| part.breaches(s));
         match found.iter_mut().find(|(rule, _)| rule.id == part.rule.id) {
             Some((_, list)) => list.extend(findings),
             None => found.push((part.rule, findings.collect())),
@@ -275,11 +256,7 @@ mod own {
 
     fn ids(path: &str, text: &str) -> Vec<&'static str> {
         let tree = Tree::made_of(&[(path, text)]);
-        check(&tree)
-            .into_iter()
-            .filter(|(_, f)| !f.is_empty())
-            .map(|(rule, _)| rule.id)
-            .collect()
+        check(&tree).into_iter().filter(|(_, f)| !f.is_empty()).map(|(rule, _)| rule.id).collect()
     }
 
     #[test]
@@ -299,12 +276,7 @@ mod own {
     #[test]
     fn each_confinement_holds_outside_its_home() {
         let cases = [
-            (
-                "hashing",
-                "access/src/a.rs",
-                "use sha2::Digest;",
-                Some("ledger/src/hash.rs"),
-            ),
+            ("hashing", "access/src/a.rs", "use sha2::Digest;", Some("ledger/src/hash.rs")),
             (
                 "hashing",
                 "ledger/store/src/a.rs",
@@ -317,66 +289,16 @@ mod own {
                 "use object_store::ObjectStoreExt;\nstore\n.put(&p, b)",
                 Some("ledger/store/src/a.rs"),
             ),
-            (
-                "store-writes",
-                "src/a.rs",
-                "let m = PutMode::Create;",
-                Some("ledger/store/src/a.rs"),
-            ),
-            (
-                "file-writes",
-                "src/a.rs",
-                "std::fs::write(p, b)",
-                Some("ledger/store/src/a.rs"),
-            ),
-            (
-                "file-writes",
-                "ingest/src/a.rs",
-                "File::create_new(p)",
-                None,
-            ),
-            (
-                "sql-engine",
-                "dashboards/src/a.rs",
-                "datafusion_common::x()",
-                Some("query/src/a.rs"),
-            ),
-            (
-                "wall-clock",
-                "src/serve.rs",
-                "SystemTime::now()",
-                Some("src/clock.rs"),
-            ),
-            (
-                "stopwatch",
-                "query/src/a.rs",
-                "Instant::now()",
-                Some("src/a.rs"),
-            ),
-            (
-                "randomness",
-                "ledger/store/src/a.rs",
-                "getrandom::fill(&mut b)",
-                Some("src/a.rs"),
-            ),
-            (
-                "environment",
-                "ingest/src/a.rs",
-                "use std::{env, fs}; env::var(x)",
-                Some("src/a.rs"),
-            ),
-            (
-                "status-codes",
-                "query/src/http.rs",
-                "StatusCode::OK",
-                Some("access/src/problem.rs"),
-            ),
-            (
-                "pure-code",
-                "ledger/src/a.rs",
-                "async fn x() {}",
-                Some("ledger/store/src/a.rs"),
-            ),
+            ("store-writes", "src/a.rs", "let m = PutMode::Create;", Some("ledger/store/src/a.rs")),
+            ("file-writes", "src/a.rs", "std::fs::write(p, b)", Some("ledger/store/src/a.rs")),
+            ("file-writes", "ingest/src/a.rs", "File::create_new(p)", None),
+            ("sql-engine", "dashboards/src/a.rs", "datafusion_common::x()", Some("query/src/a.rs")),
+            ("wall-clock", "src/serve.rs", "SystemTime::now()", Some("src/clock.rs")),
+            ("stopwatch", "query/src/a.rs", "Instant::now()", Some("src/a.rs")),
+            ("randomness", "ledger/store/src/a.rs", "getrandom::fill(&mut b)", Some("src/a.rs")),
+            ("environment", "ingest/src/a.rs", "use std::{env, fs}; env::var(x)", Some("src/a.rs")),
+            ("status-codes", "query/src/http.rs", "StatusCode::OK", Some("access/src/problem.rs")),
+            ("pure-code", "ledger/src/a.rs", "async fn x() {}", Some("ledger/store/src/a.rs")),
         ];
         for (id, away, code, home) in cases {
             assert_eq!(ids(away, code), [id], "{away}: {code}");
@@ -390,12 +312,6 @@ mod own {
     fn tests_comments_strings_and_likenesses_are_free() {
         let free = "// sha2::\nlet a = \"StatusCode::OK\";\nbuf.put(x); router.delete(f);\n#[cfg(test)] mod t { use sha2::x; }";
         assert!(ids("access/src/a.rs", free).is_empty());
-        assert!(
-            ids(
-                "tests/a.rs",
-                "sha2::x(); std::env::var(y); SystemTime::now();"
-            )
-            .is_empty()
-        );
+        assert!(ids("tests/a.rs", "sha2::x(); std::env::var(y); SystemTime::now();").is_empty());
     }
 }

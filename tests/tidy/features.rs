@@ -35,24 +35,11 @@ fn resolved(tree: &Tree, edges: &str) -> Features {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .current_dir(&tree.root)
-        .args([
-            "tree",
-            "--locked",
-            "--offline",
-            "--workspace",
-            "--prefix",
-            "none",
-            "--format",
-            "{p}|{f}",
-        ])
+        .args(["tree", "--locked", "--offline", "--workspace", "--prefix", "none", "--format", "{p}|{f}"])
         .args(["--edges", edges])
         .output()
         .unwrap_or_else(|e| panic!("starting cargo tree: {e}"));
-    assert!(
-        output.status.success(),
-        "cargo tree failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "cargo tree failed: {}", String::from_utf8_lossy(&output.stderr));
     features(&String::from_utf8_lossy(&output.stdout))
 }
 
@@ -60,10 +47,7 @@ fn features(listing: &str) -> Features {
     let mut found = Features::new();
     for (package, features) in listing.lines().filter_map(|line| line.split_once('|')) {
         let features = features.trim_end_matches("(*)").trim();
-        found
-            .entry(package.to_owned())
-            .or_default()
-            .insert(features.to_owned());
+        found.entry(package.to_owned()).or_default().insert(features.to_owned());
     }
     found
 }
@@ -90,10 +74,7 @@ mod own {
     #[test]
     fn a_feature_of_the_tests_alone_is_found() {
         let program = features("a v1|std\nb v1|x\na v1|std (*)\n");
-        assert_eq!(
-            differing(&program, &features("a v1|std\nb v1|x\nc v1|\n")),
-            []
-        );
+        assert_eq!(differing(&program, &features("a v1|std\nb v1|x\nc v1|\n")), []);
         let found = differing(&program, &features("a v1|alloc,std\nb v1|x\n"));
         assert!(found.len() == 1 && found[0].path == "a", "{found:?}");
     }

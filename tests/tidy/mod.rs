@@ -44,28 +44,18 @@ pub struct Finding {
 
 impl Finding {
     pub fn new(path: &str, line: usize, what: impl Into<String>) -> Self {
-        Finding {
-            path: path.to_owned(),
-            line,
-            what: what.into(),
-        }
+        Finding { path: path.to_owned(), line, what: what.into() }
     }
 }
 
 /// Takes out what the allow-list excuses, and puts in every entry for this rule that excuses nothing.
 fn settle(rule: &Rule, findings: Vec<Finding>, allowances: &[Allowance]) -> Vec<Finding> {
     let of_rule: Vec<&Allowance> = allowances.iter().filter(|a| a.rule == rule.id).collect();
-    let mut open: Vec<Finding> = findings
-        .iter()
-        .filter(|f| !of_rule.iter().any(|a| a.covers(&f.path)))
-        .cloned()
-        .collect();
+    let mut open: Vec<Finding> =
+        findings.iter().filter(|f| !of_rule.iter().any(|a| a.covers(&f.path))).cloned().collect();
     for entry in of_rule {
         if !findings.iter().any(|f| entry.covers(&f.path)) {
-            let what = format!(
-                "the entry {:?} for `{}` excuses nothing: delete it",
-                entry.path, rule.id
-            );
+            let what = format!("the entry {:?} for `{}` excuses nothing: delete it", entry.path, rule.id);
             open.push(Finding::new(allowed::HERE, 0, what));
         }
     }
@@ -87,8 +77,7 @@ fn report(rule: &Rule, findings: &[Finding]) -> Option<String> {
         }
         .expect("writing to a string cannot fail");
     }
-    write!(out, "why:  {}\nmend: {}\n", rule.why, rule.mend)
-        .expect("writing to a string cannot fail");
+    write!(out, "why:  {}\nmend: {}\n", rule.why, rule.mend).expect("writing to a string cannot fail");
     Some(out)
 }
 
@@ -143,37 +132,13 @@ fn allow_list_names_rules_and_reasons() {
         .iter()
         .map(|c| c.rule.id)
         .chain([features::FEATURES.id])
-        .chain(
-            manifests::RULES
-                .iter()
-                .chain(shape::RULES)
-                .chain(text::RULES)
-                .map(|r| r.id),
-        )
+        .chain(manifests::RULES.iter().chain(shape::RULES).chain(text::RULES).map(|r| r.id))
         .collect();
     for (i, entry) in allowed::ALLOWED.iter().enumerate() {
-        assert!(
-            known.contains(&entry.rule),
-            "{}: no rule `{}`; rules: {known:?}",
-            allowed::HERE,
-            entry.rule
-        );
-        assert!(
-            entry.reason.split_whitespace().count() >= 4,
-            "{}: say why for {:?}",
-            allowed::HERE,
-            entry.path
-        );
-        let twice = allowed::ALLOWED[..i]
-            .iter()
-            .any(|a| a.rule == entry.rule && a.path == entry.path);
-        assert!(
-            !twice,
-            "{}: {:?} stands twice for `{}`",
-            allowed::HERE,
-            entry.path,
-            entry.rule
-        );
+        assert!(known.contains(&entry.rule), "{}: no rule `{}`; rules: {known:?}", allowed::HERE, entry.rule);
+        assert!(entry.reason.split_whitespace().count() >= 4, "{}: say why for {:?}", allowed::HERE, entry.path);
+        let twice = allowed::ALLOWED[..i].iter().any(|a| a.rule == entry.rule && a.path == entry.path);
+        assert!(!twice, "{}: {:?} stands twice for `{}`", allowed::HERE, entry.path, entry.rule);
     }
 }
 
@@ -182,42 +147,21 @@ mod own {
     //! Tests of the reporting itself.
     use super::*;
 
-    const RULE: Rule = Rule {
-        id: "r",
-        why: "because",
-        mend: "so",
-    };
-    const ENTRY: Allowance = Allowance {
-        rule: "r",
-        path: "a/",
-        reason: "for the sake of this test",
-    };
+    const RULE: Rule = Rule { id: "r", why: "because", mend: "so" };
+    const ENTRY: Allowance = Allowance { rule: "r", path: "a/", reason: "for the sake of this test" };
 
     #[test]
     fn an_exception_excuses_and_a_stale_one_is_found() {
-        let two = vec![
-            Finding::new("a/x.rs", 3, "bad"),
-            Finding::new("b.rs", 4, "bad"),
-        ];
-        assert_eq!(
-            settle(&RULE, two, &[ENTRY]),
-            vec![Finding::new("b.rs", 4, "bad")]
-        );
+        let two = vec![Finding::new("a/x.rs", 3, "bad"), Finding::new("b.rs", 4, "bad")];
+        assert_eq!(settle(&RULE, two, &[ENTRY]), vec![Finding::new("b.rs", 4, "bad")]);
         let left = settle(&RULE, Vec::new(), &[ENTRY]);
-        assert!(
-            left.len() == 1 && left[0].what.contains("excuses nothing"),
-            "{left:?}"
-        );
+        assert!(left.len() == 1 && left[0].what.contains("excuses nothing"), "{left:?}");
     }
 
     #[test]
     fn a_report_has_place_reason_and_remedy() {
-        let text =
-            report(&RULE, &[Finding::new("b.rs", 4, "bad")]).expect("one finding makes a report");
-        assert!(
-            text.contains("b.rs:4: bad\nwhy:  because\nmend: so"),
-            "{text}"
-        );
+        let text = report(&RULE, &[Finding::new("b.rs", 4, "bad")]).expect("one finding makes a report");
+        assert!(text.contains("b.rs:4: bad\nwhy:  because\nmend: so"), "{text}");
         assert_eq!(report(&RULE, &[]), None);
     }
 }

@@ -38,11 +38,7 @@ pub fn map(tree: &Tree) -> (Rule, Vec<Finding>) {
         let mut say = |what: String| found.push(Finding::new(README, line, what));
         if !tree.has(path) {
             let as_folder = format!("{path}/");
-            let hint = if tree.has(&as_folder) {
-                "; a folder is written with `/` at its end"
-            } else {
-                ""
-            };
+            let hint = if tree.has(&as_folder) { "; a folder is written with `/` at its end" } else { "" };
             say(format!("{path} is not in the tree{hint}"));
         }
         if description.is_empty() {
@@ -55,11 +51,8 @@ pub fn map(tree: &Tree) -> (Rule, Vec<Finding>) {
     if listed.is_empty() {
         found.push(Finding::new(README, 0, "there is no map"));
     }
-    let unlisted = wanted(tree)
-        .into_iter()
-        .filter(|path| !listed.contains(path.as_str()));
-    found
-        .extend(unlisted.map(|path| Finding::new(README, 0, format!("the map leaves out {path}"))));
+    let unlisted = wanted(tree).into_iter().filter(|path| !listed.contains(path.as_str()));
+    found.extend(unlisted.map(|path| Finding::new(README, 0, format!("the map leaves out {path}"))));
     (MAP, found)
 }
 
@@ -84,39 +77,22 @@ fn wanted(tree: &Tree) -> BTreeSet<String> {
         Some((folder, _)) => format!("{folder}/"),
         None => path.clone(),
     });
-    let crates = tree
-        .files
-        .keys()
-        .filter_map(|path| path.strip_suffix("/Cargo.toml"))
-        .map(|f| format!("{f}/"));
-    top.filter(|path| !path.starts_with('.') && path != "Cargo.lock")
-        .chain(crates)
-        .collect()
+    let crates = tree.files.keys().filter_map(|path| path.strip_suffix("/Cargo.toml")).map(|f| format!("{f}/"));
+    top.filter(|path| !path.starts_with('.') && path != "Cargo.lock").chain(crates).collect()
 }
 
 /// Checks names and numbers of the decision records.
 pub fn decisions(tree: &Tree) -> (Rule, Vec<Finding>) {
     let mut found = Vec::new();
-    let records = tree
-        .files
-        .keys()
-        .filter_map(|path| Some((path, path.strip_prefix(RECORDS)?)));
+    let records = tree.files.keys().filter_map(|path| Some((path, path.strip_prefix(RECORDS)?)));
     let mut next = 1;
     for (path, name) in records {
         let Some(number) = number_of(name) else {
-            found.push(Finding::new(
-                path,
-                0,
-                "the name is not NNNN-title.md, title in lower case with hyphens",
-            ));
+            found.push(Finding::new(path, 0, "the name is not NNNN-title.md, title in lower case with hyphens"));
             continue;
         };
         if number != next {
-            found.push(Finding::new(
-                path,
-                0,
-                format!("number {number:04} stands where {next:04} is due"),
-            ));
+            found.push(Finding::new(path, 0, format!("number {number:04} stands where {next:04} is due")));
         }
         next = number + 1;
     }
@@ -147,30 +123,18 @@ mod own {
             ("a/b/Cargo.toml", ""),
             ("docs/x.md", ""),
         ];
-        map(&Tree::made_of(&files))
-            .1
-            .into_iter()
-            .map(|f| f.what)
-            .collect()
+        map(&Tree::made_of(&files)).1.into_iter().map(|f| f.what).collect()
     }
 
     #[test]
     fn the_map_equals_the_tree() {
-        let fine = "README.md  this page\nCargo.toml the workspace\na/  a crate\n    more of it\na/b/ another\ndocs/ pages\n";
+        let fine =
+            "README.md  this page\nCargo.toml the workspace\na/  a crate\n    more of it\na/b/ another\ndocs/ pages\n";
         assert_eq!(of_map(fine), Vec::<String>::new());
-        assert_eq!(
-            of_map(&fine.replace("a/b/ another\n", "")),
-            ["the map leaves out a/b/"]
-        );
-        assert_eq!(
-            of_map(&format!("{fine}gone/ x\n")),
-            ["gone/ is not in the tree"]
-        );
+        assert_eq!(of_map(&fine.replace("a/b/ another\n", "")), ["the map leaves out a/b/"]);
+        assert_eq!(of_map(&format!("{fine}gone/ x\n")), ["gone/ is not in the tree"]);
         assert_eq!(of_map(&format!("{fine}docs/ x\n")), ["docs/ stands twice"]);
-        assert_eq!(
-            of_map(&format!("{fine}docs/x.md\n")),
-            ["docs/x.md has no description"]
-        );
+        assert_eq!(of_map(&format!("{fine}docs/x.md\n")), ["docs/x.md has no description"]);
         assert_eq!(of_map(&fine.replace("docs/", "docs")).len(), 2);
         assert!(of_map("").contains(&"there is no map".to_owned()));
     }
@@ -178,10 +142,7 @@ mod own {
     #[test]
     fn records_are_numbered_without_gaps() {
         let found = |names: &[&str]| {
-            let paths: Vec<String> = names
-                .iter()
-                .map(|name| format!("{RECORDS}{name}"))
-                .collect();
+            let paths: Vec<String> = names.iter().map(|name| format!("{RECORDS}{name}")).collect();
             let files: Vec<(&str, &str)> = paths.iter().map(|path| (path.as_str(), "")).collect();
             decisions(&Tree::made_of(&files)).1.len()
         };

@@ -57,8 +57,7 @@ pub fn test_modules(code: &str) -> Vec<String> {
         .filter_map(|item| {
             let text: String = chars[item].iter().collect();
             let (head, name) = text.trim().strip_suffix(';')?.rsplit_once("mod ")?;
-            let declared =
-                head.trim_end().ends_with(']') || head.ends_with("pub ") || head.ends_with(") ");
+            let declared = head.trim_end().ends_with(']') || head.ends_with("pub ") || head.ends_with(") ");
             declared.then(|| name.trim().to_owned())
         })
         .collect()
@@ -70,17 +69,10 @@ pub fn functions(code: &str) -> Vec<Function> {
     let mut found = Vec::new();
     let (mut at, mut line) = (0, 1);
     while at < chars.len() {
-        let end = if is_word(chars[at]) {
-            word_end(&chars, at)
-        } else {
-            at + 1
-        };
+        let end = if is_word(chars[at]) { word_end(&chars, at) } else { at + 1 };
         if chars[at..end] == ['f', 'n'] {
             let name = skip_space(&chars, end);
-            if let (Some(body), true) = (
-                body(&chars, name),
-                chars.get(name).copied().is_some_and(is_word),
-            ) {
+            if let (Some(body), true) = (body(&chars, name), chars.get(name).copied().is_some_and(is_word)) {
                 found.push(Function {
                     name: chars[name..word_end(&chars, name)].iter().collect(),
                     line,
@@ -166,10 +158,7 @@ fn test_items(chars: &[char]) -> Vec<Range<usize>> {
             continue;
         }
         let close = close_of(chars, open);
-        let text: String = chars[open + 1..close]
-            .iter()
-            .filter(|c| !c.is_whitespace())
-            .collect();
+        let text: String = chars[open + 1..close].iter().filter(|c| !c.is_whitespace()).collect();
         let end = match (is_test(&text), inner) {
             (false, _) => close,
             (true, true) => return std::iter::once(0..chars.len()).collect(),
@@ -203,19 +192,7 @@ fn item_end(chars: &[char], start: usize) -> usize {
         [first, ..] => matches!(*first, "use" | "static" | "let" | "type"),
         [] => false,
     };
-    let item = [
-        "mod",
-        "fn",
-        "impl",
-        "struct",
-        "enum",
-        "trait",
-        "async",
-        "unsafe",
-        "const",
-        "extern",
-        "macro_rules",
-    ];
+    let item = ["mod", "fn", "impl", "struct", "enum", "trait", "async", "unsafe", "const", "extern", "macro_rules"];
     let to_comma = !to_semicolon && !head.first().is_some_and(|first| item.contains(first));
     while at < chars.len() {
         match chars[at] {
@@ -293,10 +270,7 @@ fn blank(chars: &mut [char], range: Range<usize>) {
 /// The first place at or after `from` where `needle` stands, or the end.
 fn find(chars: &[char], from: usize, needle: &[char]) -> usize {
     let from = from.min(chars.len());
-    chars[from..]
-        .windows(needle.len())
-        .position(|w| w == needle)
-        .map_or(chars.len(), |p| from + p)
+    chars[from..].windows(needle.len()).position(|w| w == needle).map_or(chars.len(), |p| from + p)
 }
 
 fn word_end(chars: &[char], at: usize) -> usize {
@@ -304,11 +278,7 @@ fn word_end(chars: &[char], at: usize) -> usize {
 }
 
 fn skip_space(chars: &[char], at: usize) -> usize {
-    at + chars
-        .iter()
-        .skip(at)
-        .take_while(|c| c.is_whitespace())
-        .count()
+    at + chars.iter().skip(at).take_while(|c| c.is_whitespace()).count()
 }
 
 #[cfg(test)]
@@ -318,10 +288,7 @@ mod own {
 
     /// Scrubbed text with runs of space folded.
     fn folded(source: &str) -> String {
-        scrub(source)
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ")
+        scrub(source).split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     #[test]
@@ -337,18 +304,9 @@ mod own {
             (r##"f(br"x\", c, cr#"z"#)"##, "f( , c, )"),
             (r#"f(b"x", b'y', c"z")"#, "f(b , b , c )"),
             ("let r#fn = r; bread(crab)", "let r#fn = r; bread(crab)"),
-            (
-                "fn x<'a>(y: &'a str) -> &'static str {'{'}",
-                "fn x<'a>(y: &'a str) -> &'static str { }",
-            ),
-            (
-                r"['\'', '\\', '\n', '\u{7d}', '}', 'ä', '/'] // x",
-                "[ , , , , , , ]",
-            ),
-            (
-                "'outer: loop { break 'outer; }",
-                "'outer: loop { break 'outer; }",
-            ),
+            ("fn x<'a>(y: &'a str) -> &'static str {'{'}", "fn x<'a>(y: &'a str) -> &'static str { }"),
+            (r"['\'', '\\', '\n', '\u{7d}', '}', 'ä', '/'] // x", "[ , , , , , , ]"),
+            ("'outer: loop { break 'outer; }", "'outer: loop { break 'outer; }"),
             ("a \"open", "a"),
             ("a /* open", "a"),
             ("a '\\", "a"),
@@ -370,51 +328,31 @@ mod own {
     #[test]
     fn test_items_go_and_their_neighbours_stay() {
         let cases = [
-            (
-                "fn a() {} #[cfg(test)] mod tests { fn b() {} } fn c() {}",
-                "fn a() {} fn c() {}",
-            ),
-            (
-                "#[cfg(test)]\n#[allow(x)]\npub(crate) fn b<A, B>(a: A) -> [u8; 2] { [0; 2] } c",
-                "c",
-            ),
+            ("fn a() {} #[cfg(test)] mod tests { fn b() {} } fn c() {}", "fn a() {} fn c() {}"),
+            ("#[cfg(test)]\n#[allow(x)]\npub(crate) fn b<A, B>(a: A) -> [u8; 2] { [0; 2] } c", "c"),
             ("#[cfg(test)] use a::{b, c}; d", "d"),
             ("#[cfg(test)] const A: B = B { c: 1 }; d", "d"),
             ("#[cfg(test)] const fn a() {} d", "d"),
-            (
-                "struct S { a: u8, #[cfg(test)] pub b: Vec<(u8, u8)>, c: u8 }",
-                "struct S { a: u8, c: u8 }",
-            ),
+            ("struct S { a: u8, #[cfg(test)] pub b: Vec<(u8, u8)>, c: u8 }", "struct S { a: u8, c: u8 }"),
             ("struct S { #[cfg(test)] b: u8 }", "struct S { }"),
             ("#[cfg(test)] mod tests; d", "d"),
             ("#[cfg(all(test, unix))] struct A(u8); d", "d"),
-            (
-                "#[cfg(any(test, unix))] fn a() {}",
-                "#[cfg(any(test, unix))] fn a() {}",
-            ),
+            ("#[cfg(any(test, unix))] fn a() {}", "#[cfg(any(test, unix))] fn a() {}"),
             ("#[cfg(not(test))] fn a() {}", "#[cfg(not(test))] fn a() {}"),
-            (
-                "#[derive(A)] struct B; #[test] fn c() {} d",
-                "#[derive(A)] struct B; d",
-            ),
+            ("#[derive(A)] struct B; #[test] fn c() {} d", "#[derive(A)] struct B; d"),
             ("#![cfg(test)] fn a() {}", ""),
             ("#![forbid(x)] fn a() {}", "#![forbid(x)] fn a() {}"),
         ];
         for (source, wanted) in cases {
             let left = without_tests(&scrub(source));
-            assert_eq!(
-                left.split_whitespace().collect::<Vec<_>>().join(" "),
-                wanted,
-                "{source}"
-            );
+            assert_eq!(left.split_whitespace().collect::<Vec<_>>().join(" "), wanted, "{source}");
         }
     }
 
     #[test]
     fn modules_for_tests_are_named() {
-        let code = scrub(
-            "#[cfg(test)]\nmod tests;\nmod a;\n#[cfg(test)] pub(crate) mod faults;\n#[cfg(test)] mod b {}",
-        );
+        let code =
+            scrub("#[cfg(test)]\nmod tests;\nmod a;\n#[cfg(test)] pub(crate) mod faults;\n#[cfg(test)] mod b {}");
         assert_eq!(test_modules(&code), ["tests", "faults"]);
     }
 
@@ -422,14 +360,9 @@ mod own {
     fn functions_are_counted_from_their_word_to_their_brace() {
         let source = "/// doc {\nfn a(\n    f: fn(u8) -> u8,\n) -> [u8; 2] {\n    // }\n    let s = \"}\";\n}\n\
                       trait T { fn b(&self); fn c() { } }\n\npub async fn d() where u8: Copy {\n fn e() {\n}\n}\n";
-        let counted: Vec<(String, usize, usize)> = functions(&scrub(source))
-            .into_iter()
-            .map(|f| (f.name, f.line, f.lines))
-            .collect();
+        let counted: Vec<(String, usize, usize)> =
+            functions(&scrub(source)).into_iter().map(|f| (f.name, f.line, f.lines)).collect();
         let wanted = [("a", 2, 6), ("c", 8, 1), ("d", 10, 4), ("e", 11, 2)];
-        assert_eq!(
-            counted,
-            wanted.map(|(n, line, lines)| (n.to_owned(), line, lines))
-        );
+        assert_eq!(counted, wanted.map(|(n, line, lines)| (n.to_owned(), line, lines)));
     }
 }

@@ -63,80 +63,36 @@ const UNWRAP: Rule = Rule {
     why: "input must not be able to end the process",
     mend: "return an error; where it cannot fail, use `expect` with the proof in its text",
 };
-const UNFINISHED: Rule = Rule {
-    id: "unfinished",
-    why: "what is merged works",
-    mend: "write it, or leave it out",
-};
+const UNFINISHED: Rule = Rule { id: "unfinished", why: "what is merged works", mend: "write it, or leave it out" };
 
 /// The rules of this file.
-pub const RULES: &[Rule] = &[
-    FILES,
-    FUNCTIONS,
-    INLINE_TESTS,
-    DOCS,
-    NAMES,
-    GLOBALS,
-    UNWRAP,
-    UNFINISHED,
-];
+pub const RULES: &[Rule] = &[FILES, FUNCTIONS, INLINE_TESTS, DOCS, NAMES, GLOBALS, UNWRAP, UNFINISHED];
 
 /// All rules about the shape of files.
 pub fn check(tree: &Tree) -> Vec<(Rule, Vec<Finding>)> {
     let sources = tree.sources();
-    let checks: [fn(&Source<'_>) -> Vec<Finding>; 8] = [
-        file_size,
-        function_sizes,
-        inline_tests,
-        docs,
-        nameless,
-        globals,
-        unwraps,
-        unfinished,
-    ];
-    RULES
-        .iter()
-        .zip(checks)
-        .map(|(rule, check)| (*rule, sources.iter().flat_map(check).collect()))
-        .collect()
+    let checks: [fn(&Source<'_>) -> Vec<Finding>; 8] =
+        [file_size, function_sizes, inline_tests, docs, nameless, globals, unwraps, unfinished];
+    RULES.iter().zip(checks).map(|(rule, check)| (*rule, sources.iter().flat_map(check).collect())).collect()
 }
 
 /// Lines that were blanked because they are tests.
 fn test_lines(source: &Source<'_>) -> usize {
     let lines = source.code.lines().zip(source.production.lines());
-    lines
-        .filter(|(code, production)| code != production)
-        .count()
+    lines.filter(|(code, production)| code != production).count()
 }
 
 fn file_size(source: &Source<'_>) -> Vec<Finding> {
     let lines = source.text.lines().count() - test_lines(source);
-    let what = || {
-        Finding::new(
-            source.path,
-            0,
-            format!("{lines} lines without tests, at most {FILE_LINES}"),
-        )
-    };
-    (!source.test && lines > FILE_LINES)
-        .then(what)
-        .into_iter()
-        .collect()
+    let what = || Finding::new(source.path, 0, format!("{lines} lines without tests, at most {FILE_LINES}"));
+    (!source.test && lines > FILE_LINES).then(what).into_iter().collect()
 }
 
 fn inline_tests(source: &Source<'_>) -> Vec<Finding> {
     let lines = test_lines(source);
-    let what = || {
-        Finding::new(
-            source.path,
-            0,
-            format!("{lines} lines of tests in the file, at most {INLINE_TEST_LINES}"),
-        )
-    };
-    (!source.test && lines > INLINE_TEST_LINES)
-        .then(what)
-        .into_iter()
-        .collect()
+    let what =
+        || Finding::new(source.path, 0, format!("{lines} lines of tests in the file, at most {INLINE_TEST_LINES}"));
+    (!source.test && lines > INLINE_TEST_LINES).then(what).into_iter().collect()
 }
 
 fn function_sizes(source: &Source<'_>) -> Vec<Finding> {
@@ -147,10 +103,7 @@ fn function_sizes(source: &Source<'_>) -> Vec<Finding> {
         .into_iter()
         .filter(|f| f.lines > FUNCTION_LINES)
         .map(|f| {
-            let what = format!(
-                "fn {} has {} lines, at most {FUNCTION_LINES}",
-                f.name, f.lines
-            );
+            let what = format!("fn {} has {} lines, at most {FUNCTION_LINES}", f.name, f.lines);
             Finding::new(source.path, f.line, what)
         })
         .collect()
@@ -158,9 +111,7 @@ fn function_sizes(source: &Source<'_>) -> Vec<Finding> {
 
 fn docs(source: &Source<'_>) -> Vec<Finding> {
     let first = source.text.lines().next().unwrap_or_default();
-    let said = first
-        .strip_prefix("//!")
-        .is_some_and(|said| said.split_whitespace().count() > 1);
+    let said = first.strip_prefix("//!").is_some_and(|said| said.split_whitespace().count() > 1);
     let what = || Finding::new(source.path, 1, "does not begin with `//!` and a sentence");
     (!said).then(what).into_iter().collect()
 }
@@ -169,20 +120,12 @@ fn nameless(source: &Source<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     for part in source.path.trim_end_matches(".rs").split('/') {
         if NAMELESS.contains(&part) {
-            found.push(Finding::new(
-                source.path,
-                0,
-                format!("a path with `{part}` in it"),
-            ));
+            found.push(Finding::new(source.path, 0, format!("a path with `{part}` in it")));
         }
     }
     for (at, line) in source.code.lines().enumerate() {
         if let Some(name) = NAMELESS.iter().find(|n| names(line, &format!("mod {n}"))) {
-            found.push(Finding::new(
-                source.path,
-                at + 1,
-                format!("a module `{name}`"),
-            ));
+            found.push(Finding::new(source.path, at + 1, format!("a module `{name}`")));
         }
     }
     found
@@ -206,41 +149,23 @@ fn globals(source: &Source<'_>) -> Vec<Finding> {
             found.push(Finding::new(source.path, line, "a static that changes"));
         }
     }
-    found.extend(lines_naming(
-        code,
-        source.path,
-        &["thread_local!", "lazy_static!"],
-    ));
+    found.extend(lines_naming(code, source.path, &["thread_local!", "lazy_static!"]));
     found
 }
 
 fn unwraps(source: &Source<'_>) -> Vec<Finding> {
-    if source.test {
-        Vec::new()
-    } else {
-        lines_naming(&source.production, source.path, &[".unwrap()", "::unwrap"])
-    }
+    if source.test { Vec::new() } else { lines_naming(&source.production, source.path, &[".unwrap()", "::unwrap"]) }
 }
 
 fn unfinished(source: &Source<'_>) -> Vec<Finding> {
-    lines_naming(
-        &source.code,
-        source.path,
-        &["todo!", "unimplemented!", "dbg!"],
-    )
+    lines_naming(&source.code, source.path, &["todo!", "unimplemented!", "dbg!"])
 }
 
 fn lines_naming(code: &str, path: &str, wanted: &[&str]) -> Vec<Finding> {
     let hit = |line: &str| wanted.iter().find(|name| names(line, name)).copied();
     code.lines()
         .enumerate()
-        .filter_map(|(at, line)| {
-            Some(Finding::new(
-                path,
-                at + 1,
-                format!("names `{}`", hit(line)?),
-            ))
-        })
+        .filter_map(|(at, line)| Some(Finding::new(path, at + 1, format!("names `{}`", hit(line)?))))
         .collect()
 }
 
@@ -251,9 +176,7 @@ mod own {
 
     fn found(path: &str, text: &str) -> Vec<(&'static str, usize)> {
         let tree = Tree::made_of(&[("a/Cargo.toml", ""), (path, text)]);
-        let all = check(&tree)
-            .into_iter()
-            .flat_map(|(rule, f)| f.into_iter().map(move |f| (rule.id, f.line)));
+        let all = check(&tree).into_iter().flat_map(|(rule, f)| f.into_iter().map(move |f| (rule.id, f.line)));
         all.collect()
     }
 
@@ -263,21 +186,12 @@ mod own {
         let tests = format!("#[cfg(test)]\nmod t {{\n{}}}\n", "fn x() {}\n".repeat(100));
         let lines = |n: usize| format!("{doc}{}{tests}", "const A: u8 = 1;\n".repeat(n - 1));
         assert_eq!(found("a/src/b.rs", &lines(FILE_LINES)), []);
-        assert_eq!(
-            found("a/src/b.rs", &lines(FILE_LINES + 1)),
-            [("file-size", 0)]
-        );
+        assert_eq!(found("a/src/b.rs", &lines(FILE_LINES + 1)), [("file-size", 0)]);
         assert_eq!(found("a/tests/b.rs", &lines(FILE_LINES + 1)), []);
-        assert_eq!(
-            found("a/src/b.rs", &format!("{doc}{tests}{tests}")),
-            [("inline-tests", 0)]
-        );
+        assert_eq!(found("a/src/b.rs", &format!("{doc}{tests}{tests}")), [("inline-tests", 0)]);
         let function = |n: usize| format!("{doc}fn x() {{\n{}}}\n", "y();\n".repeat(n - 2));
         assert_eq!(found("a/src/b.rs", &function(FUNCTION_LINES)), []);
-        assert_eq!(
-            found("a/src/b.rs", &function(FUNCTION_LINES + 1)),
-            [("function-size", 2)]
-        );
+        assert_eq!(found("a/src/b.rs", &function(FUNCTION_LINES + 1)), [("function-size", 2)]);
     }
 
     #[test]
@@ -286,36 +200,16 @@ mod own {
             ("a/src/b.rs", "fn x() {}", vec![("module-docs", 1)]),
             ("a/src/b.rs", "//!\nfn x() {}", vec![("module-docs", 1)]),
             ("a/src/utils.rs", "//! A doc.", vec![("nameless", 0)]),
-            (
-                "a/tests/common/mod.rs",
-                "//! A doc.\nmod helpers;",
-                vec![("nameless", 0), ("nameless", 2)],
-            ),
-            (
-                "a/src/b.rs",
-                "//! A doc.\nstatic mut X: u8 = 1;",
-                vec![("globals", 2)],
-            ),
-            (
-                "a/src/b.rs",
-                "//! A doc.\npub static X: Arc<\n Mutex<u8>> = y();",
-                vec![("globals", 2)],
-            ),
+            ("a/tests/common/mod.rs", "//! A doc.\nmod helpers;", vec![("nameless", 0), ("nameless", 2)]),
+            ("a/src/b.rs", "//! A doc.\nstatic mut X: u8 = 1;", vec![("globals", 2)]),
+            ("a/src/b.rs", "//! A doc.\npub static X: Arc<\n Mutex<u8>> = y();", vec![("globals", 2)]),
             (
                 "a/src/b.rs",
                 "//! A doc.\nstatic N: AtomicU64 = z;\nthread_local! {}",
                 vec![("globals", 2), ("globals", 3)],
             ),
-            (
-                "a/src/b.rs",
-                "//! A doc.\nx\n.unwrap();",
-                vec![("unwrap", 3)],
-            ),
-            (
-                "a/tests/b.rs",
-                "//! A doc.\nx.unwrap(); todo!()",
-                vec![("unfinished", 2)],
-            ),
+            ("a/src/b.rs", "//! A doc.\nx\n.unwrap();", vec![("unwrap", 3)]),
+            ("a/tests/b.rs", "//! A doc.\nx.unwrap(); todo!()", vec![("unfinished", 2)]),
         ];
         for (path, text, wanted) in cases {
             assert_eq!(found(path, text), wanted, "{path}: {text}");

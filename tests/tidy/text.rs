@@ -24,10 +24,7 @@ pub const RULES: &[Rule] = &[PATHS, HOSTS];
 
 /// Folders that exist on a developer's machine only.
 fn folders() -> Vec<String> {
-    ["work", "root", "home", "Users"]
-        .iter()
-        .map(|name| format!("/{name}/"))
-        .collect()
+    ["work", "root", "home", "Users"].iter().map(|name| format!("/{name}/")).collect()
 }
 
 /// Package registries by host, without what may stand before.
@@ -46,10 +43,7 @@ fn hosts() -> Vec<String> {
         ("rubygems", "org"),
         ("maven.apache", "org"),
     ];
-    split
-        .iter()
-        .map(|(name, end)| format!("{name}.{end}"))
-        .collect()
+    split.iter().map(|(name, end)| format!("{name}.{end}")).collect()
 }
 
 /// Both rules over all text files.
@@ -81,8 +75,7 @@ fn begins_a_path(line: &str, folder: &str) -> bool {
 fn is_host(line: &str, host: &str) -> bool {
     line.match_indices(host).any(|(at, _)| {
         let (before, after) = (&line[..at], &line[at + host.len()..]);
-        !before.ends_with(|c: char| is_word(c) || c == '-')
-            && !after.starts_with(|c: char| is_word(c) || c == '-')
+        !before.ends_with(|c: char| is_word(c) || c == '-') && !after.starts_with(|c: char| is_word(c) || c == '-')
     })
 }
 
@@ -94,32 +87,15 @@ mod own {
     #[test]
     fn paths_and_hosts_are_found_and_likenesses_are_not() {
         let (folder, host) = (&folders()[0], &hosts()[0]);
-        let found = |line: &str| {
-            check(&Tree::made_of(&[("a.md", line)]))
-                .iter()
-                .map(|(_, f)| f.len())
-                .collect::<Vec<_>>()
-        };
-        for line in [
-            format!("cd {folder}main"),
-            format!("\"{folder}x\""),
-            format!("file://{folder}x"),
-        ] {
+        let found =
+            |line: &str| check(&Tree::made_of(&[("a.md", line)])).iter().map(|(_, f)| f.len()).collect::<Vec<_>>();
+        for line in [format!("cd {folder}main"), format!("\"{folder}x\""), format!("file://{folder}x")] {
             assert_eq!(found(&line), [1, 0], "{line}");
         }
-        for line in [
-            format!("https://{host}/x"),
-            format!("static.{host}"),
-            host.clone(),
-        ] {
+        for line in [format!("https://{host}/x"), format!("static.{host}"), host.clone()] {
             assert_eq!(found(&line), [0, 1], "{line}");
         }
-        for line in [
-            format!("docs{folder}x"),
-            format!("$HOME{folder}"),
-            format!("my{host}"),
-            format!("{host}n"),
-        ] {
+        for line in [format!("docs{folder}x"), format!("$HOME{folder}"), format!("my{host}"), format!("{host}n")] {
             assert_eq!(found(&line), [0, 0], "{line}");
         }
         let lock = Tree::made_of(&[("Cargo.lock", host)]);

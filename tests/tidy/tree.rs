@@ -50,23 +50,14 @@ impl Tree {
                 files.insert(path, String::from_utf8(bytes).ok());
             }
         }
-        assert!(
-            files.contains_key("Cargo.toml"),
-            "no Cargo.toml found at the top of the tree"
-        );
+        assert!(files.contains_key("Cargo.toml"), "no Cargo.toml found at the top of the tree");
         Tree { root, files }
     }
 
     /// A tree made up in a test.
     pub fn made_of(files: &[(&str, &str)]) -> Self {
-        let files = files
-            .iter()
-            .map(|(p, t)| ((*p).to_owned(), Some((*t).to_owned())))
-            .collect();
-        Tree {
-            root: PathBuf::new(),
-            files,
-        }
+        let files = files.iter().map(|(p, t)| ((*p).to_owned(), Some((*t).to_owned()))).collect();
+        Tree { root: PathBuf::new(), files }
     }
 
     /// A file's text, if the file is there and is text.
@@ -76,9 +67,7 @@ impl Tree {
 
     /// All files that are text.
     pub fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.files
-            .iter()
-            .filter_map(|(path, text)| Some((path.as_str(), text.as_deref()?)))
+        self.files.iter().filter_map(|(path, text)| Some((path.as_str(), text.as_deref()?)))
     }
 
     /// Whether a file, or a folder with files in it, stands at this path.
@@ -95,28 +84,17 @@ impl Tree {
         let mut test_roots = Vec::new();
         for (path, text) in rust() {
             let names = scrub::test_modules(&scrub::scrub(text));
-            test_roots.extend(
-                names
-                    .iter()
-                    .map(|name| format!("{}/{name}", module_folder(path))),
-            );
+            test_roots.extend(names.iter().map(|name| format!("{}/{name}", module_folder(path))));
         }
         rust()
             .map(|(path, text)| {
                 let code = scrub::scrub(text);
                 let production = scrub::without_tests(&code);
                 let below = |root: &String| {
-                    path.strip_prefix(root.as_str())
-                        .is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+                    path.strip_prefix(root.as_str()).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
                 };
                 let test = self.in_tests_folder(path) || test_roots.iter().any(below);
-                Source {
-                    path,
-                    text,
-                    code,
-                    production,
-                    test,
-                }
+                Source { path, text, code, production, test }
             })
             .collect()
     }
@@ -140,38 +118,20 @@ fn module_folder(path: &str) -> String {
 
 fn listed_by_git(root: &Path) -> Option<Vec<String>> {
     let mut git = Command::new("git");
-    git.arg("-C").arg(root).args([
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]);
+    git.arg("-C").arg(root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
     let output = git.output().ok().filter(|o| o.status.success())?;
-    let names: Vec<String> = String::from_utf8(output.stdout)
-        .ok()?
-        .split('\0')
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
-        .collect();
+    let names: Vec<String> =
+        String::from_utf8(output.stdout).ok()?.split('\0').filter(|name| !name.is_empty()).map(str::to_owned).collect();
     // A tree unpacked inside somebody else's repository that ignores it lists nothing: walk instead.
-    names
-        .iter()
-        .any(|name| name == "Cargo.toml")
-        .then_some(names)
+    names.iter().any(|name| name == "Cargo.toml").then_some(names)
 }
 
 fn walk(root: &Path, folder: &str, found: &mut Vec<String>) {
-    let listing =
-        std::fs::read_dir(root.join(folder)).unwrap_or_else(|e| panic!("listing {folder:?}: {e}"));
+    let listing = std::fs::read_dir(root.join(folder)).unwrap_or_else(|e| panic!("listing {folder:?}: {e}"));
     for item in listing {
         let item = item.unwrap_or_else(|e| panic!("listing {folder:?}: {e}"));
         let name = item.file_name().to_string_lossy().into_owned();
-        let path = if folder.is_empty() {
-            name.clone()
-        } else {
-            format!("{folder}/{name}")
-        };
+        let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
         let is_folder = item.file_type().is_ok_and(|t| t.is_dir());
         if is_folder && name != ".git" && !item.path().join("CACHEDIR.TAG").exists() {
             walk(root, &path, found);
@@ -200,21 +160,10 @@ mod own {
             ("a/src/tests/not.rs", ""),
             ("a/src/tests.rs", ""),
         ]);
-        let tests: Vec<&str> = tree
-            .sources()
-            .iter()
-            .filter(|s| s.test)
-            .map(|s| s.path)
-            .collect();
+        let tests: Vec<&str> = tree.sources().iter().filter(|s| s.test).map(|s| s.path).collect();
         assert_eq!(
             tests,
-            [
-                "a/src/faults.rs",
-                "a/src/faults/deep.rs",
-                "a/src/log/tests.rs",
-                "a/tests/x.rs",
-                "tests/main.rs"
-            ]
+            ["a/src/faults.rs", "a/src/faults/deep.rs", "a/src/log/tests.rs", "a/tests/x.rs", "tests/main.rs"]
         );
     }
 

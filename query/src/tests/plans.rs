@@ -113,6 +113,7 @@ async fn the_latest_hundred_read_no_old_segment() {
 }
 
 #[tokio::test]
+#[ignore = "a measurement: run it with --ignored --nocapture"]
 async fn planning_takes_little() {
     let engine = engine();
     let mut many = Vec::new();
@@ -150,4 +151,17 @@ async fn planning_takes_little() {
 async fn counts_come_from_statistics() {
     let plan = explain(&engine(), world().await, "EXPLAIN SELECT count(*) FROM audit").await;
     assert!(!plan.contains("/audit/") && plan.contains("6200"), "{plan}");
+}
+
+#[tokio::test]
+async fn footers_are_read_once_and_kept() {
+    let engine = engine();
+    let snapshots = vec![stream("acme", StreamKind::Audit, 3, 1_000, 0).await];
+    for _ in 0..2 {
+        let answer = engine.sql(snapshots.clone(), "SELECT sum(duration_us) FROM audit").await.unwrap();
+        answer.collect().await.unwrap();
+        let (count, bytes) = engine.footers();
+        assert_eq!(count, 3);
+        println!("a footer takes {} bytes", bytes / count);
+    }
 }
