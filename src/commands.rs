@@ -26,22 +26,15 @@ pub const FOUND: u8 = 3;
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+#[allow(missing_docs, reason = "what each is for stands on its arguments, where --help takes it from")]
 pub enum Command {
-    /// Run the service
     Serve(serve::Arguments),
-    /// See it all in a minute: a service, a story, five questions, a proof, and a tampered copy that is found
     Demo(demo::Arguments),
-    /// Send events to a running service, from this format or from another product's audit log
     Ingest(ingest::Arguments),
-    /// Ask a running service in SQL
     Query(query::Arguments),
-    /// Verify the history of streams from the store's files, without trusting any service
     Verify(verify::Arguments),
-    /// Check a whole store, object by object, and say what to do about what does not hold
     Fsck(fsck::Arguments),
-    /// Make the key of a new ledger, and give the ledger its name
     Keygen(keygen::Arguments),
-    /// Write realistic events of a fictitious platform, and a record of what was planted among them
     Generate(generate::Arguments),
 }
 

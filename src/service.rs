@@ -26,9 +26,6 @@ pub enum ServiceError {
     /// The key file.
     #[error("the ledger's key is not at hand")]
     Key(#[from] KeyFileError),
-    /// The store's folder.
-    #[error("the store's folder cannot be opened")]
-    Folder(#[source] object_store::Error),
     /// The store.
     #[error("the store cannot be opened")]
     Store(#[from] StoreError),
@@ -62,7 +59,7 @@ impl Service {
     pub async fn start(settings: &Settings) -> Result<Self, ServiceError> {
         let ambient: Arc<dyn Ambient> = Arc::new(SystemAmbient::new());
         let keys = key_of(settings, ambient.as_ref())?;
-        let objects = DurableFolder::open(&settings.store()).map_err(ServiceError::Folder)?;
+        let objects = DurableFolder::open(&settings.store())?;
         let options = StoreOptions {
             objects: Arc::new(objects),
             log: settings.data.join("wal"),

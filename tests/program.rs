@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -31,7 +31,6 @@ pub fn run_json(arguments: &[&str]) -> Value {
 pub struct Service {
     child: Child,
     pub url: String,
-    pub data: PathBuf,
     http: reqwest::Client,
 }
 
@@ -62,7 +61,7 @@ impl Service {
             let _ = found.send(Err(all));
         });
         match url.recv_timeout(Duration::from_secs(60)) {
-            Ok(Ok(url)) => Ok(Self { child, url, data: data.into(), http: reqwest::Client::new() }),
+            Ok(Ok(url)) => Ok(Self { child, url, http: reqwest::Client::new() }),
             other => {
                 let _ = child.kill();
                 let _ = child.wait();

@@ -29,8 +29,11 @@ fn vectors(kind: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// A hash of a vector. Some vectors put short texts where a hash belongs; another hash stands in for such, which
+/// keeps equal things equal and different ones different.
 fn hash(value: &Value) -> Option<Hash> {
-    STANDARD.decode(value.as_str()?).ok()?.try_into().ok().map(Hash)
+    let bytes = STANDARD.decode(value.as_str()?).ok().filter(|bytes| !bytes.is_empty())?;
+    Some(bytes.as_slice().try_into().map_or_else(|_| Hash::of(&bytes), Hash))
 }
 
 fn hashes(value: &Value) -> Option<Vec<Hash>> {
@@ -88,9 +91,7 @@ fn subtree_inclusion() {
 fn subtree_consistency() {
     let (count, differing) = differing("subtreeconsistency", |v| {
         let span = Span::new(v["start"].as_u64()?, v["end"].as_u64()?);
-        let subtree = hash(&v["root1"])?;
-        // About an empty subtree upstream does not look at the tree's root, which then may be anything.
-        let root = if span.is_empty() { hash(&v["root2"]).unwrap_or(subtree) } else { hash(&v["root2"])? };
+        let (subtree, root) = (hash(&v["root1"])?, hash(&v["root2"])?);
         Some(proof::check_subtree(span, v["size"].as_u64()?, &hashes(&v["proof"])?, &subtree, &root))
     });
     assert!(count == 118 || count == 0);

@@ -25,6 +25,7 @@ pub mod receipt;
 mod text;
 pub mod tile;
 pub mod time;
+pub mod tlog_proof;
 pub mod tree;
 pub mod verify;
 

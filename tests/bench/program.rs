@@ -18,6 +18,8 @@ use crate::trouble::{Outcome, Trouble};
 
 /// How long a server may take to become ready, or to stop, before the benchmark gives it up.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// Unsealed bytes of a stream before it is sealed, for a server that is to seal nothing: a tebibyte.
+const NEVER: &str = "1099511627776";
 /// Between two looks at a server that is starting.
 const GLANCE: Duration = Duration::from_millis(2);
 
@@ -53,7 +55,7 @@ impl Programs {
         command.arg("--data").arg(data).args(["--listen", address]);
         match mode {
             Mode::SealOnExit => drop(command.arg("--seal-on-exit")),
-            Mode::NoSeal => drop(command.arg("--no-seal")),
+            Mode::NoSeal => drop(command.args(["--seal-bytes", NEVER])),
             Mode::Floor | Mode::Plain => {}
         }
         command

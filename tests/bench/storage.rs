@@ -5,7 +5,7 @@
 //! sound; `verify` says that.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -42,22 +42,21 @@ impl Weight {
     /// Weighs everything below a data folder.
     pub fn of(data: &Path) -> Outcome<Self> {
         let mut weight = Self::default();
-        let mut folders = vec![data.to_owned()];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(&folder).map_err(Trouble::at("listing", &folder))? {
-                let path = entry.map_err(Trouble::at("listing", &folder))?.path();
-                let about = std::fs::symlink_metadata(&path).map_err(Trouble::at("looking at", &path))?;
-                if about.is_dir() {
-                    folders.push(path);
-                } else if about.is_file() {
-                    weight.add(data, &path, &about)?;
-                }
-            }
-        }
+        each_file(data, |path, about| weight.add(data, path, about))?;
         Ok(weight)
     }
 
-    fn add(&mut self, data: &Path, path: &Path, about: &std::fs::Metadata) -> Outcome<()> {
+    /// How many segments there are below a data folder, whether or not they are whole.
+    pub fn segments_in(data: &Path) -> Outcome<usize> {
+        let mut segments = 0;
+        each_file(data, |path, _| {
+            segments += usize::from(is_segment(path));
+            Ok(())
+        })?;
+        Ok(segments)
+    }
+
+    fn add(&mut self, data: &Path, path: &Path, about: &Metadata) -> Outcome<()> {
         let inside = path.strip_prefix(data).unwrap_or(path);
         let below = |name: &str| inside.components().any(|part| part.as_os_str() == name);
         let kind = if below("_ledger") {
@@ -66,7 +65,7 @@ impl Weight {
             &mut self.store_log
         } else if below("_delta_log") {
             &mut self.delta
-        } else if path.extension().is_some_and(|extension| extension == "parquet") {
+        } else if is_segment(path) {
             &mut self.segments
         } else {
             self.other += about.len();
@@ -75,7 +74,7 @@ impl Weight {
         *kind += about.len();
         self.files += 1;
         self.on_disk += about.blocks() * BLOCK;
-        if path.extension().is_some_and(|extension| extension == "parquet") {
+        if is_segment(path) {
             self.add_columns(path)?;
         }
         Ok(())
@@ -132,6 +131,27 @@ impl Weight {
         ]);
         parts
     }
+}
+
+fn is_segment(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "parquet")
+}
+
+/// Shows every file below a folder, in no order.
+fn each_file(top: &Path, mut show: impl FnMut(&Path, &Metadata) -> Outcome<()>) -> Outcome<()> {
+    let mut folders = vec![top.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).map_err(Trouble::at("listing", &folder))? {
+            let path = entry.map_err(Trouble::at("listing", &folder))?.path();
+            let about = std::fs::symlink_metadata(&path).map_err(Trouble::at("looking at", &path))?;
+            if about.is_dir() {
+                folders.push(path);
+            } else if about.is_file() {
+                show(&path, &about)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn positive(length: Option<i32>) -> u64 {

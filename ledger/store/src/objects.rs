@@ -6,6 +6,7 @@
 //!
 //! Invariant: an object that can be listed is whole; one that a put confirmed survives a power cut.
 
+use crate::error::StoreError;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
@@ -50,10 +51,10 @@ impl DurableFolder {
     ///
     /// # Errors
     /// The folder cannot be created or read.
-    pub fn open(root: &FilePath) -> Result<Self> {
-        fs::create_dir_all(root).map_err(|e| failed(root, e))?;
-        let root = root.canonicalize().map_err(|e| failed(root, e))?;
-        let inner = LocalFileSystem::new_with_prefix(&root)?;
+    pub fn open(root: &FilePath) -> std::result::Result<Self, StoreError> {
+        fs::create_dir_all(root).map_err(StoreError::file(root))?;
+        let root = root.canonicalize().map_err(StoreError::file(root))?;
+        let inner = LocalFileSystem::new_with_prefix(&root).map_err(StoreError::objects(&Path::default()))?;
         Ok(Self { inner, root, staged: Arc::default() })
     }
 

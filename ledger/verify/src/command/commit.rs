@@ -1,0 +1,115 @@
+//! `piperoll-verify commit`: the commits of a stream, in order, are one chain without gap.
+//!
+//! Not here: whether segments hold what commits say, which takes a Parquet reader (`piperoll verify`). Invariant: a
+//! chain begins at commit 0; a fault names the file.
+
+use super::Common;
+use crate::error::{Usage, VerifyError};
+use crate::input;
+use crate::json::Json;
+use crate::report::Answer;
+use crate::trust::{self, Signer};
+use clap::Args;
+use ledger::commit::SegmentRef;
+use ledger::note::Note;
+use ledger::verify::{ChainVerifier, LiveSegment};
+
+/// What this command checks.
+pub const KIND: &str = "chain of commits";
+
+/// Check the commits of a stream, in order: the chain of its segments
+///
+/// Each commit is a signed note that names the SHA-256 of the one before, the segments that it adds and removes,
+/// and the head of the stream at its last sealed entry.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  piperoll-verify commit store/tenant=acme/stream=audit/_ledger/commits/* --key 'demo/_main/log/0+3f21c8aa+AV…'
+
+Whether the segments hold what the commits say, `piperoll verify` finds out: it reads the Parquet files.")]
+pub struct Arguments {
+    /// The commits, from number 0 on, in order
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<String>,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// The number that a commit's text states; its signature is checked elsewhere.
+fn stated(text: &str, key: &str) -> Option<String> {
+    let value = text.lines().take(5).find_map(|line| line.strip_prefix(key))?;
+    value.strip_prefix(' ').map(str::to_string)
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A file cannot be read, or the chain does not hold.
+pub fn run(arguments: &Arguments) -> Result<Answer, VerifyError> {
+    let trust = arguments.common.trust();
+    let mut chain: Option<(String, ChainVerifier)> = None;
+    let mut signers: Vec<Signer> = Vec::new();
+    for file in &arguments.files {
+        let bytes = input::read(file, input::DOCUMENT_BYTES)?;
+        let path = input::shown(file);
+        let note = Note::parse(&bytes).map_err(|error| VerifyError::form(path, "commit", error))?;
+        let origin = stated(note.text(), "origin").unwrap_or_default();
+        let number = stated(note.text(), "number").and_then(|number| number.parse().ok()).unwrap_or(0);
+        if chain.is_none() && number > 0 {
+            return Err(Usage::NotFromTheFirst { number }.into());
+        }
+        let lines = trust::lines_of(&note);
+        let begin = || (origin.clone(), ChainVerifier::new(&origin, trust.for_origin(&origin)));
+        let (_, chain) = chain.get_or_insert_with(begin);
+        chain.commit(&bytes).map_err(|fault| VerifyError::chain(path, KIND, fault, lines))?;
+        // The chain holds, so the note does: which keys it was, once more by name.
+        let keys = trust.for_note(&note);
+        let signed = note.verify(&keys).map_err(|error| VerifyError::note(path, KIND, error, vec![]))?;
+        for signer in trust.signers(signed.signers()) {
+            if !signers.contains(&signer) {
+                signers.push(signer);
+            }
+        }
+    }
+    // The arguments' parser demands a file.
+    chain.map(|(origin, chain)| answer(&origin, &chain, signers)).ok_or(Usage::NotFromTheFirst { number: 0 }.into())
+}
+
+fn segment(held: &LiveSegment) -> (Json, String) {
+    let SegmentRef { path, first, rows, bytes, sha256, root } = &held.segment;
+    let last = held.segment.end().saturating_sub(1);
+    let json = Json::object([
+        ("path", path.as_str().into()),
+        ("first", (*first).into()),
+        ("last", last.into()),
+        ("rows", (*rows).into()),
+        ("bytes", (*bytes).into()),
+        ("sha256", sha256.to_base64().into()),
+        ("root", root.to_base64().into()),
+        ("added_by", held.added_by.into()),
+    ]);
+    (json, format!("{path}  sequence {first} to {last}, {bytes} bytes, added by commit {}", held.added_by))
+}
+
+fn answer(origin: &str, chain: &ChainVerifier, signers: Vec<Signer>) -> Answer {
+    let (segments, shown): (Vec<Json>, Vec<String>) = chain.live().map(segment).unzip();
+    let size = chain.edge().size();
+    let last = chain.last_hash().map_or(Json::Null, |hash| hash.to_base64().into());
+    let last_shown = chain.last_hash().map(|hash| hash.to_base64()).into_iter().collect();
+    let which = match chain.commits() {
+        1 => "commit 0 is".into(),
+        commits => format!("commits 0 to {} are", commits - 1),
+    };
+    Answer::of(KIND, signers)
+        .fact("origin", origin)
+        .fact("commits", chain.commits())
+        .shown_as("last commit", last, last_shown)
+        .fact("size", size)
+        .fact("root", chain.edge().root().to_base64())
+        .fact("epoch", chain.epoch())
+        .shown_as("segments", Json::List(segments), shown)
+        .proves(format!("{which} signed, and each names the hash of the one before"))
+        .proves(format!("the segments that remain cover the {size} entries of the head without gap or overlap"))
+        .leaves_open("whether later commits exist: compare the size with a checkpoint of the stream")
+        .leaves_open("whether the segments hold what the commits say: `piperoll verify` reads them")
+}
