@@ -195,11 +195,25 @@ impl Receipt {
         for line in lines {
             receipt.read_line(line).ok_or(malformed("a line is none of head, node, path"))?;
         }
+        if !receipt.fits_its_group() {
+            return Err(malformed("its heads and nodes do not make up its group"));
+        }
         if receipt.to_text().as_bytes() == bytes {
             Ok(receipt)
         } else {
             Err(malformed("not in its one canonical spelling"))
         }
+    }
+
+    /// Whether heads and nodes are exactly those of a tree of the group's size: what [`Receipt::narrow`] and
+    /// [`Receipt::verify`] rely on.
+    fn fits_its_group(&self) -> bool {
+        let ascending = self.heads.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        if !ascending || self.heads.last().is_some_and(|(at, _)| *at >= self.group_size) {
+            return false;
+        }
+        let shown: Vec<Span> = self.heads.iter().map(|(at, _)| Span::new(*at, at + 1)).collect();
+        proof::complement(self.group_size, &shown).len() == self.nodes.len()
     }
 
     fn read_line(&mut self, line: &str) -> Option<()> {
@@ -345,6 +359,9 @@ mod tests {
     fn an_absurd_group_size_is_refused_quickly() {
         let (receipt, trusted) = signed(5, 3, 4);
         let text = receipt.to_text().replace("group 4\n", "group 18446744073709551615\n");
-        assert_eq!(Receipt::parse(text.as_bytes()).unwrap().verify(&trusted), Err(ReceiptError::Proof));
+        assert!(matches!(Receipt::parse(text.as_bytes()), Err(ReceiptError::Malformed(_))));
+        // Of the right count, but not of these hashes.
+        let other = receipt.to_text().replace("log 3\n", "log 2\n");
+        assert_eq!(Receipt::parse(other.as_bytes()).unwrap().verify(&trusted), Err(ReceiptError::Proof));
     }
 }

@@ -130,11 +130,35 @@ impl ChainVerifier {
         if let Some(why) = misfit {
             return Err(Fault::Chain { number, why });
         }
-        let live = self.segments_after(&signed)?;
+        if commit.removes.is_empty() {
+            self.append_segments(&signed)?;
+        } else {
+            self.live = self.segments_after(&signed)?;
+        }
         self.heads.entry(commit.edge.size()).or_insert((number, commit.edge.root()));
-        (self.next, self.previous, self.epoch, self.live) = (number + 1, Some(signed.hash()), commit.epoch, live);
+        (self.next, self.previous, self.epoch) = (number + 1, Some(signed.hash()), commit.epoch);
         self.edge = commit.edge.clone();
         Ok(signed)
+    }
+
+    /// Takes over what a commit adds that removes nothing: such commits are nearly all, and looking at every
+    /// live segment for each would make a long chain quadratic.
+    fn append_segments(&mut self, signed: &SignedCommit) -> Result<(), Fault> {
+        let commit = signed.commit();
+        let number = commit.number;
+        let mut covered = self.edge.size();
+        for segment in &commit.adds {
+            if segment.first != covered {
+                return Err(Fault::Coverage { number, seq: covered });
+            }
+            covered = segment.end();
+        }
+        if covered != commit.edge.size() {
+            return Err(Fault::Coverage { number, seq: covered });
+        }
+        let added = commit.adds.iter().map(|segment| LiveSegment { segment: segment.clone(), added_by: number });
+        self.live.extend(added.map(|held| (held.segment.first, held)));
+        Ok(())
     }
 
     fn segments_after(&self, signed: &SignedCommit) -> Result<BTreeMap<u64, LiveSegment>, Fault> {
@@ -232,8 +256,22 @@ impl LeafVerifier {
         if self.own.size() == held.segment.rows {
             return Err(self.wrong_rows(held.segment.rows + 1));
         }
+        let last = self.own.size() + 1 == held.segment.rows;
         self.own.push(leaf);
         self.edge.push(leaf);
+        // A head at the segment's end waits until the segment's own root was compared, which says more.
+        if last { Ok(()) } else { self.head() }
+    }
+
+    /// Compares the tree with the head that some commit signed at this size, if one did.
+    fn head(&mut self) -> Result<(), Fault> {
+        let size = self.edge.size();
+        if let Some((number, root)) = self.heads.get(&size) {
+            if *root != self.edge.root() {
+                return Err(Fault::Head { number: *number, size, sound: self.sound });
+            }
+            self.sound = size;
+        }
         Ok(())
     }
 
@@ -245,7 +283,7 @@ impl LeafVerifier {
     /// Ends the expected segment.
     ///
     /// # Errors
-    /// It had too few entries, or they do not give its root, or a commit's head inside it does not hold.
+    /// It had too few entries, or they do not give its root, or the commit's head at its end does not hold.
     pub fn end_segment(&mut self) -> Result<(), Fault> {
         let Some(held) = self.segments.get(self.at).cloned() else { return Ok(()) };
         let own = std::mem::take(&mut self.own);
@@ -256,15 +294,8 @@ impl LeafVerifier {
             let (first, last) = (held.segment.first, held.segment.end() - 1);
             return Err(Fault::Segment { path: held.segment.path, first, last, number: held.added_by });
         }
-        let size = self.edge.size();
-        if let Some((number, root)) = self.heads.get(&size) {
-            if *root != self.edge.root() {
-                return Err(Fault::Head { number: *number, size, sound: self.sound });
-            }
-            self.sound = size;
-        }
         self.at += 1;
-        Ok(())
+        self.head()
     }
 
     /// The tree over all leaves fed.
@@ -363,6 +394,33 @@ mod tests {
         let mut leaves = verifier.into_leaves();
         feed(&mut leaves, &all).unwrap();
         assert_eq!(leaves.edge().root(), root_of(all));
+    }
+
+    #[test]
+    fn a_head_inside_a_rewritten_segment_still_counts() {
+        let mut chain = chain(2);
+        let mut forged = chain[0].commit().clone();
+        let mut edge = Edge::default();
+        (0..10u8).for_each(|i| edge.push(Hash::of(&[i])));
+        forged.edge = edge;
+        chain[0] = forged.sign(&[&key()]);
+        let all = leaves(20);
+        let merged = SegmentRef {
+            path: "2026-11/merged.parquet".into(),
+            rows: 20,
+            root: root_of(all.iter().copied()),
+            ..chain[0].commit().adds[0].clone()
+        };
+        let second = Commit { previous: Some(chain[0].hash()), ..chain[1].commit().clone() }.sign(&[&key()]);
+        let removes = [0, 1].map(|n| (format!("2026-11/{n}.parquet"), Removal::Rewritten)).to_vec();
+        let rewrite =
+            Commit { number: 2, previous: Some(second.hash()), adds: vec![merged], removes, ..second.commit().clone() };
+        let mut verifier = verifier();
+        for signed in [&chain[0], &second, &rewrite.sign(&[&key()])] {
+            verifier.commit(signed.bytes()).unwrap();
+        }
+        let fault = feed(&mut verifier.into_leaves(), &all).unwrap_err();
+        assert_eq!(fault, Fault::Head { number: 0, size: 10, sound: 0 });
     }
 
     #[test]

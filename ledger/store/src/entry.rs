@@ -28,6 +28,12 @@ impl Entry {
         Self { draft, seed, index, leaf }
     }
 
+    /// Whether its leaf is the one that its fields and salts give.
+    pub(crate) fn is_as_hashed(&self) -> bool {
+        let commitments = Commitments::of(&self.draft, &self.seed, self.index);
+        leaf::leaf_hash(self.draft.section(Section::Skeleton), &commitments) == self.leaf
+    }
+
     /// Bytes that it occupies, roughly: what bounds of memory count.
     pub(crate) fn bytes(&self) -> usize {
         self.draft.fields().len() + 160

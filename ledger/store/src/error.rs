@@ -39,6 +39,9 @@ pub enum StoreError {
         /// The largest that would be right.
         limit: u64,
     },
+    /// The request is not one that the store takes.
+    #[error("{0}")]
+    Invalid(&'static str),
     /// A bound was reached.
     #[error("{0}")]
     Busy(&'static str),
@@ -131,7 +134,7 @@ impl StoreError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound(_) => ErrorKind::NotFound,
-            Self::OutOfRange { .. } => ErrorKind::Invalid,
+            Self::OutOfRange { .. } | Self::Invalid(_) => ErrorKind::Invalid,
             Self::Busy(_) => ErrorKind::Busy,
             Self::KeyReused | Self::Foreign { .. } => ErrorKind::Conflict,
             Self::LogFailed | Self::Stopping | Self::ClockLeapt | Self::Objects { .. } | Self::File { .. } => {

@@ -5,23 +5,25 @@
 //!
 //! Invariant: a stream is called sound only after every leaf of it was recomputed from its rows.
 
-use crate::columns::Rows;
+mod store_log;
+mod tree;
+
 use crate::error::StoreError;
 use crate::layout::{self, StreamPrefix};
 use crate::objects_of::{list_numbers, list_streams};
 use crate::segment;
-use bytes::Bytes;
 use futures::TryStreamExt;
 use ledger::checkpoint::StreamHead;
 use ledger::key::VerifierKey;
 use ledger::name::{LedgerName, Origin, StreamKind, TenantId};
-use ledger::tile::{TILE_HASHES, TILE_HEIGHT, Tile, TileKind};
-use ledger::tree::{Edge, Hash, Node};
-use ledger::verify::{ChainVerifier, Fault, LeafVerifier, LiveSegment};
-use object_store::ObjectStore;
+use ledger::tile::{TILE_HEIGHT, Tile, TileKind};
+use ledger::tree::Hash;
+use ledger::verify::{ChainVerifier, LiveSegment};
 use object_store::path::Path;
-use std::collections::{BTreeMap, BTreeSet};
+use object_store::{ObjectStore, ObjectStoreExt};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use tree::{TreeFault, TreeWalk};
 
 /// Something that does not hold, or that a person should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,10 +104,12 @@ impl Fsck {
     /// # Errors
     /// The store cannot be listed. Objects that cannot be read are findings.
     pub async fn store(&self, mut progress: impl FnMut(u64)) -> Result<Report, StoreError> {
-        self.streams(|_, _| true, &mut progress).await
+        let mut report = self.streams(|_, _| true, &mut progress).await?;
+        report.findings.extend(self.store_log().await?);
+        Ok(report)
     }
 
-    /// Checks the streams that are wanted.
+    /// Checks the streams that are wanted, and nothing else of the store.
     ///
     /// # Errors
     /// The store cannot be listed. Objects that cannot be read are findings.
@@ -141,14 +145,9 @@ impl Fsck {
         self.chain(&prefix, &mut chain, &mut findings).await?;
         let live: Vec<LiveSegment> = chain.live().cloned().collect();
         let (commits, segments) = (chain.commits(), live.len() as u64);
-        let kept = self
-            .kept
-            .iter()
-            .filter(|head| head.size > 0 && head.origin == origin.as_str())
-            .map(|head| (head.size, head.root));
-        let leaves = chain.clone().into_leaves();
-        let mut tree =
-            TreeWalk { leaves, kept: kept.collect(), disagrees: None, tiles: BTreeMap::new(), edge: Edge::default() };
+        let kept = self.kept.iter().filter(|head| head.size > 0 && head.origin == origin.as_str());
+        let kept = kept.map(|head| (head.size, head.root)).collect();
+        let mut tree = TreeWalk::new(chain.clone(), kept);
         for held in &live {
             if let Err(finding) = self.segment(&prefix, held, &mut tree, progress).await {
                 findings.push(finding);
@@ -174,7 +173,7 @@ impl Fsck {
             });
         }
         if findings.iter().all(|finding| !finding.is_fault) {
-            self.tiles(&prefix, &tree, &mut findings).await;
+            self.tiles(&prefix, &tree, &mut findings).await?;
             self.views(&prefix, &chain, &mut findings).await?;
         }
         self.strangers(&prefix, &live, commits, &mut findings).await?;
@@ -189,21 +188,16 @@ impl Fsck {
         chain: &mut ChainVerifier,
         findings: &mut Vec<Finding>,
     ) -> Result<(), StoreError> {
-        let numbers = list_numbers(&self.objects, &prefix.commits()).await?;
-        for number in 0..numbers.last().map_or(0, |last| last + 1) {
+        let numbers = list_numbers(&self.objects, &prefix.commits(), |number| prefix.commit(number)).await?;
+        let Some(last) = numbers.last() else { return Ok(()) };
+        for number in 0..=*last {
             let path = prefix.commit(number);
-            let fault = match segment::fetch(&self.objects, &path).await {
+            let wrong = match segment::fetch(&self.objects, &path).await {
                 Ok(bytes) => chain.commit(&bytes).err().map(|fault| describe(&fault)),
                 Err(_) => Some("the commit is missing, and later ones are there".into()),
             };
-            if let Some(what) = fault {
-                findings.push(Finding {
-                    object: path.to_string(),
-                    entries: None,
-                    what,
-                    advice: RESTORE,
-                    is_fault: true,
-                });
+            if let Some(what) = wrong {
+                findings.push(fault(&path, what));
                 break;
             }
         }
@@ -219,13 +213,8 @@ impl Fsck {
     ) -> Result<(), Finding> {
         let reference = &held.segment;
         let path = prefix.below(&reference.path);
-        let finding = |what: String| Finding {
-            object: path.to_string(),
-            entries: Some((reference.first, reference.end() - 1)),
-            what,
-            advice: RESTORE,
-            is_fault: true,
-        };
+        let entries = Some((reference.first, reference.end() - 1));
+        let finding = |what: String| Finding { entries, ..fault(&path, what) };
         let bytes = segment::fetch(&self.objects, &path).await;
         let bytes = bytes.map_err(|_| finding("the segment is missing or cannot be read".into()))?;
         let is_as_committed = bytes.len() as u64 == reference.bytes && Hash::of(&bytes) == reference.sha256;
@@ -248,27 +237,45 @@ impl Fsck {
         }
     }
 
-    /// Tiles from level 1 up must hold what the leaves give.
-    async fn tiles(&self, prefix: &StreamPrefix, tree: &TreeWalk, findings: &mut Vec<Finding>) {
-        for ((level, index), hashes) in &tree.tiles {
-            let tile = Tile { kind: TileKind::Hashes(*level), index: *index, width: hashes.len() as u16 };
+    /// Tiles from level 1 up must hold what the leaves give: the newest of each, and older ones that they replace.
+    async fn tiles(
+        &self,
+        prefix: &StreamPrefix,
+        tree: &TreeWalk,
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), StoreError> {
+        let folder = prefix.below("_ledger/tile");
+        let listed = self.objects.list(Some(&folder)).try_collect::<Vec<_>>().await;
+        let listed = listed.map_err(StoreError::objects(&folder))?;
+        let parsed =
+            listed.iter().filter_map(|meta| Tile::parse(prefix.relative(&meta.location)?.strip_prefix("_ledger/")?));
+        let mut wanted: BTreeSet<(u8, u64, u16)> =
+            tree.tiles.iter().map(|((level, index), hashes)| (*level, *index, hashes.len() as u16)).collect();
+        wanted.extend(parsed.filter_map(|tile| match tile.kind {
+            TileKind::Hashes(level) => Some((level, tile.index, tile.width)),
+            TileKind::Entries => None,
+        }));
+        for (level, index, width) in wanted {
+            let tile = Tile { kind: TileKind::Hashes(level), index, width };
+            // Beyond the head stands what a stopped seal left; the next one writes it again.
+            let hashes = tree.tiles.get(&(level, index)).and_then(|hashes| hashes.get(..usize::from(width)));
+            let Some(hashes) = hashes else { continue };
             let path = prefix.tile(&tile);
             let expected: Vec<u8> = hashes.iter().flat_map(|hash| hash.0).collect();
-            let first = (index * TILE_HASHES) << (TILE_HEIGHT * u32::from(*level));
-            let end = (index * TILE_HASHES + hashes.len() as u64) << (TILE_HEIGHT * u32::from(*level));
             let what = match segment::fetch(&self.objects, &path).await {
                 Ok(bytes) if bytes == expected => continue,
                 Ok(_) => "the tile does not hold the hashes that the entries give",
                 Err(_) => "the tile is missing",
             };
+            let shift = TILE_HEIGHT * u32::from(level);
+            let range = tile.range();
             findings.push(Finding {
-                object: path.to_string(),
-                entries: Some((first, end - 1)),
-                what: what.into(),
+                entries: Some((range.start << shift, (range.end << shift) - 1)),
                 advice: "the entries are sound; delete this tile, and proofs recompute it from them",
-                is_fault: true,
+                ..fault(&path, what)
             });
         }
+        Ok(())
     }
 
     async fn views(
@@ -277,6 +284,15 @@ impl Fsck {
         chain: &ChainVerifier,
         findings: &mut Vec<Finding>,
     ) -> Result<(), StoreError> {
+        let versions = list_numbers(&self.objects, &prefix.views(), |number| prefix.delta(number)).await?;
+        if let Some(ahead) = versions.into_iter().find(|version| *version >= chain.commits()) {
+            // The commit comes first: a view without it means that the commit went, or that another engine
+            // wrote here. A service that runs meanwhile has both.
+            let path = prefix.commit(ahead);
+            if matches!(self.objects.head(&path).await, Err(object_store::Error::NotFound { .. })) {
+                findings.push(fault(&path, "the commit is missing, and the delta view shows it"));
+            }
+        }
         let mut shown = BTreeSet::new();
         for version in 0..chain.commits() {
             let path = prefix.delta(version);
@@ -325,10 +341,10 @@ impl Fsck {
         for meta in listed.map_err(StoreError::objects(prefix.path()))? {
             let Some(relative) = prefix.relative(&meta.location) else { continue };
             let ours = match relative.split_once('/') {
-                Some(("_ledger", rest)) if rest.starts_with("commits/") => {
-                    layout::number_of(&meta.location).is_some_and(|number| number < commits || !findings.is_empty())
-                }
-                Some(("_ledger", rest)) => Tile::parse(rest).is_some(),
+                Some(("_ledger", rest)) if rest.starts_with("commits/") => layout::number_of(&meta.location)
+                    .filter(|number| prefix.commit(*number) == meta.location)
+                    .is_some_and(|number| number < commits || !findings.is_empty()),
+                Some(("_ledger", rest)) => Tile::parse(rest).is_some_and(|tile| tile.kind != TileKind::Entries),
                 Some(("_delta_log", _)) => true,
                 _ => named.contains(relative) || findings.iter().any(|finding| finding.is_fault),
             };
@@ -346,73 +362,13 @@ impl Fsck {
     }
 }
 
+/// A finding that puts the history in doubt.
+fn fault(path: &Path, what: impl Into<String>) -> Finding {
+    Finding { object: path.to_string(), entries: None, what: what.into(), advice: RESTORE, is_fault: true }
+}
+
 /// An error with its causes, in one line.
 fn describe(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-enum TreeFault {
-    Fault(Fault),
-    Rows(StoreError),
-}
-
-/// The tree as the leaves give it, with the tiles that it must have.
-struct TreeWalk {
-    leaves: LeafVerifier,
-    /// Kept heads that the walk has not come to yet.
-    kept: BTreeMap<u64, Hash>,
-    disagrees: Option<u64>,
-    tiles: BTreeMap<(u8, u64), Vec<Hash>>,
-    edge: Edge,
-}
-
-impl TreeWalk {
-    fn segment(&mut self, path: &Path, bytes: Bytes, progress: &mut impl FnMut(u64)) -> Result<(), TreeFault> {
-        let mut scratch = Vec::new();
-        let mut fault = None;
-        let (edge_before, tiles_before) = (self.edge.clone(), self.tiles.clone());
-        let read = segment::read_all(path, bytes, |batch| {
-            let rows = Rows::of(batch)?;
-            for row in 0..rows.len() {
-                let leaf = rows.leaf(row, &mut scratch)?;
-                self.leaf(leaf, rows.seq(row), &mut fault);
-            }
-            progress(rows.len() as u64);
-            Ok(())
-        });
-        let ended = match (fault, read) {
-            (Some(fault), _) => Err(TreeFault::Fault(fault)),
-            (None, Err(error)) => Err(TreeFault::Rows(error)),
-            (None, Ok(())) => self.leaves.end_segment().map_err(TreeFault::Fault),
-        };
-        if ended.is_err() {
-            // What is reported as sound is what was proven before this segment.
-            (self.edge, self.tiles) = (edge_before, tiles_before);
-        }
-        ended
-    }
-
-    fn leaf(&mut self, leaf: Hash, seq: u64, fault: &mut Option<Fault>) {
-        if fault.is_some() {
-            return;
-        }
-        let expected = self.edge.size();
-        *fault = self.leaves.leaf(leaf).err();
-        if seq != expected && fault.is_none() {
-            *fault =
-                Some(Fault::Coverage { number: self.leaves.expected().map_or(0, |held| held.added_by), seq: expected });
-        }
-        let tiles = &mut self.tiles;
-        self.edge.push_with(leaf, |Node { height, index, hash }| {
-            if height % TILE_HEIGHT == 0 {
-                tiles.entry(((height / TILE_HEIGHT) as u8, index / TILE_HASHES)).or_default().push(hash);
-            }
-        });
-        if let Some(root) = self.kept.remove(&self.edge.size())
-            && root != self.edge.root()
-        {
-            self.disagrees = self.disagrees.or(Some(self.edge.size()));
-        }
-    }
 }

@@ -9,6 +9,7 @@ use crate::proofs::{self, ConsistencyProof, InclusionProof};
 use crate::store::Shared;
 use crate::stream::{Snapshot, Stream};
 use bytes::Bytes;
+use ledger::draft::Draft;
 use ledger::name::{Origin, StreamKind, TenantId};
 use ledger::tile::Tile;
 use std::sync::Arc;
@@ -36,6 +37,11 @@ impl AppendHandle {
     pub fn kind(&self) -> StreamKind {
         self.stream.kind
     }
+
+    /// Whether a draft is of this very stream.
+    pub(crate) fn takes(&self, draft: &Draft) -> bool {
+        draft.stream() == self.stream.kind && draft.tenant() == self.stream.tenant.as_str()
+    }
 }
 
 impl StreamHandle {
@@ -61,7 +67,10 @@ impl StreamHandle {
     pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
         precheck::warm(&self.shared, &self.stream).await?;
         let view = self.stream.view();
-        let tail = self.stream.columns_of(&view)?;
+        // Turning entries into columns takes its time: not on a thread that answers others.
+        let (stream, of) = (Arc::clone(&self.stream), view.clone());
+        let tail = tokio::task::spawn_blocking(move || stream.columns_of(&of)).await;
+        let tail = tail.map_err(|_| StoreError::Stopping)??;
         let origin = self.stream.origin.to_string();
         Ok(Snapshot {
             tenant: self.stream.tenant.clone(),

@@ -12,12 +12,15 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 const MAGIC: [u8; 8] = *b"PRLIDS\x00\x01";
 /// Magic, count, newest, checksum of all that follows.
 const HEADER: usize = 8 + 8 + 8 + 4;
 const FILTER_BITS_PER_ID: usize = 12;
 const FILTER_PROBES: u64 = 5;
+/// Runs are merged up to this many ids: while it is done, some 100 MiB of memory.
+const MERGED_IDS: usize = 4 << 20;
 
 /// The sealed ids of a contiguous run of entries.
 #[derive(Debug)]
@@ -46,7 +49,34 @@ impl IdRun {
     /// # Errors
     /// The file cannot be written.
     pub(crate) fn build(path: &Path, first: u64, newest: i64, fingerprints: &[u64]) -> Result<Self, StoreError> {
-        let mut ids: Vec<(u64, u32)> = fingerprints.iter().zip(0u32..).map(|(id, at)| (*id, at)).collect();
+        let ids = fingerprints.iter().zip(0u32..).map(|(id, at)| (*id, at)).collect();
+        Self::write(path, first, newest, ids)
+    }
+
+    /// Makes one run of two that follow each other. Its file has no name: it is gone with the process, and the
+    /// next start makes it anew from those of the segments.
+    fn merge(folder: &Path, older: &Self, newer: &Self) -> Result<Self, StoreError> {
+        let path = folder.join("merged.ids");
+        let read = |run: &Self| run.entries().map_err(StoreError::file(&path));
+        let shift = (newer.first - older.first) as u32;
+        let mut ids = read(older)?;
+        ids.extend(read(newer)?.into_iter().map(|(id, at)| (id, at + shift)));
+        let merged = Self::write(&path, older.first, older.newest.max(newer.newest), ids)?;
+        std::fs::remove_file(&path).map_err(StoreError::file(&path))?;
+        Ok(merged)
+    }
+
+    /// The fingerprints and how far from the first their entries are, ascending.
+    fn entries(&self) -> std::io::Result<Vec<(u64, u32)>> {
+        let mut bytes = vec![0; 12 * self.count];
+        self.file.read_exact_at(&mut bytes, self.ids_at)?;
+        let (ids, at) = bytes.split_at(8 * self.count);
+        let ids = ids.chunks_exact(8).map(|id| id.try_into().map(u64::from_le_bytes).unwrap_or_default());
+        let at = at.chunks_exact(4).map(|at| at.try_into().map(u32::from_le_bytes).unwrap_or_default());
+        Ok(ids.zip(at).collect())
+    }
+
+    fn write(path: &Path, first: u64, newest: i64, mut ids: Vec<(u64, u32)>) -> Result<Self, StoreError> {
         ids.sort_unstable();
         let words = (ids.len() * FILTER_BITS_PER_ID).div_ceil(64).max(1);
         let mut filter = vec![0u64; words];
@@ -129,10 +159,48 @@ impl IdRun {
     }
 }
 
+/// Adds a run after the others, and merges from the end on while the run before is not over twice as large: so
+/// there are about as many runs as the logarithm of their ids, and each id is written as often.
+///
+/// # Errors
+/// A file cannot be read or written; the runs are as they were, or merged in part.
+pub(crate) fn add_run(folder: &Path, runs: &mut Vec<Arc<IdRun>>, new: Arc<IdRun>) -> Result<(), StoreError> {
+    runs.push(new);
+    while let [.., older, newer] = &runs[..] {
+        let follows = older.end == newer.first && older.count + newer.count <= MERGED_IDS;
+        if !follows || older.count > 2 * newer.count {
+            break;
+        }
+        let merged = IdRun::merge(folder, older, newer)?;
+        runs.truncate(runs.len() - 2);
+        runs.push(Arc::new(merged));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use ledger::leaf::id_fingerprint;
+
+    #[test]
+    fn merged_runs_are_few_and_know_what_each_knew() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut runs = Vec::new();
+        let mut all = Vec::new();
+        for (n, count) in [500, 20, 30, 900, 1, 1, 1, 1, 400, 3, 70, 2_000].into_iter().enumerate() {
+            let first = all.len() as u64;
+            let ids: Vec<u64> = (0..count).map(|at| id_fingerprint(&format!("{n}-{at}"))).collect();
+            let run = IdRun::build(&folder.path().join(format!("{n}.ids")), first, n as i64, &ids).unwrap();
+            all.extend(ids);
+            add_run(folder.path(), &mut runs, Arc::new(run)).unwrap();
+        }
+        assert_eq!((runs.len(), runs[0].newest, runs[0].end), (1, 11, all.len() as u64));
+        for (seq, id) in all.iter().enumerate() {
+            assert!(runs[0].may_hold(*id) && runs[0].find(*id).unwrap() == [seq as u64]);
+        }
+        assert!(!folder.path().join("merged.ids").exists());
+    }
 
     #[test]
     fn runs_find_what_they_hold_and_little_else() {

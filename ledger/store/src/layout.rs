@@ -77,6 +77,11 @@ impl StreamPrefix {
         self.below(&format!("_ledger/{}", tile.path()))
     }
 
+    /// The folder of the Delta view's log.
+    pub(crate) fn views(&self) -> Path {
+        self.below("_delta_log")
+    }
+
     /// One entry of the Delta view's log.
     pub(crate) fn delta(&self, version: u64) -> Path {
         self.below(&format!("_delta_log/{version:020}.json"))

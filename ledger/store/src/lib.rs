@@ -19,6 +19,7 @@ mod handle;
 mod ids;
 mod layout;
 mod limits;
+mod log_head;
 mod objects;
 mod objects_of;
 mod precheck;

@@ -43,6 +43,9 @@ impl Default for Limits {
 
 /// Bytes of requests that one group takes at most: one write and one fsync stay below some ten milliseconds.
 pub(crate) const GROUP_BYTES: usize = 8 << 20;
+/// Bytes of one request at most, whatever the front door allows: its frame of the log must stay far below the
+/// longest that is read back.
+pub(crate) const REQUEST_BYTES: usize = 64 << 20;
 /// Bytes of remembered idempotency answers, all keys together; beyond it a new key is refused.
 pub(crate) const IDEMPOTENCY_BYTES: usize = 32 << 20;
 /// Rows of an unsealed stream that are turned into columns together.

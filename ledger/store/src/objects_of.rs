@@ -11,13 +11,18 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use std::sync::Arc;
 
-/// The numbers of a folder's numbered objects, ascending.
+/// The numbers of a folder's numbered objects, ascending: those that `name` gives just these paths.
 ///
 /// # Errors
 /// The listing failed.
-pub(crate) async fn list_numbers(objects: &Arc<dyn ObjectStore>, folder: &Path) -> Result<Vec<u64>, StoreError> {
+pub(crate) async fn list_numbers(
+    objects: &Arc<dyn ObjectStore>,
+    folder: &Path,
+    name: impl Fn(u64) -> Path,
+) -> Result<Vec<u64>, StoreError> {
     let listed: Vec<_> = objects.list(Some(folder)).try_collect().await.map_err(StoreError::objects(folder))?;
-    let mut numbers: Vec<u64> = listed.iter().filter_map(|meta| layout::number_of(&meta.location)).collect();
+    let numbered = |path: &Path| layout::number_of(path).filter(|number| name(*number) == *path);
+    let mut numbers: Vec<u64> = listed.iter().filter_map(|meta| numbered(&meta.location)).collect();
     numbers.sort_unstable();
     Ok(numbers)
 }

@@ -7,12 +7,13 @@
 
 use crate::columns::Rows;
 use crate::error::StoreError;
-use crate::ids::IdRun;
+use crate::ids::{self, IdRun};
 use crate::layout::twenty;
-use crate::segment::{self, Statistics};
+use crate::limits::PAGE_ROWS;
+use crate::segment::{self, Segment, Statistics};
 use crate::store::Shared;
-use crate::stream::{Stream, View};
-use arrow::array::RecordBatch;
+use crate::stream::Stream;
+use ledger::commit::SegmentRef;
 use ledger::draft::Draft;
 use ledger::leaf::id_fingerprint;
 use std::sync::Arc;
@@ -31,6 +32,11 @@ impl Known {
     pub(crate) fn compare(original: &Draft, draft: &Draft, seq: u64) -> Self {
         if original.content() == draft.content() { Self::Same(seq) } else { Self::Other(seq) }
     }
+}
+
+/// What was recorded before this moment is no longer asked about.
+fn oldest(shared: &Shared) -> i64 {
+    shared.ambient.now_micros() - shared.limits.duplicate_window.as_micros() as i64
 }
 
 /// What was found for the drafts of one stream.
@@ -54,39 +60,76 @@ pub(crate) async fn precheck(
 ) -> Result<Prechecked, StoreError> {
     warm(shared, stream).await?;
     let (runs, through) = stream.runs();
-    let oldest = shared.ambient.now_micros() - shared.limits.duplicate_window.as_micros() as i64;
-    let mut known = vec![None; drafts.len()];
+    let oldest = oldest(shared);
+    let mut candidates = Vec::new();
     for run in runs.iter().filter(|run| run.newest >= oldest) {
-        for (at, fingerprint) in fingerprints.iter().enumerate() {
-            if known[at].is_some() || !run.may_hold(*fingerprint) {
-                continue;
-            }
-            let candidates = run.find(*fingerprint).map_err(StoreError::file(std::path::Path::new("ids")))?;
-            for seq in candidates {
-                known[at] = compare_at(shared, stream, drafts[at], seq, oldest).await?;
+        for (at, fingerprint) in fingerprints.iter().enumerate().filter(|(_, id)| run.may_hold(**id)) {
+            let found = run.find(*fingerprint).map_err(StoreError::file(std::path::Path::new("ids")))?;
+            candidates.extend(found.into_iter().map(|seq| (seq, at)));
+        }
+    }
+    candidates.sort_unstable();
+    let mut known = vec![None; drafts.len()];
+    let view = if candidates.is_empty() { return Ok(Prechecked { known, through }) } else { stream.view() };
+    let mut rest = &candidates[..];
+    while let [(first, _), ..] = rest {
+        let segment = view.segment(*first).ok_or(StoreError::NotFound("no segment holds this entry"))?;
+        // A batch that is sent again is mostly in order: its originals are read together.
+        let end = segment.reference.end().min(first + PAGE_ROWS as u64);
+        let (near, later) = rest.split_at(rest.partition_point(|(seq, _)| *seq < end));
+        rest = later;
+        for (seq, at, original) in originals(shared, segment, near).await? {
+            let draft = drafts[at];
+            let counts = original.event_id() == draft.event_id() && original.recorded_at() >= oldest;
+            // The first that counts; another id may have the same fingerprint.
+            if counts && known[at].is_none() {
+                known[at] = Some(Known::compare(&original, draft, seq));
             }
         }
     }
     Ok(Prechecked { known, through })
 }
 
-async fn compare_at(
+/// The stored events at positions of one segment that lie near each other, ascending; each position comes with
+/// the draft that asks about it.
+async fn originals(
     shared: &Shared,
-    stream: &Stream,
-    draft: &Draft,
-    seq: u64,
-    oldest: i64,
-) -> Result<Option<Known>, StoreError> {
-    let rows = row(shared, &stream.view(), seq).await?;
-    let original = Rows::of(&rows)?.draft(0)?;
-    let counts = original.event_id() == draft.event_id() && original.recorded_at() >= oldest;
-    Ok(counts.then(|| Known::compare(&original, draft, seq)))
+    segment: &Segment,
+    near: &[(u64, usize)],
+) -> Result<Vec<(u64, usize, Draft)>, StoreError> {
+    let (Some((from, _)), Some((last, _))) = (near.first(), near.last()) else { return Ok(vec![]) };
+    let mut out = Vec::with_capacity(near.len());
+    let mut asked = near.iter().peekable();
+    for batch in segment::read_rows(&shared.objects, segment, *from, last + 1).await? {
+        let rows = Rows::of(&batch)?;
+        for row in 0..rows.len() {
+            while let Some((seq, at)) = asked.next_if(|(seq, _)| *seq == rows.seq(row)) {
+                out.push((*seq, *at, rows.draft(row)?));
+            }
+        }
+    }
+    Ok(out)
 }
 
-async fn row(shared: &Shared, view: &View, seq: u64) -> Result<RecordBatch, StoreError> {
-    let segment = view.segment(seq).ok_or(StoreError::NotFound("no segment holds this entry"))?;
-    let rows = segment::read_rows(&shared.objects, segment, seq, seq + 1).await?;
-    rows.into_iter().next().ok_or(StoreError::NotFound("no segment holds this entry"))
+/// The runs of a stream's ids with that of a segment which is about to be committed; ids older than the window
+/// are asked of nobody, and go.
+///
+/// # Errors
+/// The cache cannot be written.
+pub(crate) fn with_run(
+    shared: &Shared,
+    stream: &Stream,
+    segment: &SegmentRef,
+    newest: i64,
+    ids: &[u64],
+) -> Result<Vec<Arc<IdRun>>, StoreError> {
+    let path = run_path(shared, stream, segment);
+    let oldest = oldest(shared);
+    let mut runs = stream.runs().0;
+    runs.retain(|run| run.newest >= oldest);
+    let new = IdRun::build(&path, segment.first, newest, ids)?;
+    ids::add_run(path.parent().unwrap_or(&path), &mut runs, Arc::new(new))?;
+    Ok(runs)
 }
 
 /// Reads footers and id files of a stream that was opened and not looked at since; id files that are
@@ -96,7 +139,7 @@ async fn row(shared: &Shared, view: &View, seq: u64) -> Result<RecordBatch, Stor
 /// A segment cannot be read.
 pub(crate) async fn warm(shared: &Shared, stream: &Stream) -> Result<(), StoreError> {
     let load = || async {
-        let oldest = shared.ambient.now_micros() - shared.limits.duplicate_window.as_micros() as i64;
+        let oldest = oldest(shared);
         let mut statistics = Vec::new();
         let mut runs = Vec::new();
         for segment in &stream.view().sealed.segments {
@@ -107,7 +150,9 @@ pub(crate) async fn warm(shared: &Shared, stream: &Stream) -> Result<(), StoreEr
                 known => known.clone(),
             };
             if known.recorded_at.is_none_or(|(_, newest)| newest >= oldest) {
-                runs.push(Arc::new(run_of(shared, stream, segment).await?));
+                let run = run_of(shared, stream, segment).await?;
+                let path = run_path(shared, stream, &segment.reference);
+                ids::add_run(path.parent().unwrap_or(&path), &mut runs, Arc::new(run))?;
             }
             statistics.push((segment.reference.first, known));
         }
@@ -117,15 +162,17 @@ pub(crate) async fn warm(shared: &Shared, stream: &Stream) -> Result<(), StoreEr
     stream.warm.get_or_try_init(load).await.map(|()| ())
 }
 
-/// Where the id file of a run lies.
-pub(crate) fn run_path(shared: &Shared, stream: &Stream, first: u64, end: u64) -> std::path::PathBuf {
+/// Where the id file of a segment's run lies. Its name tells the entries themselves, not only their numbers:
+/// a cache that another store left behind must not pass for this one's.
+pub(crate) fn run_path(shared: &Shared, stream: &Stream, segment: &SegmentRef) -> std::path::PathBuf {
     let folder = shared.cache.join("ids").join(stream.tenant.as_str()).join(stream.kind.as_str());
-    folder.join(format!("{}-{}.ids", twenty(first), twenty(end)))
+    let root = segment.root.to_hex();
+    folder.join(format!("{}-{}-{}.ids", twenty(segment.first), twenty(segment.end()), &root[..16]))
 }
 
-async fn run_of(shared: &Shared, stream: &Stream, segment: &segment::Segment) -> Result<IdRun, StoreError> {
+async fn run_of(shared: &Shared, stream: &Stream, segment: &Segment) -> Result<IdRun, StoreError> {
     let (first, end) = (segment.reference.first, segment.reference.end());
-    let path = run_path(shared, stream, first, end);
+    let path = run_path(shared, stream, &segment.reference);
     if let Some(run) = IdRun::open(&path, first, end) {
         return Ok(run);
     }

@@ -11,8 +11,8 @@ use crate::delta;
 use crate::entry::{Chunk, Entry};
 use crate::error::StoreError;
 use crate::layout;
+use crate::log_head;
 use crate::objects_of::{list_numbers, list_streams};
-use crate::seal::log_head_text;
 use crate::segment::{self, Segment, Statistics};
 use crate::store::{LogHead, Shared, StoreOptions, StreamKey};
 use crate::stream::{Sealed, Stream};
@@ -21,17 +21,13 @@ use crate::writer::{Live, LogUse, Writer};
 use ledger::checkpoint::StreamHead;
 use ledger::group::{self, Group};
 use ledger::name::{Origin, StreamKind, TenantId};
-use ledger::note::Note;
 use ledger::tree::{Edge, Hash};
 use ledger::verify::ChainVerifier;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{ObjectStore, PutMode, PutOptions};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::mpsc;
-
-/// The format that this program writes and the newest that it reads.
-pub(crate) const FORMAT: &str = "piperoll-store/v1";
 
 /// A store found sound, before its writer starts.
 pub(crate) struct Recovered {
@@ -77,6 +73,8 @@ pub(crate) async fn recover(options: StoreOptions) -> Result<Recovered, StoreErr
     }
     let end = replayed.end;
     let mut found = read_groups(&shared, replayed, &mut log_edge, flushed)?;
+    let epochs = streams.values().map(|stream| stream.view().sealed.epoch);
+    let last_epoch = epochs.chain([found.epoch]).max().unwrap_or_default();
     for (key, from_log) in std::mem::take(&mut found.streams) {
         let stream = match streams.get(&key) {
             Some(stream) => Arc::clone(stream),
@@ -84,7 +82,7 @@ pub(crate) async fn recover(options: StoreOptions) -> Result<Recovered, StoreErr
         };
         republish(&shared, &stream, from_log)?;
     }
-    let epoch = next_epoch(&shared).await?;
+    let epoch = next_epoch(&shared, last_epoch).await?;
     let log = Log::open(folder, end, cut_at)?;
     let head = StreamHead { origin: shared.log_origin.to_string(), size: log_edge.size(), root: log_edge.root() };
     let checkpoint = head.sign(&[&shared.key]);
@@ -105,6 +103,7 @@ fn shared_of(options: StoreOptions) -> Shared {
         limits: options.limits,
         ambient: options.ambient,
         failed: AtomicBool::new(false),
+        stopping: AtomicBool::new(false),
         unsealed_bytes: AtomicUsize::new(0),
         streams: Default::default(),
         log_head: std::sync::RwLock::new(LogHead { head, checkpoint: String::new() }),
@@ -112,6 +111,11 @@ fn shared_of(options: StoreOptions) -> Shared {
 }
 
 impl Recovered {
+    /// The log's lock.
+    pub(crate) fn lock(&self) -> Arc<std::fs::File> {
+        self.log.folder().lock()
+    }
+
     /// The writer that goes on from here.
     pub(crate) fn into_writer(self, seals: mpsc::UnboundedSender<crate::seal::SealJob>) -> Writer {
         let streams = self.shared.streams.read().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -139,9 +143,8 @@ impl Recovered {
 
 /// States the store's format, ledger and owner when it is new; refuses it when they are others.
 async fn own(shared: &Shared, log_id: &str) -> Result<(), StoreError> {
-    let vkey = shared.key.verifier(shared.log_origin.as_str());
-    let format = format!("{FORMAT}\norigin {}\nkey {vkey}\n", shared.log_origin);
-    let owner = format!("piperoll-owner/v1\nlog {log_id}\n");
+    let format = log_head::format_text(&shared.key.verifier(shared.log_origin.as_str()));
+    let owner = log_head::owner_text(log_id);
     let all = [
         (layout::format(), format, "the store is of another format, ledger or key"),
         (layout::owner(), owner, "the store is extended by another write-ahead log"),
@@ -178,11 +181,15 @@ async fn open_stream(shared: &Shared, tenant: TenantId, kind: StreamKind) -> Res
     let empty = Stream::new(tenant.clone(), kind, origin.clone(), Sealed::default());
     let mut chain = ChainVerifier::new(origin.as_str(), vec![shared.key.verifier(origin.as_str())]);
     let history = |fault| StoreError::History { origin: origin.to_string(), fault: Box::new(fault) };
-    let numbers = list_numbers(&shared.objects, &empty.prefix.commits()).await?;
-    let mut last = None;
+    let numbers = list_numbers(&shared.objects, &empty.prefix.commits(), |n| empty.prefix.commit(n)).await?;
+    let shown = list_numbers(&shared.objects, &empty.prefix.views(), |n| empty.prefix.delta(n)).await?;
+    let mut unshown = Vec::new();
     for number in &numbers {
         let bytes = segment::fetch(&shared.objects, &empty.prefix.commit(*number)).await?;
-        last = Some(chain.commit(&bytes).map_err(history)?);
+        let signed = chain.commit(&bytes).map_err(history)?;
+        if shown.binary_search(number).is_err() {
+            unshown.push(signed);
+        }
     }
     let segments: Vec<Arc<Segment>> = chain
         .live()
@@ -191,55 +198,46 @@ async fn open_stream(shared: &Shared, tenant: TenantId, kind: StreamKind) -> Res
             Arc::new(Segment { reference: held.segment.clone(), location, statistics: Statistics::default() })
         })
         .collect();
-    if let Some(last) = &last {
-        catch_up_view(shared, &empty, last.commit(), &segments).await?;
+    for signed in &unshown {
+        catch_up_view(shared, &empty, signed.commit(), &segments).await?;
     }
-    let sealed =
-        Sealed { edge: chain.edge().clone(), commits: chain.commits(), last_commit: chain.last_hash(), segments };
+    let (commits, last_commit) = (chain.commits(), chain.last_hash());
+    let sealed = Sealed { edge: chain.edge().clone(), commits, last_commit, epoch: chain.epoch(), segments };
     Ok(Stream::new(tenant, kind, origin, sealed))
 }
 
-/// Writes the Delta entry of the last commit when a stop came between the two.
+/// Writes the Delta entry of a commit that has none: a stop or a failure came between the two. A segment that
+/// was removed since is shown without its bounds.
 async fn catch_up_view(
     shared: &Shared,
     stream: &Stream,
-    last: &ledger::Commit,
-    segments: &[Arc<Segment>],
+    commit: &ledger::Commit,
+    live: &[Arc<Segment>],
 ) -> Result<(), StoreError> {
-    let path = stream.prefix.delta(last.number);
-    match shared.objects.head(&path).await {
-        Ok(_) => Ok(()),
-        Err(object_store::Error::NotFound { .. }) => {
-            let mut added = Vec::new();
-            for segment in segments.iter().filter(|s| last.adds.iter().any(|add| add.path == s.reference.path)) {
-                let statistics = Statistics::read(&shared.objects, &segment.location, segment.reference.bytes).await?;
-                added.push(Segment { statistics, ..Segment::clone(segment) });
-            }
-            delta::show(shared, stream, last, &added.iter().collect::<Vec<_>>()).await
-        }
-        Err(source) => Err(StoreError::Objects { path: path.to_string(), source }),
+    let mut added = Vec::new();
+    for reference in &commit.adds {
+        let location = stream.prefix.below(&reference.path);
+        let at = live.binary_search_by_key(&reference.first, |segment| segment.reference.first);
+        let statistics = match at.is_ok_and(|at| live[at].reference == *reference) {
+            true => Statistics::read(&shared.objects, &location, reference.bytes).await?,
+            false => Statistics::default(),
+        };
+        added.push(Segment { reference: reference.clone(), location, statistics });
     }
+    delta::show(shared, stream, commit, &added.iter().collect::<Vec<_>>()).await
 }
 
 /// How far the store log was flushed, and its edge there.
 async fn flushed_log(shared: &Shared) -> Result<(u64, Edge), StoreError> {
-    let Some(size) = list_numbers(&shared.objects, &layout::log_heads()).await?.into_iter().next_back() else {
+    let sizes = list_numbers(&shared.objects, &layout::log_heads(), layout::log_head).await?;
+    let Some(size) = sizes.into_iter().next_back() else {
         return Ok((0, Edge::default()));
     };
     let path = layout::log_head(size);
     let bytes = segment::fetch(&shared.objects, &path).await?;
-    let damaged = |why| StoreError::Damaged { path: path.to_string(), why };
-    let trusted = [shared.key.verifier(shared.log_origin.as_str())];
-    let note = Note::parse(&bytes).and_then(|note| note.verify(&trusted));
-    let note = note.map_err(|_| damaged("the flushed head of the store log is not signed by this ledger's key"))?;
-    let nodes: Option<Vec<Hash>> =
-        note.text().lines().filter_map(|line| line.strip_prefix("edge ")).map(Hash::from_base64).collect();
-    let edge = Edge::from_parts(size, nodes.unwrap_or_default());
-    let edge = edge.map_err(|_| damaged("the flushed head of the store log has a malformed edge"))?;
-    if log_head_text(&shared.log_origin, &edge) != note.text() {
-        return Err(damaged("the flushed head of the store log does not fold to its root"));
-    }
-    Ok((size, edge))
+    let trusted = shared.key.verifier(shared.log_origin.as_str());
+    let edge = log_head::read_head(&bytes, size, &trusted);
+    Ok((size, edge.map_err(|why| StoreError::Damaged { path: path.to_string(), why })?))
 }
 
 #[derive(Default)]
@@ -248,6 +246,8 @@ struct FoundGroups {
     facts: HashMap<[u8; 32], Fact>,
     log_use: BTreeMap<u64, LogUse>,
     unflushed: Vec<Hash>,
+    /// The highest epoch that wrote a group.
+    epoch: u64,
 }
 
 /// Collects what the log's groups hold and extends the store log by those that were not flushed.
@@ -260,6 +260,12 @@ fn read_groups(
     let now = shared.ambient.now_micros();
     let mut found = FoundGroups::default();
     let damaged = |file: u64, why| StoreError::LogDamaged { file: format!("{file:020}.log"), offset: 0, why };
+    if let Some(last) = replayed.groups.last().filter(|last| last.frame.index + 1 < flushed) {
+        return Err(damaged(
+            last.file,
+            "it is older than the store's signed head: groups that were acknowledged are gone",
+        ));
+    }
     for replayed in replayed.groups {
         let held = found.log_use.entry(replayed.file).or_default();
         for batch in replayed.batches {
@@ -275,6 +281,7 @@ fn read_groups(
             }
         }
         held.groups_end = replayed.frame.index + 1;
+        found.epoch = found.epoch.max(replayed.frame.epoch);
         let frame = replayed.frame;
         let heads: Vec<StreamHead> =
             frame.heads.into_iter().map(|(origin, size, root)| StreamHead { origin, size, root }).collect();
@@ -319,6 +326,9 @@ fn republish(shared: &Shared, stream: &Stream, from_log: FromLog) -> Result<(), 
         if seq != edge.size() {
             return Err(damaged("the write-ahead log has a gap in its entries"));
         }
+        if !entry.is_as_hashed() {
+            return Err(damaged("an entry in the write-ahead log is not the one that was hashed"));
+        }
         edge.push(entry.leaf);
         entries.push(entry);
         if !agrees(edge.size(), &edge.root()) {
@@ -337,12 +347,18 @@ fn republish(shared: &Shared, stream: &Stream, from_log: FromLog) -> Result<(), 
 }
 
 /// Takes the next writer epoch; creating its record is what makes it ours.
-async fn next_epoch(shared: &Shared) -> Result<u64, StoreError> {
+///
+/// It is above `last`, the highest that commits and log name, also when records of epochs are gone: commits
+/// with a lower one would not be believed.
+async fn next_epoch(shared: &Shared, last: u64) -> Result<u64, StoreError> {
     loop {
-        let last = list_numbers(&shared.objects, &layout::epochs()).await?.into_iter().next_back();
-        let epoch = last.map_or(1, |last| last + 1);
+        let recorded = list_numbers(&shared.objects, &layout::epochs(), layout::epoch).await?;
+        let last = recorded.into_iter().next_back().unwrap_or_default().max(last);
+        let path = layout::epoch(last);
+        let exhausted = || StoreError::Damaged { path: path.to_string(), why: "no epoch is left above this one" };
+        let epoch = last.checked_add(1).ok_or_else(exhausted)?;
         let path = layout::epoch(epoch);
-        let text = format!("piperoll-epoch/v1\nepoch {epoch}\n");
+        let text = log_head::epoch_text(epoch);
         match shared.objects.put_opts(&path, text.into(), PutOptions::from(PutMode::Create)).await {
             Ok(_) => return Ok(epoch),
             Err(object_store::Error::AlreadyExists { .. }) => {}

@@ -8,8 +8,8 @@
 
 use crate::delta;
 use crate::error::StoreError;
-use crate::ids::IdRun;
 use crate::layout;
+use crate::log_head;
 use crate::precheck;
 use crate::proofs;
 use crate::segment::{self, Segment};
@@ -19,7 +19,6 @@ use crate::writer::Message;
 use bytes::Bytes;
 use ledger::commit::{Commit, SegmentRef};
 use ledger::leaf::id_fingerprint;
-use ledger::name::Origin;
 use ledger::tile::{TILE_HASHES, TILE_HEIGHT, Tile, TileKind};
 use ledger::tree::{Edge, Hash, Node, root_of};
 use object_store::path::Path;
@@ -27,7 +26,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload}
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// What the sealing thread is asked to do.
 pub(crate) enum SealJob {
@@ -36,23 +35,33 @@ pub(crate) enum SealJob {
     /// Put the store log's leaves since `from` into tiles, and its signed head.
     FlushLog { from: u64, leaves: Vec<Hash>, edge: Edge },
     /// Seal, then answer with what became of it.
-    Now { stream: Arc<Stream>, epoch: u64, done: tokio::sync::oneshot::Sender<Result<(), StoreError>> },
+    Now { stream: Arc<Stream>, epoch: u64, done: oneshot::Sender<Result<(), StoreError>> },
+    /// Stop; whoever asks is told when the log was given back.
+    Stop(oneshot::Sender<()>),
 }
 
-/// Runs until the writer is gone.
+/// Runs until it is told to stop, and answers whom to tell that it has, or until nobody is left to give it
+/// work. Once the store is closing, work that has not begun is left to the next start.
 pub(crate) fn run(
     shared: &Arc<Shared>,
     mut jobs: mpsc::UnboundedReceiver<SealJob>,
-    writer: &mpsc::Sender<Message>,
+    writer: &mpsc::WeakSender<Message>,
     runtime: &tokio::runtime::Handle,
-) {
+) -> Option<oneshot::Sender<()>> {
     while let Some(job) = jobs.blocking_recv() {
+        let is_closing = shared.stopping.load(Ordering::Acquire);
         let message = match job {
+            SealJob::Stop(done) => return Some(done),
+            SealJob::Now { done, .. } if is_closing => {
+                let _ = done.send(Err(StoreError::Stopping));
+                continue;
+            }
+            _ if is_closing => continue,
             SealJob::Stream { stream, epoch } => {
                 sealed_or_logged(runtime.block_on(seal_stream(shared, &stream, epoch)), stream)
             }
             SealJob::Now { stream, epoch, done } => {
-                let result = runtime.block_on(seal_stream(shared, &stream, epoch));
+                let result = runtime.block_on(seal_now(shared, &stream, epoch));
                 let (result, message) = match result {
                     Ok(through) => (Ok(()), Message::Sealed { stream, through }),
                     Err(error) => (Err(error), Message::SealFailed(stream)),
@@ -74,10 +83,9 @@ pub(crate) fn run(
                 }
             }
         };
-        if writer.blocking_send(message).is_err() {
-            return;
-        }
+        let _ = writer.upgrade().map(|writer| writer.blocking_send(message));
     }
+    None
 }
 
 fn sealed_or_logged(result: Result<u64, StoreError>, stream: Arc<Stream>) -> Message {
@@ -91,17 +99,37 @@ fn sealed_or_logged(result: Result<u64, StoreError>, stream: Arc<Stream>) -> Mes
     }
 }
 
+/// Seals what is durable of a stream when it is called, in one go or, after a failed try, in two.
+async fn seal_now(shared: &Shared, stream: &Stream, epoch: u64) -> Result<u64, StoreError> {
+    let wanted = stream.head().size;
+    loop {
+        let through = seal_stream(shared, stream, epoch).await?;
+        if through >= wanted {
+            return Ok(through);
+        }
+    }
+}
+
 /// Seals everything that is durable of a stream now, and answers through which position.
 ///
 /// # Errors
 /// The object store failed, or another writer owns the stream.
 async fn seal_stream(shared: &Shared, stream: &Stream, epoch: u64) -> Result<u64, StoreError> {
     precheck::warm(shared, stream).await?;
-    let view = stream.view();
+    let mut view = stream.view();
+    // A try whose outcome is not known is repeated with the very same entries, and so the very same bytes:
+    // what of it was carried out is then found, not contradicted.
+    let tried = stream.tried.load(Ordering::Acquire);
+    if tried > view.sealed.edge.size() {
+        view = view.through(tried);
+    }
     let Some(newest) = view.tail.last().and_then(|chunk| chunk.entries.last()) else { return Ok(view.edge.size()) };
     let newest = newest.draft.recorded_at();
-    // 1. Encode. Died: nothing happened.
+    // 1. Encode, and write the file of ids, which is a cache. Died: nothing happened.
     let (segment, bytes) = encode(stream, &view, epoch)?;
+    let ids: Vec<u64> = view.tail.iter().flat_map(|c| &c.entries).map(|e| id_fingerprint(e.draft.event_id())).collect();
+    let runs = precheck::with_run(shared, stream, &segment.reference, newest, &ids)?;
+    stream.tried.store(view.edge.size(), Ordering::Release);
     // 2. Put the segment. Died after it: an object that no commit names, which fsck lists.
     create(&shared.objects, &segment.location, bytes).await?;
     // 3. Put the tiles that the new head completes. Died after it: tiles beyond the head, which the next
@@ -120,15 +148,13 @@ async fn seal_stream(shared: &Shared, stream: &Stream, epoch: u64) -> Result<u64
     };
     let signed = commit.sign(&[&shared.key]);
     create(&shared.objects, &stream.prefix.commit(commit.number), signed.bytes().to_vec().into()).await?;
-    // 5. Show it: readers move from the tail to the segment in one step. The id file is a cache.
-    let ids: Vec<u64> = view.tail.iter().flat_map(|c| &c.entries).map(|e| id_fingerprint(e.draft.event_id())).collect();
-    let first = segment.reference.first;
-    let run = IdRun::build(&precheck::run_path(shared, stream, first, edge.size()), first, newest, &ids)?;
+    // 5. Show it: readers move from the tail to the segment in one step.
     let segment = Arc::new(segment);
     let mut segments = view.sealed.segments.clone();
     segments.push(Arc::clone(&segment));
-    let sealed = Sealed { edge: edge.clone(), commits: commit.number + 1, last_commit: Some(signed.hash()), segments };
-    let freed = stream.sealed(sealed, Some(Arc::new(run)));
+    let (commits, last_commit) = (commit.number + 1, Some(signed.hash()));
+    let sealed = Sealed { edge: edge.clone(), commits, last_commit, epoch, segments };
+    let freed = stream.sealed(sealed, runs);
     shared.unsealed_bytes.fetch_sub(freed, Ordering::Relaxed);
     // 6. Show it to other engines. Died before it: the view is caught up at the next start.
     if let Err(error) = delta::show(shared, stream, &commit, &[&segment]).await {
@@ -210,14 +236,7 @@ async fn flush_log(shared: &Shared, from: u64, leaves: &[Hash], edge: Edge) -> R
         let path = layout::log_tile(&tile);
         shared.objects.put(&path, body.to_vec().into()).await.map_err(StoreError::objects(&path))?;
     }
-    let text = log_head_text(&shared.log_origin, &edge);
+    let text = log_head::head_text(shared.log_origin.as_str(), &edge);
     let note = ledger::note::sign(&text, shared.log_origin.as_str(), &[&shared.key]);
     create(&shared.objects, &layout::log_head(edge.size()), note.into_bytes().into()).await
-}
-
-/// The signed text that says how far the store log was flushed: a head and its edge.
-pub(crate) fn log_head_text(origin: &Origin, edge: &Edge) -> String {
-    let mut text = format!("piperoll-log/v1\norigin {origin}\nhead {} {}\n", edge.size(), edge.root());
-    edge.nodes().iter().for_each(|node| text.push_str(&format!("edge {node}\n")));
-    text
 }

@@ -8,7 +8,7 @@
 use crate::ambient::Ambient;
 use crate::error::StoreError;
 use crate::handle::{AppendHandle, StreamHandle};
-use crate::limits::Limits;
+use crate::limits::{Limits, REQUEST_BYTES};
 use crate::precheck::{self, Known};
 use crate::recover;
 use crate::seal::SealJob;
@@ -79,6 +79,8 @@ pub(crate) struct Shared {
     pub limits: Limits,
     pub ambient: Arc<dyn Ambient>,
     pub failed: AtomicBool,
+    /// Set when the store closes: the sealer finishes what it is at, and begins nothing.
+    pub stopping: AtomicBool,
     pub unsealed_bytes: AtomicUsize,
     pub streams: RwLock<HashMap<StreamKey, Arc<Stream>>>,
     pub log_head: RwLock<LogHead>,
@@ -162,17 +164,21 @@ impl Store {
         let (seals, jobs) = mpsc::unbounded_channel();
         let shared = Arc::clone(&recovered.shared);
         let epoch = recovered.epoch;
+        let lock = recovered.lock();
         let thread = recovered.into_writer(seals.clone());
-        std::thread::Builder::new()
-            .name("ledger-writer".into())
-            .spawn(move || thread.run(messages))
-            .map_err(StoreError::file(std::path::Path::new("ledger-writer")))?;
-        let (sealer, back) = (Arc::clone(&shared), writer.clone());
+        spawn("ledger-writer", move || {
+            let stopped = thread.run(messages);
+            let _ = stopped.map(|done| done.send(()));
+        })?;
+        // The sealer must not keep the writer alive, which keeps the sealer alive: both end with the last handle.
+        let (sealer, back) = (Arc::clone(&shared), writer.downgrade());
         let handle = runtime.clone();
-        std::thread::Builder::new()
-            .name("ledger-sealer".into())
-            .spawn(move || crate::seal::run(&sealer, jobs, &back, &handle))
-            .map_err(StoreError::file(std::path::Path::new("ledger-sealer")))?;
+        spawn("ledger-sealer", move || {
+            let stopped = crate::seal::run(&sealer, jobs, &back, &handle);
+            // Until here it may write, so until here the log is held.
+            drop(lock);
+            let _ = stopped.map(|done| done.send(()));
+        })?;
         let ticks = writer.downgrade();
         runtime.spawn(async move {
             loop {
@@ -186,10 +192,16 @@ impl Store {
         Ok(Self { shared, writer, seals, epoch })
     }
 
-    /// Stops the writer after what is queued. What is not sealed stays in the log.
+    /// Stops the writer after what is queued, then the sealer after what it is at, and gives the log back.
+    /// What is not sealed stays in the log.
     pub async fn close(&self) {
+        self.shared.stopping.store(true, Ordering::Release);
         let (done, stopped) = oneshot::channel();
         if self.writer.send(Message::Stop(done)).await.is_ok() {
+            let _ = stopped.await;
+        }
+        let (done, stopped) = oneshot::channel();
+        if self.seals.send(SealJob::Stop(done)).is_ok() {
             let _ = stopped.await;
         }
     }
@@ -247,15 +259,22 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Busy`] when a bound is reached, [`StoreError::KeyReused`] when the idempotency key came
-    /// with another body, otherwise the log does not accept.
+    /// with another body, [`StoreError::Invalid`] when the request is too large or a draft is of another
+    /// stream, otherwise the log does not accept.
     pub async fn append(&self, request: AppendRequest) -> Result<Appended, StoreError> {
         let limits = &self.shared.limits;
         if self.shared.unsealed_bytes.load(Ordering::Relaxed) > limits.unsealed_bytes_hard {
             return Err(StoreError::Busy("too much waits to be sealed; send again shortly"));
         }
         let bytes = request.parts.iter().flat_map(|(_, drafts)| drafts).map(|d| d.fields().len()).sum();
+        if bytes > REQUEST_BYTES {
+            return Err(StoreError::Invalid("a request must be at most 64 MiB; send it in several"));
+        }
         let mut parts = Vec::with_capacity(request.parts.len());
         for (handle, drafts) in request.parts {
+            if !drafts.iter().all(|draft| handle.takes(draft)) {
+                return Err(StoreError::Invalid("an event must be of its handle's tenant and stream"));
+            }
             parts.push(self.prepare(handle.stream, drafts).await?);
         }
         let (atomic, mut key) = (request.atomic, request.key);
@@ -318,6 +337,9 @@ impl Store {
         let mut result = Ok(());
         for stream in streams {
             while stream.sealing.swap(true, Ordering::AcqRel) {
+                if self.seals.is_closed() {
+                    return Err(StoreError::Stopping);
+                }
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
             let (done, sealed) = oneshot::channel();
@@ -328,3 +350,11 @@ impl Store {
         result
     }
 }
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+    let thread = std::thread::Builder::new().name(name.into()).spawn(work);
+    thread.map(drop).map_err(StoreError::file(std::path::Path::new(name)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ use crate::error::StoreError;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A place in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -35,7 +36,7 @@ pub(crate) struct Position {
 pub(crate) struct LogFolder {
     path: PathBuf,
     id: String,
-    _lock: File,
+    lock: Arc<File>,
 }
 
 impl LogFolder {
@@ -44,7 +45,7 @@ impl LogFolder {
     /// # Errors
     /// Another process holds it, or it cannot be written.
     pub(crate) fn take(path: &Path, new_id: impl FnOnce() -> String) -> Result<Self, StoreError> {
-        fs::create_dir_all(path).map_err(StoreError::file(path))?;
+        make_folder(path).map_err(StoreError::file(path))?;
         let lock_path = path.join("lock");
         let open = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
         let lock = open.map_err(StoreError::file(&lock_path))?;
@@ -68,7 +69,12 @@ impl LogFolder {
             write().map_err(StoreError::file(&id_path))?;
         }
         let id = fs::read_to_string(&id_path).map_err(StoreError::file(&id_path))?;
-        Ok(Self { path: path.into(), id, _lock: lock })
+        Ok(Self { path: path.into(), id, lock: Arc::new(lock) })
+    }
+
+    /// The lock, for whoever else writes on this log's behalf: it is given back when all have ended.
+    pub(crate) fn lock(&self) -> Arc<File> {
+        Arc::clone(&self.lock)
     }
 
     /// The log's id, which the store names as its owner.
@@ -101,6 +107,17 @@ impl LogFolder {
     }
 }
 
+/// Creates a folder so that its name is on stable storage too: a log that vanishes with its folder is lost.
+fn make_folder(path: &Path) -> std::io::Result<()> {
+    let new: Vec<&Path> = path.ancestors().take_while(|at| !at.as_os_str().is_empty() && !at.is_dir()).collect();
+    fs::create_dir_all(path)?;
+    for made in new {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}
+
 /// The log, open for appending.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -118,7 +135,14 @@ impl Log {
     /// # Errors
     /// The new file cannot be made durable.
     pub(crate) fn open(folder: LogFolder, after: Position, cut_at: u64) -> Result<Self, StoreError> {
-        let number = folder.files()?.last().map_or(0, |last| last + 1);
+        let numbers = folder.files()?;
+        // Starts that wrote nothing leave an empty file each; the number of the last is not given again.
+        for number in &numbers {
+            if fs::metadata(folder.file_path(*number)).is_ok_and(|meta| meta.len() == 0) {
+                folder.delete(*number)?;
+            }
+        }
+        let number = numbers.last().map_or(0, |last| last + 1);
         let file = Self::new_file(&folder, number)?;
         let at = Position { file: number, offset: 0 };
         Ok(Self { folder, file, at, last_group_end: after, cut_at, buffer: Vec::new() })

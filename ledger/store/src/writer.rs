@@ -10,7 +10,7 @@
 mod live;
 mod trim;
 
-pub(crate) use live::Live;
+pub(crate) use live::{Live, Own};
 pub(crate) use trim::LogUse;
 
 use crate::entry::Chunk;
@@ -146,11 +146,13 @@ struct InGroup {
 enum Outcome {
     Done(Vec<Vec<Verdict>>),
     Repeated(Vec<u8>),
+    Refused(Vec<Vec<Option<Known>>>),
 }
 
 impl Writer {
-    /// Runs until told to stop. After a failure of the log it answers every request with that failure.
-    pub(crate) fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+    /// Runs until told to stop, and answers whom to tell that it has. After a failure of the log it answers
+    /// every request with that failure.
+    pub(crate) fn run(mut self, mut messages: mpsc::Receiver<Message>) -> Option<oneshot::Sender<()>> {
         while let Some(first) = messages.blocking_recv() {
             let mut group = Vec::new();
             let mut bytes = 0;
@@ -163,8 +165,7 @@ impl Writer {
                     }
                     Message::Stop(done) => {
                         self.commit_or_fail(group);
-                        let _ = done.send(());
-                        return;
+                        return Some(done);
                     }
                     other => self.note(other),
                 }
@@ -173,6 +174,7 @@ impl Writer {
             self.commit_or_fail(group);
             self.after_group();
         }
+        None
     }
 
     fn commit_or_fail(&mut self, group: Vec<Submission>) {
@@ -197,7 +199,7 @@ impl Writer {
         //    told; whoever asked asks again.
         let mut group: Vec<InGroup> = submissions.into_iter().filter_map(|s| self.sequence(s, now)).collect();
         let heads = self.touched_heads(&group);
-        if heads.is_empty() {
+        if heads.is_empty() && group.iter().all(|member| member.fact.is_none()) {
             group.into_iter().for_each(|member| member.answer(None));
             return;
         }
@@ -257,11 +259,10 @@ impl Writer {
             return None;
         }
         if atomic {
-            let known: Vec<Vec<Option<Known>>> =
-                parts.iter().map(|part| Live::of(&mut self.live, &part.stream).look(&part.drafts)).collect();
+            let known = self.look(&parts);
             if known.iter().flatten().any(|known| matches!(known, Some(Known::Other(_)))) {
-                let _ = reply.send(Ok(Reply::Refused { verdicts: known }));
-                return None;
+                // Answered with the group: what it names may become durable only with it.
+                return Some(InGroup { reply, origins, outcome: Outcome::Refused(known), runs: vec![], fact: None });
             }
         }
         let mut verdicts = Vec::with_capacity(parts.len());
@@ -278,6 +279,17 @@ impl Writer {
         }
         let fact = key.map(|key| self.remember(key, &verdicts, now));
         Some(InGroup { reply, origins, outcome: Outcome::Done(verdicts), runs, fact })
+    }
+
+    /// What is known of a request's drafts before any is sequenced, repeats among themselves included, also
+    /// when two parts are of one stream.
+    fn look(&mut self, parts: &[SubmittedPart]) -> Vec<Vec<Option<Known>>> {
+        let mut own: HashMap<StreamKey, Own<'_>> = HashMap::new();
+        let each = parts.iter().map(|part| {
+            let live = Live::of(&mut self.live, &part.stream);
+            live.look(&part.drafts, own.entry(StreamKey::of(&part.stream)).or_default())
+        });
+        each.collect()
     }
 
     fn remember(&mut self, key: RequestKey, verdicts: &[Vec<Verdict>], now: i64) -> Fact {
@@ -365,6 +377,7 @@ impl InGroup {
         let reply = match self.outcome {
             Outcome::Done(verdicts) => Reply::Done { verdicts, receipt },
             Outcome::Repeated(answer) => Reply::Repeated { answer, receipt },
+            Outcome::Refused(verdicts) => Reply::Refused { verdicts },
         };
         let _ = self.reply.send(Ok(reply));
     }

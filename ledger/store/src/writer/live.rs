@@ -9,6 +9,7 @@ use crate::precheck::Known;
 use crate::store::StreamKey;
 use crate::stream::Stream;
 use ledger::checkpoint::StreamHead;
+use ledger::draft::Draft;
 use ledger::leaf::id_fingerprint;
 use ledger::tree::Edge;
 use std::collections::{BTreeMap, HashMap};
@@ -32,6 +33,10 @@ pub(crate) struct Live {
     /// one who made them store a repeat of their own.
     ids: HashMap<u64, u64>,
 }
+
+/// The new drafts of one request for one stream, by id, with the positions that they would get.
+#[derive(Default)]
+pub(crate) struct Own<'d>(HashMap<&'d str, (&'d Draft, u64)>);
 
 impl Live {
     /// The writer's state of a stream; made from what is published when there is none.
@@ -89,19 +94,16 @@ impl Live {
     }
 
     /// What is known of drafts before any of them is sequenced, repeats among themselves included.
-    pub(crate) fn look(&self, drafts: &[Prepared]) -> Vec<Option<Known>> {
-        let mut own: HashMap<&str, (usize, u64)> = HashMap::new();
-        let mut next = self.edge.size();
+    /// `own` holds those of earlier parts of the same request.
+    pub(crate) fn look<'d>(&self, drafts: &'d [Prepared], own: &mut Own<'d>) -> Vec<Option<Known>> {
         let mut out = Vec::with_capacity(drafts.len());
-        for (at, draft) in drafts.iter().enumerate() {
+        for draft in drafts {
             let mut known = draft.known.or_else(|| self.find(draft));
             if known.is_none() {
-                match own.get(draft.draft.event_id()) {
-                    Some((first, seq)) => known = Some(Known::compare(&drafts[*first].draft, &draft.draft, *seq)),
-                    None => {
-                        own.insert(draft.draft.event_id(), (at, next));
-                        next += 1;
-                    }
+                let next = self.edge.size() + own.0.len() as u64;
+                match own.0.get(draft.draft.event_id()) {
+                    Some((first, seq)) => known = Some(Known::compare(first, &draft.draft, *seq)),
+                    None => drop(own.0.insert(draft.draft.event_id(), (&draft.draft, next))),
                 }
             }
             out.push(known);

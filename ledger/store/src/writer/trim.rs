@@ -7,7 +7,7 @@
 
 use super::{Message, Writer};
 use crate::error::StoreError;
-use crate::limits::WORTH_A_SEGMENT;
+use crate::limits::{GROUP_BYTES, WORTH_A_SEGMENT};
 use crate::seal::SealJob;
 use crate::store::StreamKey;
 use crate::stream::Stream;
@@ -54,7 +54,11 @@ impl Writer {
                 self.flushed = self.flushed.max(size);
                 self.flushing = false;
             }
-            Message::Tick => self.seal_old(),
+            Message::Tick => {
+                // A clock that drifts while nothing comes in must not look like one that leapt.
+                let _ = self.clock.check(self.shared.ambient.as_ref());
+                self.seal_old();
+            }
             Message::Submit(_) | Message::Stop(_) => {}
         }
     }
@@ -129,12 +133,12 @@ impl Writer {
             if live.stream.tail_bytes() >= WORTH_A_SEGMENT || live.stream.sealing.load(Ordering::Acquire) {
                 self.seal(&live.stream);
                 // The file goes when that seal is done; copying a part of it now would be for nothing.
-                small.clear();
                 return;
             }
             small.push((key.clone(), *end));
         }
         if self.flushed < held.groups_end {
+            self.flush_log();
             return;
         }
         if let Err(error) = self.copy_forward(file, &small) {
@@ -148,12 +152,18 @@ impl Writer {
     fn copy_forward(&mut self, file: u64, small: &[(StreamKey, u64)]) -> Result<(), StoreError> {
         let now = self.shared.ambient.now_micros();
         let mut batch = Batch::default();
-        let mut ends = Vec::new();
+        let (mut ends, mut bytes) = (Vec::new(), 0);
         for (key, end) in small {
             let Some(live) = self.live.get(key) else { continue };
             for (first, entries) in live.unsealed_below(*end) {
                 ends.push((key.clone(), first + entries.len() as u64));
+                bytes += entries.iter().map(|entry| entry.bytes()).sum::<usize>();
                 batch.parts.push(Part { tenant: &live.stream.tenant, kind: live.stream.kind, first, entries });
+            }
+            // Many small streams together may be more than one frame is read back with.
+            if bytes > GROUP_BYTES {
+                self.log.add(&std::mem::take(&mut batch));
+                bytes = 0;
             }
         }
         let until = self.log_use.get(&file).map_or(0, |held| held.facts_until);

@@ -1,0 +1,172 @@
+//! The store log and the records beside it: signed heads, the tiles that must lead to them, format, owner, epochs.
+//!
+//! Not here: streams ([`crate::fsck`]). Invariant: each level-0 tile is read once, and each signed head is
+//! compared with what the tiles give.
+
+use super::{Finding, Fsck, fault};
+use crate::error::StoreError;
+use crate::layout;
+use crate::log_head;
+use crate::segment;
+use futures::TryStreamExt;
+use ledger::key::VerifierKey;
+use ledger::name::Origin;
+use ledger::tile::{TILE_HASHES, Tile, TileKind};
+use ledger::tree::{Edge, Hash};
+use object_store::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What lies in the store log's folder.
+#[derive(Default)]
+struct Listed {
+    heads: BTreeSet<u64>,
+    epochs: BTreeSet<u64>,
+    tiles: BTreeMap<u64, Vec<Tile>>,
+    strangers: Vec<Path>,
+}
+
+impl Listed {
+    fn put(&mut self, path: Path) {
+        if let Some(number) = layout::number_of(&path) {
+            if path == layout::log_head(number) {
+                self.heads.insert(number);
+                return;
+            }
+            if path == layout::epoch(number) {
+                self.epochs.insert(number);
+                return;
+            }
+        }
+        let tile = path.as_ref().strip_prefix("_store/log/").and_then(Tile::parse);
+        match tile.filter(|tile| tile.kind == TileKind::Hashes(0)) {
+            Some(tile) => self.tiles.entry(tile.index).or_default().push(tile),
+            None if path == layout::format() || path == layout::owner() => {}
+            None => self.strangers.push(path),
+        }
+    }
+}
+
+impl Fsck {
+    /// Checks everything below `_store`. Streams that were copied without it have none, which is said.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub(super) async fn store_log(&self) -> Result<Vec<Finding>, StoreError> {
+        let folder = Path::from("_store");
+        let all: Vec<_> = self.objects.list(Some(&folder)).try_collect().await.map_err(StoreError::objects(&folder))?;
+        let mut findings = Vec::new();
+        if all.is_empty() {
+            let what = "there is no store log here: heads of the streams are compared with nothing";
+            let advice = "as it should be for streams that were copied; a whole store has one";
+            findings.push(Finding { advice, is_fault: false, ..fault(&folder, what) });
+            return Ok(findings);
+        }
+        let mut listed = Listed::default();
+        all.into_iter().for_each(|meta| listed.put(meta.location));
+        for path in &listed.strangers {
+            let advice = "nothing of Piperoll is called so; find out who put it there";
+            findings.push(Finding { advice, is_fault: false, ..fault(path, "nothing names this object") });
+        }
+        self.records(&listed, &mut findings).await;
+        if let Some(key) = self.log_key(&mut findings).await {
+            let heads = self.heads(&listed, &key, &mut findings).await;
+            self.log_tiles(&listed, &heads, &mut findings).await;
+        }
+        Ok(findings)
+    }
+
+    async fn read(&self, path: &Path, findings: &mut Vec<Finding>) -> Option<Vec<u8>> {
+        match segment::fetch(&self.objects, path).await {
+            Ok(bytes) => Some(bytes.to_vec()),
+            Err(_) => {
+                findings.push(fault(path, "it is missing or cannot be read"));
+                None
+            }
+        }
+    }
+
+    async fn records(&self, listed: &Listed, findings: &mut Vec<Finding>) {
+        for epoch in &listed.epochs {
+            let path = layout::epoch(*epoch);
+            let read = self.read(&path, findings).await;
+            if read.is_some_and(|bytes| bytes != log_head::epoch_text(*epoch).as_bytes()) {
+                findings.push(fault(&path, "it is not the record of this epoch"));
+            }
+        }
+        let path = layout::owner();
+        if let Some(bytes) = self.read(&path, findings).await {
+            let text = String::from_utf8_lossy(&bytes);
+            let id = text.lines().nth(1).and_then(|line| line.strip_prefix("log ")).unwrap_or_default();
+            if text != log_head::owner_text(id) || id.is_empty() {
+                findings.push(fault(&path, "it does not name the log that may extend this store"));
+            }
+        }
+    }
+
+    /// The trusted key, under the origin that the store's format names.
+    async fn log_key(&self, findings: &mut Vec<Finding>) -> Option<VerifierKey> {
+        let path = layout::format();
+        let bytes = self.read(&path, findings).await?;
+        let text = String::from_utf8_lossy(&bytes);
+        let origin = text.lines().nth(1).and_then(|line| line.strip_prefix("origin ")).and_then(|origin| {
+            let name = origin.split('/').nth(1)?.strip_prefix('_')?.parse().ok()?;
+            Some(Origin::store_log(&self.ledger, &name, 0)).filter(|built| built.as_str() == origin)
+        });
+        let key = origin.and_then(|origin| {
+            let mut trusted = self.keys.iter().map(|key| key.under(origin.as_str()));
+            trusted.find(|key| log_head::format_text(key) == text)
+        });
+        if key.is_none() {
+            findings.push(fault(&path, "it does not name this ledger and one of its keys"));
+        }
+        key
+    }
+
+    /// The signed heads that hold, by size.
+    async fn heads(&self, listed: &Listed, key: &VerifierKey, findings: &mut Vec<Finding>) -> BTreeMap<u64, Hash> {
+        let mut heads = BTreeMap::new();
+        for size in &listed.heads {
+            let path = layout::log_head(*size);
+            let Some(bytes) = self.read(&path, findings).await else { continue };
+            match log_head::read_head(&bytes, *size, key) {
+                Ok(edge) => drop(heads.insert(*size, edge.root())),
+                Err(why) => findings.push(fault(&path, why)),
+            }
+        }
+        heads
+    }
+
+    /// Reads the tiles up to the largest head, in order, and compares each head with what they give.
+    async fn log_tiles(&self, listed: &Listed, heads: &BTreeMap<u64, Hash>, findings: &mut Vec<Finding>) {
+        let size = heads.last_key_value().map_or(0, |(size, _)| *size);
+        let mut edge = Edge::default();
+        let mut sound = 0;
+        for index in 0..size.div_ceil(TILE_HASHES) {
+            let width = (size - index * TILE_HASHES).min(TILE_HASHES) as u16;
+            let tile = Tile { kind: TileKind::Hashes(0), index, width };
+            let path = layout::log_tile(&tile);
+            let Some(bytes) = self.read(&path, findings).await else { return };
+            if bytes.len() != 32 * usize::from(width) {
+                findings.push(fault(&path, "the tile is not of its width"));
+                return;
+            }
+            for leaf in bytes.chunks_exact(32) {
+                edge.push(leaf.try_into().map_or(Hash([0; 32]), Hash));
+                let Some(root) = heads.get(&edge.size()) else { continue };
+                if *root != edge.root() {
+                    let what = format!("groups from {sound} to {} do not give the signed head", edge.size() - 1);
+                    findings.push(fault(&path, what));
+                    return;
+                }
+                sound = edge.size();
+            }
+            for older in listed.tiles.get(&index).into_iter().flatten().filter(|older| older.width < width) {
+                let path = layout::log_tile(older);
+                let read = self.read(&path, findings).await;
+                if read.is_some_and(|read| read != bytes[..32 * usize::from(older.width)]) {
+                    findings.push(fault(&path, "the tile does not hold what the one that replaced it holds"));
+                }
+            }
+        }
+    }
+}
