@@ -10,6 +10,7 @@
 use crate::key::{LedgerKey, VerifierKey};
 use crate::note::{self, Note, NoteError};
 use crate::text;
+use crate::time::{format_micros, parse_micros};
 use crate::tree::{Edge, Hash};
 use std::fmt::Write as _;
 
@@ -40,20 +41,6 @@ impl SegmentRef {
     }
 }
 
-/// Why a segment leaves the stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Removal {
-    /// Its entries stand in segments that the same commit adds.
-    Rewritten,
-    /// Its entries are purged, as a policy allows and an approval confirms.
-    Purged {
-        /// The policy and its version.
-        policy: String,
-        /// The approval.
-        approval: String,
-    },
-}
-
 /// What a commit says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
@@ -65,10 +52,13 @@ pub struct Commit {
     pub previous: Option<Hash>,
     /// The writer's epoch.
     pub epoch: u64,
+    /// When it was made, in microseconds: for a seal, when its newest entry was recorded, so that a seal that is
+    /// tried again has the same bytes.
+    pub time: i64,
     /// Segments that it adds, ascending.
     pub adds: Vec<SegmentRef>,
-    /// Paths that it removes, and why.
-    pub removes: Vec<(String, Removal)>,
+    /// Paths that it removes: their entries stand in segments that the same commit adds.
+    pub removes: Vec<String>,
     /// The tree at the last sealed entry.
     pub edge: Edge,
 }
@@ -97,17 +87,17 @@ impl Commit {
     pub fn to_text(&self) -> String {
         let previous = self.previous.map_or("-".into(), |hash| hash.to_base64());
         let mut out = format!(
-            "{COMMIT_TAG}\norigin {}\nnumber {}\nprevious {previous}\nepoch {}\n",
-            self.origin, self.number, self.epoch
+            "{COMMIT_TAG}\norigin {}\nnumber {}\nprevious {previous}\nepoch {}\ntime {}\n",
+            self.origin,
+            self.number,
+            self.epoch,
+            format_micros(self.time)
         );
         for s in &self.adds {
             let _ = writeln!(out, "add {} {} {} {} {} {}", s.path, s.first, s.rows, s.bytes, s.sha256, s.root);
         }
-        for (path, removal) in &self.removes {
-            let _ = match removal {
-                Removal::Rewritten => writeln!(out, "remove {path} rewritten"),
-                Removal::Purged { policy, approval } => writeln!(out, "remove {path} purged {policy} {approval}"),
-            };
+        for path in &self.removes {
+            let _ = writeln!(out, "remove {path} rewritten");
         }
         let _ = writeln!(out, "head {} {}", self.edge.size(), self.edge.root());
         for node in self.edge.nodes() {
@@ -137,6 +127,7 @@ impl Commit {
             None => return Err(malformed("no previous")),
         };
         let epoch = valued("epoch").and_then(text::decimal).ok_or(malformed("no epoch"))?;
+        let time = valued("time").and_then(|text| parse_micros(text).ok()).ok_or(malformed("no time"))?;
         let mut body = Body::default();
         for line in lines {
             body.read_line(line)
@@ -147,7 +138,10 @@ impl Commit {
         if edge.root() != root {
             return Err(malformed("the edge does not fold to the head's root"));
         }
-        let commit = Self { origin, number, previous, epoch, adds: body.adds, removes: body.removes, edge };
+        if body.adds.windows(2).any(|pair| pair[0].end() > pair[1].first) {
+            return Err(malformed("its segments do not ascend"));
+        }
+        let commit = Self { origin, number, previous, epoch, time, adds: body.adds, removes: body.removes, edge };
         if commit.to_text() == text { Ok(commit) } else { Err(malformed("not in its one canonical spelling")) }
     }
 }
@@ -155,7 +149,7 @@ impl Commit {
 #[derive(Default)]
 struct Body {
     adds: Vec<SegmentRef>,
-    removes: Vec<(String, Removal)>,
+    removes: Vec<String>,
     head: Option<(u64, Hash)>,
     edge: Vec<Hash>,
 }
@@ -177,12 +171,7 @@ impl Body {
                     root,
                 });
             }
-            ["remove", path, "rewritten"] if is_segment_path(path) => {
-                self.removes.push((path.into(), Removal::Rewritten))
-            }
-            ["remove", path, "purged", policy, approval] if is_segment_path(path) => {
-                self.removes.push((path.into(), Removal::Purged { policy: policy.into(), approval: approval.into() }));
-            }
+            ["remove", path, "rewritten"] if is_segment_path(path) => self.removes.push(path.into()),
             ["head", size, root] if self.head.is_none() => {
                 self.head = Some((text::decimal(size)?, Hash::from_base64(root)?))
             }
@@ -207,11 +196,17 @@ impl SignedCommit {
     /// [`CommitError::Note`] when form or signature of the note do not hold, [`CommitError::Malformed`]
     /// when its text is no commit.
     pub fn open(bytes: &[u8], trusted: &[VerifierKey]) -> Result<Self, CommitError> {
-        let verified = Note::parse(bytes).and_then(|note| note.verify(trusted)).map_err(CommitError::Note)?;
-        let commit = Commit::parse(verified.text())?;
-        if !verified.signers().iter().any(|key| key.name() == commit.origin) {
-            return Err(CommitError::Malformed("its signer is not named as its origin"));
+        let note = Note::parse(bytes).map_err(CommitError::Note)?;
+        // The next commit names the hash of all of these bytes: a line that anybody could add would break it.
+        let strangers = note
+            .signatures()
+            .iter()
+            .filter(|line| note.text().lines().nth(1) != Some(&format!("origin {}", line.name)));
+        if strangers.count() > 0 {
+            return Err(CommitError::Malformed("it carries a signature under another name than its origin"));
         }
+        let verified = note.verify(trusted).map_err(CommitError::Note)?;
+        let commit = Commit::parse(verified.text())?;
         Ok(Self { commit, bytes: bytes.to_vec() })
     }
 
@@ -247,14 +242,14 @@ mod tests {
             sha256: Hash::of(b"s"),
             root: edge.root(),
         };
-        let purged = Removal::Purged { policy: "p-1/3".into(), approval: "a-9".into() };
         Commit {
             origin: "example/acme/audit/0".into(),
             number: 7,
             previous: Some(Hash::of(b"p")),
             epoch: 2,
+            time: 1_790_000_000_000_000,
             adds: vec![segment],
-            removes: vec![("2026-10/x.parquet".into(), Removal::Rewritten), ("2026-09/y.parquet".into(), purged)],
+            removes: vec!["2026-10/x.parquet".into(), "2026-09/y.parquet".into()],
             edge,
         }
     }
@@ -282,6 +277,8 @@ mod tests {
             text.replace(" 13 4096", " 0 4096"),
             text.replace("head 13", "head 15"),
             text.replace("rewritten", "lost"),
+            text.replace(" rewritten", ""),
+            text.replace("time 2026", "time +2026"),
             text.replacen("edge ", "edge  ", 1),
             format!("{text}extra\n"),
             text.replace("v1", "v2"),

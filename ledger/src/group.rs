@@ -10,6 +10,33 @@ use crate::checkpoint::StreamHead;
 use crate::proof::Span;
 use crate::tree::{self, Hash};
 
+/// First line of a group's leaf data in the store log: name and version of the form.
+pub const GROUP_TAG: &str = "piperoll-group/v1";
+
+/// What "durable" meant when a group was signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// On the writer's local disk, fsynced.
+    Wal,
+    /// In the object store.
+    Object,
+}
+
+impl Durability {
+    /// Its name in groups, receipts and settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Wal => "wal",
+            Self::Object => "object",
+        }
+    }
+
+    /// The durability of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        [Self::Wal, Self::Object].into_iter().find(|durability| durability.as_str() == name)
+    }
+}
+
 /// The heads that became durable together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
@@ -31,7 +58,12 @@ impl Group {
         &self.heads
     }
 
-    /// The group's root: the data of its leaf in the store log.
+    /// The group's leaf hash in the store log.
+    pub fn log_leaf(&self, durability: Durability, epoch: u64) -> Hash {
+        log_leaf(durability, epoch, self.heads.len() as u64, &self.root())
+    }
+
+    /// The group's root.
     pub fn root(&self) -> Hash {
         tree::root_of(self.leaves.iter().copied())
     }
@@ -52,7 +84,11 @@ pub fn head_leaf(head: &StreamHead) -> Hash {
     tree::leaf_hash(head.to_text().as_bytes())
 }
 
-/// A group's leaf hash in the store log: over its root.
-pub fn log_leaf(group_root: &Hash) -> Hash {
-    tree::leaf_hash(group_root.as_bytes())
+/// A group's leaf hash in the store log. Its data states all that a receipt says of the group, so that nothing
+/// of a receipt can be changed: a root alone would not even commit to how many heads there are.
+pub fn log_leaf(durability: Durability, epoch: u64, size: u64, root: &Hash) -> Hash {
+    let durability = durability.as_str();
+    tree::leaf_hash(
+        format!("{GROUP_TAG}\ndurability {durability}\nepoch {epoch}\nsize {size}\nroot {root}\n").as_bytes(),
+    )
 }

@@ -165,7 +165,7 @@ impl ChainVerifier {
         let commit = signed.commit();
         let number = commit.number;
         let mut live = self.live.clone();
-        for (path, _) in &commit.removes {
+        for path in &commit.removes {
             let before = live.len();
             live.retain(|_, held| held.segment.path != *path);
             if live.len() == before {
@@ -307,7 +307,7 @@ impl LeafVerifier {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commit::{Commit, Removal};
+    use crate::commit::Commit;
     use crate::key::LedgerKey;
     use crate::tree::root_of;
 
@@ -344,6 +344,7 @@ mod tests {
                     number,
                     previous,
                     epoch: 1,
+                    time: 0,
                     adds: vec![add],
                     removes: vec![],
                     edge: edge.clone(),
@@ -381,8 +382,7 @@ mod tests {
             sha256: Hash::of(b""),
             root: root_of(all[10..30].iter().copied()),
         };
-        let removes =
-            vec![("2026-11/1.parquet".into(), Removal::Rewritten), ("2026-11/2.parquet".into(), Removal::Rewritten)];
+        let removes = vec!["2026-11/1.parquet".into(), "2026-11/2.parquet".into()];
         let rewrite =
             Commit { number: 4, previous: Some(last.hash()), adds: vec![merged], removes, ..last.commit().clone() };
         chain.push(rewrite.sign(&[&key()]));
@@ -412,7 +412,7 @@ mod tests {
             ..chain[0].commit().adds[0].clone()
         };
         let second = Commit { previous: Some(chain[0].hash()), ..chain[1].commit().clone() }.sign(&[&key()]);
-        let removes = [0, 1].map(|n| (format!("2026-11/{n}.parquet"), Removal::Rewritten)).to_vec();
+        let removes = [0, 1].map(|n| format!("2026-11/{n}.parquet")).to_vec();
         let rewrite =
             Commit { number: 2, previous: Some(second.hash()), adds: vec![merged], removes, ..second.commit().clone() };
         let mut verifier = verifier();
@@ -439,7 +439,7 @@ mod tests {
         gap.adds[0].first = 11;
         assert_eq!(skipped.commit(gap.sign(&[&key()]).bytes()), Err(Fault::Coverage { number: 1, seq: 10 }));
         let mut missing = good[1].commit().clone();
-        missing.removes = vec![("2026-11/9.parquet".into(), Removal::Rewritten)];
+        missing.removes = vec!["2026-11/9.parquet".into()];
         assert!(matches!(skipped.commit(missing.sign(&[&key()]).bytes()), Err(Fault::Chain { number: 1, .. })));
         let stranger = good[1].commit().sign(&[&LedgerKey::from_secret(&[6; 32])]);
         assert!(matches!(skipped.commit(stranger.bytes()), Err(Fault::Commit { number: 1, .. })));

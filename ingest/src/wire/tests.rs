@@ -47,7 +47,7 @@ fn the_event_of_the_design_becomes_its_fields() {
     assert_eq!(of(Field::ActorId), Some("u-0421c3"));
     assert_eq!(of(Field::TraceId), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
     assert_eq!(of(Field::Attributes), Some(r#"{"amount":"1250.00", "n":9007199254740993}"#), "kept as it came");
-    assert_eq!(values.len(), 19);
+    assert_eq!(values.len(), 20);
     assert_eq!(draft.section(Section::Scope), b"");
 }
 

@@ -56,9 +56,9 @@ fn stats(segment: &Segment) -> String {
     json!({"numRecords": reference.rows, "minValues": min, "maxValues": max}).to_string()
 }
 
-/// The log entry that shows a commit. `time` is that of its newest entry, in microseconds.
-fn entry(stream: &Stream, commit: &Commit, added: &[&Segment], time: i64) -> String {
-    let millis = time / 1_000;
+/// The log entry that shows a commit.
+fn entry(stream: &Stream, commit: &Commit, added: &[&Segment]) -> String {
+    let millis = commit.time / 1_000;
     let info = json!({"commitInfo": {"timestamp": millis, "operation": "WRITE", "engineInfo": "piperoll",
         "operationParameters": {}, "piperollCommit": commit.number, "piperollSize": commit.edge.size()}});
     let mut lines = vec![info];
@@ -71,7 +71,7 @@ fn entry(stream: &Stream, commit: &Commit, added: &[&Segment], time: i64) -> Str
         lines.push(json!({"metaData": {"id": id, "name": stream.origin.as_str(), "format": {"provider": "parquet", "options": {}},
             "schemaString": schema_string(), "partitionColumns": [], "configuration": {}, "createdTime": millis}}));
     }
-    for (path, _) in &commit.removes {
+    for path in &commit.removes {
         lines.push(json!({"remove": {"path": path, "deletionTimestamp": millis, "dataChange": false}}));
     }
     for segment in added {
@@ -92,8 +92,7 @@ pub(crate) async fn show(
     commit: &Commit,
     added: &[&Segment],
 ) -> Result<(), StoreError> {
-    let newest = added.iter().filter_map(|segment| segment.statistics.recorded_at).map(|(_, newest)| newest).max();
-    let text = entry(stream, commit, added, newest.unwrap_or_default());
+    let text = entry(stream, commit, added);
     let path = stream.prefix.delta(commit.number);
     shared.objects.put(&path, PutPayload::from(text)).await.map_err(StoreError::objects(&path)).map(|_| ())
 }

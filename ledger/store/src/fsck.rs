@@ -147,7 +147,7 @@ impl Fsck {
         let (commits, segments) = (chain.commits(), live.len() as u64);
         let kept = self.kept.iter().filter(|head| head.size > 0 && head.origin == origin.as_str());
         let kept = kept.map(|head| (head.size, head.root)).collect();
-        let mut tree = TreeWalk::new(chain.clone(), kept);
+        let mut tree = TreeWalk::new(chain.clone(), (tenant.clone(), kind), kept);
         for held in &live {
             if let Err(finding) = self.segment(&prefix, held, &mut tree, progress).await {
                 findings.push(finding);

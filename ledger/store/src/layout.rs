@@ -13,8 +13,23 @@ pub(crate) fn format() -> Path {
 }
 
 /// Who may extend the store: the one write-ahead log that was first.
-pub(crate) fn owner() -> Path {
+pub(crate) fn owners() -> Path {
     Path::from("_store/log/owner")
+}
+
+/// One record of who may extend the store.
+pub(crate) fn owner(number: u64) -> Path {
+    owners().join(twenty(number))
+}
+
+/// The folder of the keys that signed the store log.
+pub(crate) fn keys() -> Path {
+    Path::from("_store/log/key")
+}
+
+/// One record of a key.
+pub(crate) fn key(number: u64) -> Path {
+    keys().join(twenty(number))
 }
 
 /// The folder of writer epochs.

@@ -35,12 +35,17 @@ pub(crate) fn read_head(bytes: &[u8], size: u64, trusted: &VerifierKey) -> Resul
     }
 }
 
-/// The record of a store's format, ledger and key, which is used under the origin of the store log.
-pub(crate) fn format_text(key: &VerifierKey) -> String {
-    format!("{FORMAT}\norigin {}\nkey {key}\n", key.name())
+/// The record of a store's format, and of the origin of its log.
+pub(crate) fn format_text(origin: &str) -> String {
+    format!("{FORMAT}\norigin {origin}\n")
 }
 
-/// The record of the one log that may extend a store.
+/// The record of the key that signs, under the origin of the store log. Of several, the highest number counts.
+pub(crate) fn key_text(key: &VerifierKey) -> String {
+    format!("piperoll-log-key/v1\nkey {key}\n")
+}
+
+/// The record of the one log that may extend a store. Of several, the highest number counts.
 pub(crate) fn owner_text(log_id: &str) -> String {
     format!("piperoll-owner/v1\nlog {log_id}\n")
 }

@@ -19,10 +19,11 @@ use crate::stream::{Sealed, Stream};
 use crate::wal::{self, Fact, Log, LogFolder, Replayed};
 use crate::writer::{Live, LogUse, Writer};
 use ledger::checkpoint::StreamHead;
-use ledger::group::{self, Group};
+use ledger::group::{Durability, Group};
 use ledger::name::{Origin, StreamKind, TenantId};
 use ledger::tree::{Edge, Hash};
 use ledger::verify::ChainVerifier;
+use object_store::path::Path;
 use object_store::{ObjectStore, PutMode, PutOptions};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -141,28 +142,34 @@ impl Recovered {
     }
 }
 
-/// States the store's format, ledger and owner when it is new; refuses it when they are others.
+/// States the store's format, key and owner when it is new; refuses it when they are others.
 async fn own(shared: &Shared, log_id: &str) -> Result<(), StoreError> {
-    let format = log_head::format_text(&shared.key.verifier(shared.log_origin.as_str()));
-    let owner = log_head::owner_text(log_id);
-    let all = [
-        (layout::format(), format, "the store is of another format, ledger or key"),
-        (layout::owner(), owner, "the store is extended by another write-ahead log"),
-    ];
-    for (path, text, what) in all {
-        match shared.objects.put_opts(&path, text.clone().into(), PutOptions::from(PutMode::Create)).await {
-            Ok(_) => {}
-            Err(object_store::Error::AlreadyExists { .. }) => {
-                let found = segment::fetch(&shared.objects, &path).await?;
-                if found != text.as_bytes() {
-                    let found = String::from_utf8_lossy(&found).trim_end().replace('\n', ", ");
-                    return Err(StoreError::Foreign { what, found, expected: text.trim_end().replace('\n', ", ") });
-                }
+    let origin = shared.log_origin.as_str();
+    let (format, what) = (log_head::format_text(origin), "the store is of another format or ledger");
+    state(shared, &layout::format(), &format, what).await?;
+    let key = log_head::key_text(&shared.key.verifier(origin));
+    let keys = list_numbers(&shared.objects, &layout::keys(), layout::key).await?;
+    let newest = layout::key(keys.last().copied().unwrap_or(1));
+    state(shared, &newest, &key, "the store is signed with another key").await?;
+    let owners = list_numbers(&shared.objects, &layout::owners(), layout::owner).await?;
+    let newest = layout::owner(owners.last().copied().unwrap_or(1));
+    state(shared, &newest, &log_head::owner_text(log_id), "the store is extended by another write-ahead log").await
+}
+
+/// Creates a record, or finds that it says the same.
+async fn state(shared: &Shared, path: &Path, text: &str, what: &'static str) -> Result<(), StoreError> {
+    match shared.objects.put_opts(path, text.to_string().into(), PutOptions::from(PutMode::Create)).await {
+        Ok(_) => Ok(()),
+        Err(object_store::Error::AlreadyExists { .. }) => {
+            let found = segment::fetch(&shared.objects, path).await?;
+            if found == text.as_bytes() {
+                return Ok(());
             }
-            Err(source) => return Err(StoreError::Objects { path: path.to_string(), source }),
+            let found = String::from_utf8_lossy(&found).trim_end().replace('\n', ", ");
+            Err(StoreError::Foreign { what, found, expected: text.trim_end().replace('\n', ", ") })
         }
+        Err(source) => Err(StoreError::Objects { path: path.to_string(), source }),
     }
-    Ok(())
 }
 
 /// Verifies the chain of every stream in the store and makes the streams.
@@ -296,7 +303,7 @@ fn read_groups(
         if frame.index != log_edge.size() || frame.previous_root != log_edge.root() {
             return Err(damaged(replayed.file, "a group does not extend the store log that was signed before it"));
         }
-        let leaf = group::log_leaf(&Group::new(heads).root());
+        let leaf = Group::new(heads).log_leaf(Durability::Wal, frame.epoch);
         log_edge.push(leaf);
         found.unflushed.push(leaf);
     }

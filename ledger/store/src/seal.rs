@@ -142,6 +142,7 @@ async fn seal_stream(shared: &Shared, stream: &Stream, epoch: u64) -> Result<u64
         number: view.sealed.commits,
         previous: view.sealed.last_commit,
         epoch,
+        time: newest,
         adds: vec![segment.reference.clone()],
         removes: vec![],
         edge: edge.clone(),

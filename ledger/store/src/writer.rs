@@ -23,9 +23,9 @@ use crate::stream::Stream;
 use crate::wal::{Batch, Fact, GroupFrame, Log, Part};
 use ledger::checkpoint::StreamHead;
 use ledger::draft::Draft;
-use ledger::group::{self, Group};
+use ledger::group::{Durability, Group};
 use ledger::leaf::{Commitments, Seed};
-use ledger::receipt::{Covered, Durability, Receipt};
+use ledger::receipt::{Covered, Receipt};
 use ledger::tree::{Edge, Hash};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -216,7 +216,7 @@ impl Writer {
         //    same head, because it finds the very same groups.
         let path: Vec<Hash> = self.log_edge.nodes().iter().rev().copied().collect();
         let log_index = self.log_edge.size();
-        let leaf = group::log_leaf(&moved.root());
+        let leaf = moved.log_leaf(Durability::Wal, self.epoch);
         self.log_edge.push(leaf);
         self.unflushed.push(leaf);
         let checkpoint = self.sign_log_head();

@@ -4,10 +4,10 @@ use super::*;
 use crate::json::Json;
 use ledger::checkpoint::StreamHead;
 use ledger::commit::{Commit, SegmentRef};
-use ledger::group::{self, Group};
+use ledger::group::{self, Durability, Group};
 use ledger::key::LedgerKey;
 use ledger::proof::{Span, consistency_path, inclusion_path};
-use ledger::receipt::{Covered, Durability, Receipt};
+use ledger::receipt::{Covered, Receipt};
 use ledger::tlog_proof::TlogProof;
 use ledger::tree::{Edge, Hash, leaf_hash, root_of};
 use std::path::PathBuf;
@@ -218,8 +218,8 @@ fn an_earlier_tree_is_the_beginning_of_a_later_one_or_is_not() {
 
 fn receipt(desk: &Desk) -> Receipt {
     let moved = Group::new(vec![desk.head(STREAM, 13), desk.head(OTHER, 2)]);
-    let earlier = group::log_leaf(&leaf(0));
-    let later = group::log_leaf(&moved.root());
+    let earlier = group::log_leaf(Durability::Wal, 3, 1, &leaf(0));
+    let later = moved.log_leaf(Durability::Wal, 3);
     let checkpoint = StreamHead { origin: LOG.into(), size: 2, root: root_of([earlier, later]) }.sign(&[&desk.key]);
     let covered = Covered {
         durability: Durability::Wal,
@@ -242,7 +242,7 @@ fn a_receipt_says_what_it_covers_and_is_narrowed() {
         "demo/acme/audit/0  sequence 0 to 12\n",
         "demo/globex/audit/0  sequence 0 to 1\n",
         "  epoch       3\n",
-        "no signature covers them",
+        "durability and epoch, as the signer states them",
     ] {
         assert!(printed.code == 0 && printed.out.contains(part), "{part}\nis not in\n{}", printed.out);
     }
@@ -256,6 +256,9 @@ fn a_receipt_says_what_it_covers_and_is_narrowed() {
     assert!(unnamed.code == 2 && unnamed.out.is_empty() && unnamed.err.contains(STREAM), "{unnamed:?}");
     let changed = desk.call(&["receipt", &desk.put("c", text.replace("audit/0 13 ", "audit/0 14 "))]);
     assert!(changed.code == 3 && changed.out.contains("does NOT hold"), "{changed:?}");
+    for (stated, other) in [("durability wal", "durability object"), ("epoch 3", "epoch 4")] {
+        assert_eq!(desk.call(&["receipt", &desk.put("s", text.replace(stated, other))]).code, 3, "{other}");
+    }
     let trailing = desk.call(&["receipt", &desk.put("t", format!("{text}\n"))]);
     assert!(trailing.code == 1 && trailing.err.contains("jq -j"), "{trailing:?}");
 }
@@ -271,8 +274,16 @@ fn commits(desk: &Desk) -> Vec<Vec<u8>> {
         let path = format!("2026-11/{first:020}-1-{number}.parquet");
         let root = span(Span::new(first, first + 10));
         let adds = vec![SegmentRef { path, first, rows: 10, bytes: 99, sha256: leaf(number), root }];
-        let commit =
-            Commit { origin: STREAM.into(), number, previous, epoch: 1, adds, removes: vec![], edge: edge.clone() };
+        let commit = Commit {
+            origin: STREAM.into(),
+            number,
+            previous,
+            epoch: 1,
+            time: 1_790_000_000_000_000,
+            adds,
+            removes: vec![],
+            edge: edge.clone(),
+        };
         let signed = commit.sign(&[&desk.key]);
         previous = Some(signed.hash());
         out.push(signed.bytes().to_vec());
@@ -291,8 +302,13 @@ fn commits_are_one_chain_or_the_file_is_named() {
         desk.call(&[&["commit"], &files[..]].concat())
     };
     let whole = call(&[&files[0], &files[1], &files[2]]);
-    for part in ["  commits      3\n", "  size         30\n", "sequence 20 to 29, 99 bytes, added by commit 2", STREAM]
-    {
+    for part in [
+        "  commits      3\n",
+        "  size         30\n",
+        "recorded to  2026-09-21T14:13:20.000000Z\n",
+        "sequence 20 to 29, 99 bytes, added by commit 2",
+        STREAM,
+    ] {
         assert!(whole.code == 0 && whole.out.contains(part), "{part}\nis not in\n{}", whole.out);
     }
     let gap = call(&[&files[0], &files[2]]);

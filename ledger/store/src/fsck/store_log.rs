@@ -21,6 +21,8 @@ use std::collections::{BTreeMap, BTreeSet};
 struct Listed {
     heads: BTreeSet<u64>,
     epochs: BTreeSet<u64>,
+    keys: BTreeSet<u64>,
+    owners: BTreeSet<u64>,
     tiles: BTreeMap<u64, Vec<Tile>>,
     strangers: Vec<Path>,
 }
@@ -32,15 +34,20 @@ impl Listed {
                 self.heads.insert(number);
                 return;
             }
-            if path == layout::epoch(number) {
-                self.epochs.insert(number);
+            let numbered = [
+                (layout::epoch(number), &mut self.epochs),
+                (layout::key(number), &mut self.keys),
+                (layout::owner(number), &mut self.owners),
+            ];
+            if let Some((_, numbers)) = numbered.into_iter().find(|(named, _)| *named == path) {
+                numbers.insert(number);
                 return;
             }
         }
         let tile = path.as_ref().strip_prefix("_store/log/").and_then(Tile::parse);
         match tile.filter(|tile| tile.kind == TileKind::Hashes(0)) {
             Some(tile) => self.tiles.entry(tile.index).or_default().push(tile),
-            None if path == layout::format() || path == layout::owner() => {}
+            None if path == layout::format() => {}
             None => self.strangers.push(path),
         }
     }
@@ -68,7 +75,7 @@ impl Fsck {
             findings.push(Finding { advice, is_fault: false, ..fault(path, "nothing names this object") });
         }
         self.records(&listed, &mut findings).await;
-        if let Some(key) = self.log_key(&mut findings).await {
+        if let Some(key) = self.log_key(&listed, &mut findings).await {
             let heads = self.heads(&listed, &key, &mut findings).await;
             self.log_tiles(&listed, &heads, &mut findings).await;
         }
@@ -93,8 +100,10 @@ impl Fsck {
                 findings.push(fault(&path, "it is not the record of this epoch"));
             }
         }
-        let path = layout::owner();
-        if let Some(bytes) = self.read(&path, findings).await {
+        let newest = listed.owners.last().copied().unwrap_or(1);
+        for owner in listed.owners.iter().copied().filter(|number| *number != newest).chain([newest]) {
+            let path = layout::owner(owner);
+            let Some(bytes) = self.read(&path, findings).await else { continue };
             let text = String::from_utf8_lossy(&bytes);
             let id = text.lines().nth(1).and_then(|line| line.strip_prefix("log ")).unwrap_or_default();
             if text != log_head::owner_text(id) || id.is_empty() {
@@ -103,8 +112,8 @@ impl Fsck {
         }
     }
 
-    /// The trusted key, under the origin that the store's format names.
-    async fn log_key(&self, findings: &mut Vec<Finding>) -> Option<VerifierKey> {
+    /// The trusted key that the newest record names, under the origin that the store's format names.
+    async fn log_key(&self, listed: &Listed, findings: &mut Vec<Finding>) -> Option<VerifierKey> {
         let path = layout::format();
         let bytes = self.read(&path, findings).await?;
         let text = String::from_utf8_lossy(&bytes);
@@ -112,12 +121,19 @@ impl Fsck {
             let name = origin.split('/').nth(1)?.strip_prefix('_')?.parse().ok()?;
             Some(Origin::store_log(&self.ledger, &name, 0)).filter(|built| built.as_str() == origin)
         });
-        let key = origin.and_then(|origin| {
-            let mut trusted = self.keys.iter().map(|key| key.under(origin.as_str()));
-            trusted.find(|key| log_head::format_text(key) == text)
-        });
+        let Some(origin) = origin.filter(|origin| log_head::format_text(origin.as_str()) == text) else {
+            findings.push(fault(&path, "it does not name this format and ledger"));
+            return None;
+        };
+        let path = layout::key(listed.keys.last().copied().unwrap_or(1));
+        let bytes = self.read(&path, findings).await?;
+        let mut trusted = self.keys.iter().map(|key| key.under(origin.as_str()));
+        let key = trusted.find(|key| log_head::key_text(key).as_bytes() == bytes);
         if key.is_none() {
-            findings.push(fault(&path, "it does not name this ledger and one of its keys"));
+            findings.push(fault(&path, "it does not name one of the trusted keys"));
+            if !String::from_utf8_lossy(&bytes).contains(&format!("key {origin}+")) {
+                findings.push(fault(&layout::format(), "it names another log than the key's record does"));
+            }
         }
         key
     }

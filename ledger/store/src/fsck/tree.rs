@@ -7,6 +7,7 @@ use crate::columns::Rows;
 use crate::error::StoreError;
 use crate::segment;
 use bytes::Bytes;
+use ledger::name::{StreamKind, TenantId};
 use ledger::tile::{TILE_HASHES, TILE_HEIGHT};
 use ledger::tree::{Edge, Hash, Node};
 use ledger::verify::{ChainVerifier, Fault, LeafVerifier};
@@ -28,13 +29,30 @@ pub(super) struct TreeWalk {
     pub disagrees: Option<u64>,
     pub tiles: BTreeMap<(u8, u64), Vec<Hash>>,
     pub edge: Edge,
+    /// Whose rows these must be.
+    owner: (TenantId, StreamKind),
+    /// When the row before was recorded.
+    recorded: i64,
 }
 
 impl TreeWalk {
     /// A walk that has seen nothing yet.
-    pub(super) fn new(chain: ChainVerifier, kept: BTreeMap<u64, Hash>) -> Self {
+    pub(super) fn new(chain: ChainVerifier, owner: (TenantId, StreamKind), kept: BTreeMap<u64, Hash>) -> Self {
         let (tiles, edge) = Default::default();
-        Self { leaves: chain.into_leaves(), kept, disagrees: None, tiles, edge }
+        Self { leaves: chain.into_leaves(), kept, disagrees: None, tiles, edge, owner, recorded: i64::MIN }
+    }
+
+    /// What a leaf cannot tell by itself: that the row belongs here, and comes no earlier than the one before.
+    fn place(&mut self, rows: &Rows<'_>, row: usize, path: &Path) -> Result<(), StoreError> {
+        let damaged = |why| Err(StoreError::Damaged { path: path.to_string(), why });
+        if !rows.is_of(row, self.owner.0.as_str(), self.owner.1.as_str()) {
+            return damaged("a row is of another tenant or stream");
+        }
+        let recorded = rows.recorded_at(row);
+        if recorded < std::mem::replace(&mut self.recorded, recorded) {
+            return damaged("a row was recorded before the one it follows");
+        }
+        Ok(())
     }
 
     /// Recomputes a segment's leaves. After a fault the walk is over: its edge is what was proven before, its
@@ -51,6 +69,7 @@ impl TreeWalk {
         let read = segment::read_all(path, bytes, |batch| {
             let rows = Rows::of(batch)?;
             for row in 0..rows.len() {
+                self.place(&rows, row, path)?;
                 let leaf = rows.leaf(row, &mut scratch)?;
                 self.leaf(leaf, rows.seq(row), &mut fault);
             }

@@ -230,17 +230,34 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Reads the frame at the front of `bytes` and how many bytes it takes; `None` when there is no whole and
-/// undamaged frame.
-pub(super) fn read(bytes: &[u8]) -> Option<(Frame, usize)> {
-    let body = checked_body(bytes)?;
+/// What begins some bytes of the log.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// No whole and undamaged frame.
+    Torn,
+    /// A whole and undamaged frame that this program does not understand.
+    Unknown,
+    /// A frame and how many bytes it takes.
+    Frame(Frame, usize),
+}
+
+/// Reads what begins `bytes`. A body without a byte is torn: that is what zeros look like.
+pub(super) fn read(bytes: &[u8]) -> Found {
+    let Some(body) = checked_body(bytes).filter(|body| !body.is_empty()) else { return Found::Torn };
+    match decode(body) {
+        Some(frame) => Found::Frame(frame, HEADER + body.len()),
+        None => Found::Unknown,
+    }
+}
+
+fn decode(body: &[u8]) -> Option<Frame> {
     let mut cursor = Cursor(body);
     let frame = match cursor.take(1)? {
         [BATCH] => Frame::Batch(cursor.batch()?),
         [GROUP] => Frame::Group(cursor.group()?),
         _ => return None,
     };
-    cursor.0.is_empty().then_some((frame, HEADER + body.len()))
+    cursor.0.is_empty().then_some(frame)
 }
 
 /// Whether an undamaged group frame begins `bytes`: cheap enough to be tried at every byte of a torn tail.
@@ -248,9 +265,9 @@ pub(super) fn group_at(bytes: &[u8]) -> Option<GroupFrame> {
     if bytes.get(HEADER) != Some(&GROUP) {
         return None;
     }
-    match read(bytes)? {
-        (Frame::Group(group), _) => Some(group),
-        (Frame::Batch(_), _) => None,
+    match read(bytes) {
+        Found::Frame(Frame::Group(group), _) => Some(group),
+        _ => None,
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! Invariant: nothing below the end of a group that a later group names is ever dropped.
 
-use super::frame::{self, Frame, GroupFrame, ReadBatch};
+use super::frame::{self, Found, Frame, GroupFrame, ReadBatch};
 use super::{LogFolder, Position};
 use crate::error::StoreError;
 use std::fs::OpenOptions;
@@ -67,7 +67,16 @@ fn is_empty(folder: &LogFolder, number: u64) -> bool {
 fn read_file(bytes: &[u8], file: u64, out: &mut Replayed) -> Result<usize, StoreError> {
     let (mut good, mut at) = (0, 0);
     let mut batches = Vec::new();
-    while let Some((frame, length)) = frame::read(&bytes[at..]) {
+    let damaged =
+        |offset: usize, why| StoreError::LogDamaged { file: format!("{file:020}.log"), offset: offset as u64, why };
+    loop {
+        let (frame, length) = match frame::read(&bytes[at..]) {
+            Found::Torn => break,
+            Found::Unknown => {
+                return Err(damaged(at, "a whole frame is not understood: was it written by a newer program?"));
+            }
+            Found::Frame(frame, length) => (frame, length),
+        };
         at += length;
         match frame {
             Frame::Batch(batch) => batches.push(batch),
@@ -75,7 +84,7 @@ fn read_file(bytes: &[u8], file: u64, out: &mut Replayed) -> Result<usize, Store
                 let named = Position { file: group.previous_file, offset: group.previous_offset };
                 if !out.groups.is_empty() && named != out.end {
                     let why = "a group does not follow the one before it: bytes between them are gone";
-                    return Err(StoreError::LogDamaged { file: format!("{file:020}.log"), offset: good as u64, why });
+                    return Err(damaged(good, why));
                 }
                 out.groups.push(ReplayedGroup { file, batches: std::mem::take(&mut batches), frame: group });
                 good = at;

@@ -175,7 +175,7 @@ impl Writer {
         let heads: Vec<_> = small.iter().filter_map(|(key, _)| self.live.get(key)).map(|live| live.head()).collect();
         let moved = ledger::group::Group::new(heads);
         self.append_group(moved.heads())?;
-        let leaf = ledger::group::log_leaf(&moved.root());
+        let leaf = moved.log_leaf(ledger::group::Durability::Wal, self.epoch);
         self.log_edge.push(leaf);
         self.unflushed.push(leaf);
         self.sign_log_head();

@@ -12,6 +12,7 @@ use crate::trust::{self, Signer};
 use clap::Args;
 use ledger::commit::SegmentRef;
 use ledger::note::Note;
+use ledger::time::format_micros;
 use ledger::verify::{ChainVerifier, LiveSegment};
 
 /// What this command checks.
@@ -49,6 +50,7 @@ pub fn run(arguments: &Arguments) -> Result<Answer, VerifyError> {
     let trust = arguments.common.trust();
     let mut chain: Option<(String, ChainVerifier)> = None;
     let mut signers: Vec<Signer> = Vec::new();
+    let mut newest = 0;
     for file in &arguments.files {
         let bytes = input::read(file, input::DOCUMENT_BYTES)?;
         let path = input::shown(file);
@@ -61,7 +63,8 @@ pub fn run(arguments: &Arguments) -> Result<Answer, VerifyError> {
         let lines = trust::lines_of(&note);
         let begin = || (origin.clone(), ChainVerifier::new(&origin, trust.for_origin(&origin)));
         let (_, chain) = chain.get_or_insert_with(begin);
-        chain.commit(&bytes).map_err(|fault| VerifyError::chain(path, KIND, fault, lines))?;
+        let commit = chain.commit(&bytes).map_err(|fault| VerifyError::chain(path, KIND, fault, lines))?;
+        newest = commit.commit().time;
         // The chain holds, so the note does: which keys it was, once more by name.
         let keys = trust.for_note(&note);
         let signed = note.verify(&keys).map_err(|error| VerifyError::note(path, KIND, error, vec![]))?;
@@ -72,7 +75,9 @@ pub fn run(arguments: &Arguments) -> Result<Answer, VerifyError> {
         }
     }
     // The arguments' parser demands a file.
-    chain.map(|(origin, chain)| answer(&origin, &chain, signers)).ok_or(Usage::NotFromTheFirst { number: 0 }.into())
+    chain
+        .map(|(origin, chain)| answer(&origin, &chain, newest, signers))
+        .ok_or(Usage::NotFromTheFirst { number: 0 }.into())
 }
 
 fn segment(held: &LiveSegment) -> (Json, String) {
@@ -91,7 +96,7 @@ fn segment(held: &LiveSegment) -> (Json, String) {
     (json, format!("{path}  sequence {first} to {last}, {bytes} bytes, added by commit {}", held.added_by))
 }
 
-fn answer(origin: &str, chain: &ChainVerifier, signers: Vec<Signer>) -> Answer {
+fn answer(origin: &str, chain: &ChainVerifier, newest: i64, signers: Vec<Signer>) -> Answer {
     let (segments, shown): (Vec<Json>, Vec<String>) = chain.live().map(segment).unzip();
     let size = chain.edge().size();
     let last = chain.last_hash().map_or(Json::Null, |hash| hash.to_base64().into());
@@ -104,6 +109,7 @@ fn answer(origin: &str, chain: &ChainVerifier, signers: Vec<Signer>) -> Answer {
         .fact("origin", origin)
         .fact("commits", chain.commits())
         .shown_as("last commit", last, last_shown)
+        .fact("recorded to", format_micros(newest))
         .fact("size", size)
         .fact("root", chain.edge().root().to_base64())
         .fact("epoch", chain.epoch())

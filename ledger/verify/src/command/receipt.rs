@@ -10,7 +10,8 @@ use crate::json::Json;
 use crate::report::Answer;
 use clap::Args;
 use ledger::checkpoint::StreamHead;
-use ledger::receipt::{Durability, Receipt, ReceiptError, VerifiedReceipt};
+use ledger::group::Durability;
+use ledger::receipt::{Receipt, ReceiptError, VerifiedReceipt};
 
 /// What this command checks.
 pub const KIND: &str = "receipt";
@@ -106,6 +107,6 @@ fn answer(verified: &VerifiedReceipt, signers: Vec<crate::trust::Signer>) -> Ans
             "the signer committed, in the store log {} of {} groups, to these streams with all their entries up to here",
             log.origin, log.size
         ))
-        .leaves_open("durability and epoch: the receipt states them, and no signature covers them")
+        .proves("durability and epoch, as the signer states them")
         .leaves_open("which event stands where: the answer that came with the receipt says so, and `inclusion` proves it")
 }

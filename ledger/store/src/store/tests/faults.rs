@@ -145,7 +145,7 @@ async fn any_put_may_fail_before_or_after_it_took_effect() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_at_any_put_of_a_seal_loses_nothing() {
     for takes_effect in [false, true] {
-        for put in 3..12 {
+        for put in 4..13 {
             let mut bed = Bed::new(52);
             let objects = failing(put, takes_effect);
             bed.objects = Some(Arc::clone(&objects) as Arc<dyn ObjectStore>);
