@@ -170,6 +170,8 @@ fn limits(file: &StoreLimits, seal_bytes: Option<usize>) -> Limits {
         seal_bytes,
         unsealed_bytes,
         unsealed_bytes_hard: unsealed_bytes.saturating_mul(2),
+        // The log must hold what is not sealed, twice over.
+        log_files: defaults.log_files.max((unsealed_bytes as u64 / defaults.log_file_bytes).saturating_mul(2) as usize),
         seal_age: seconds(file.seal_age_seconds, defaults.seal_age),
         duplicate_window: seconds(file.duplicate_window_seconds, defaults.duplicate_window),
         idempotency_window: seconds(file.idempotency_window_seconds, defaults.idempotency_window),
