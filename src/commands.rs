@@ -15,6 +15,7 @@ mod verify;
 use crate::settings::LogFormat;
 use clap::Subcommand;
 use std::future::Future;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -63,7 +64,10 @@ fn block_on<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
 /// Starts logging to standard error.
 fn start_logging(format: LogFormat, level: &str) {
     let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // A second start, as when a test runs two commands, keeps the first.
     let _ = match format {
         LogFormat::Text => builder.with_target(false).try_init(),

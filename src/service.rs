@@ -16,7 +16,7 @@ use ledger::name::{LedgerName, TenantId};
 use ledger_store::{Ambient, DurableFolder, Store, StoreError, StoreOptions};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -101,8 +101,13 @@ impl Service {
     /// A seal failed; what was to be sealed stays in the log.
     pub async fn stop(self, seal: bool) -> Result<(), StoreError> {
         let _ = self.stop.send(());
-        if let Ok(Err(error)) = self.served.await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the listener ended with an error");
+        // Who holds a request open for longer is cut off; what was acknowledged is durable all the same.
+        match tokio::time::timeout(Duration::from_secs(30), self.served).await {
+            Ok(Ok(Err(error))) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the listener ended with an error")
+            }
+            Ok(_) => {}
+            Err(_) => tracing::warn!("requests were still open after 30 seconds and were cut off"),
         }
         let sealed = if seal { self.store.seal_all().await } else { Ok(()) };
         self.store.close().await;
@@ -155,7 +160,10 @@ async fn ready(State(door): State<Door>) -> Result<&'static str, Problem> {
     if door.is_writable() {
         Ok("ready\n")
     } else {
-        Err(Problem::new(ProblemKind::Unavailable, "the write-ahead log does not accept events; restart to recover"))
+        Err(Problem::new(
+            ProblemKind::Unavailable,
+            "events are not accepted now: the log failed, the clock leapt, or too much waits to be sealed; the log says which",
+        ))
     }
 }
 

@@ -115,7 +115,17 @@ pub struct Overrides {
 }
 
 /// The folder when nobody says otherwise.
-pub const DEFAULT_DATA: &str = "piperoll-data";
+const DEFAULT_DATA: &str = "piperoll-data";
+
+impl Place {
+    /// The data folder that flag, environment or file name.
+    ///
+    /// # Errors
+    /// The file cannot be read or has an unknown key.
+    pub fn data(&self) -> Result<PathBuf, SettingsError> {
+        Ok(Settings::load(self, Overrides::default())?.data)
+    }
+}
 
 impl Settings {
     /// Puts file, environment and flags together.

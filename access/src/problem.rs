@@ -115,10 +115,21 @@ impl From<StoreError> for Problem {
             ErrorKind::Unavailable => ProblemKind::Unavailable,
             ErrorKind::Corrupt => ProblemKind::Internal,
         };
+        let detail = match error.kind() {
+            // Which object or file it was is the operator's to know.
+            ErrorKind::Corrupt => {
+                "stored bytes do not hold; the operator finds which in the log, and `piperoll fsck` says what to do"
+                    .into()
+            }
+            ErrorKind::Unavailable if !error.is_for_callers() => {
+                "the store does not answer now; send again shortly".into()
+            }
+            _ => error.to_string(),
+        };
         if matches!(kind, ProblemKind::Internal | ProblemKind::Unavailable) {
             tracing::error!(error = &error as &dyn std::error::Error, "the store failed a request");
         }
-        Self::new(kind, error.to_string())
+        Self::new(kind, detail)
     }
 }
 

@@ -130,6 +130,7 @@ fn set<'a>(
     let must = |what| Err(Rejection::new(wire_name(field), what));
     match (field, value) {
         (_, Value::Null) => Ok(()),
+        (_, Value::Text(text)) if text.is_empty() => Ok(()),
         (Field::OccurredAt, Value::Text(text)) => set_time(builder, &text, context),
         (Field::TraceId | Field::SpanId, Value::Text(text)) => Ok(builder.hex(field, &text)?),
         (Field::Severity, Value::Text(name)) => match severity(&name) {

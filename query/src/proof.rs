@@ -2,19 +2,13 @@
 //!
 //! Not here: making proofs (`ledger-store`), checking them (`ledger`).
 
+use ledger::tlog_proof::TlogProof;
 use ledger_store::{ConsistencyProof, InclusionProof};
 use serde_json::{Value, json};
 
 /// The text form (`c2sp.org/tlog-proof@v1`): index, hashes from the leaf's sibling upward, checkpoint.
 pub fn tlog_proof(proof: &InclusionProof) -> String {
-    let mut text = format!("c2sp.org/tlog-proof@v1\nindex {}\n", proof.seq);
-    for hash in &proof.path {
-        text.push_str(&hash.to_base64());
-        text.push('\n');
-    }
-    text.push('\n');
-    text.push_str(&proof.checkpoint);
-    text
+    TlogProof::new(proof.seq, proof.path.clone(), proof.checkpoint.clone()).to_text()
 }
 
 /// The JSON form of an inclusion proof.

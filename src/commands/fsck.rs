@@ -11,8 +11,8 @@ use std::process::ExitCode;
 
 /// Check a whole store, object by object, and say what to do about what does not hold
 ///
-/// All that `verify` checks, for every stream, and besides: tiles, the Delta view, the store's own log, and
-/// objects that nothing names. It changes nothing and may run beside a service.
+/// All that `verify` checks, for every stream, and besides the store's own log: its signed heads, the tiles that
+/// must lead to them, and the records beside it. It changes nothing and may run beside a service.
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]

@@ -6,7 +6,7 @@ use super::Outcome;
 use crate::clock::SystemAmbient;
 use crate::keyfile::KeyFile;
 use crate::service::main_store;
-use crate::settings::{DEFAULT_DATA, Place, key_in};
+use crate::settings::{Place, key_in};
 use clap::Args;
 use ledger::name::{LedgerName, Origin};
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ pub struct Arguments {
 /// # Errors
 /// The file is there already, or cannot be written.
 pub fn run(arguments: &Arguments) -> Outcome {
-    let data = arguments.place.data.clone().unwrap_or_else(|| DEFAULT_DATA.into());
+    let data = arguments.place.data()?;
     let path = arguments.out.clone().unwrap_or_else(|| key_in(&data));
     let made = KeyFile::create(&path, arguments.name.clone(), &SystemAmbient::new())?;
     let vkey = made.key.verifier(Origin::store_log(&made.ledger, &main_store(), 0).as_str());

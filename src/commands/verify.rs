@@ -6,7 +6,7 @@
 use super::{FOUND, Outcome, block_on};
 use crate::keyfile::KeyFile;
 use crate::output;
-use crate::settings::{DEFAULT_DATA, Place, key_in, store_in};
+use crate::settings::{Place, key_in, store_in};
 use clap::Args;
 use indicatif::ProgressBar;
 use ledger::checkpoint::{Checkpoint, StreamHead};
@@ -67,7 +67,7 @@ impl Trust {
     /// # Errors
     /// The folder or the key are not to be had.
     pub fn fsck(&self, place: &Place) -> Result<Fsck, Box<dyn std::error::Error>> {
-        let data = place.data.clone().unwrap_or_else(|| DEFAULT_DATA.into());
+        let data = place.data()?;
         let folder = self.store.clone().unwrap_or_else(|| store_in(&data));
         if !folder.is_dir() {
             return Err(format!("there is no store at {}; name one with --data or --store", folder.display()).into());

@@ -53,7 +53,9 @@ fn the_event_of_the_design_becomes_its_fields() {
 
 #[test]
 fn defaults_nulls_and_empty_text() {
-    let draft = admit(&with(r#""outcome":null,"session":"","resource":null,"attributes":null"#)).unwrap();
+    let draft =
+        admit(&with(r#""outcome":null,"session":"","severity":"","trace_id":"","resource":null,"attributes":null"#))
+            .unwrap();
     let values = values(&draft);
     assert!(values.contains(&(Field::Outcome, "unknown".into())) && values.contains(&(Field::Stream, "audit".into())));
     assert!(!values.iter().any(|(field, _)| matches!(field, Field::Session | Field::Attributes)));

@@ -145,6 +145,11 @@ impl StoreError {
         }
     }
 
+    /// Whether its message says nothing of files and objects.
+    pub fn is_for_callers(&self) -> bool {
+        matches!(self, Self::LogFailed | Self::Stopping | Self::ClockLeapt | Self::Busy(_) | Self::KeyReused)
+    }
+
     /// The same error for another of several who wait; only for those that carry nothing.
     pub(crate) fn again(&self) -> Self {
         match self {

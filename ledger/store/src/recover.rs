@@ -105,6 +105,7 @@ fn shared_of(options: StoreOptions) -> Shared {
         ambient: options.ambient,
         failed: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
+        leapt: AtomicBool::new(false),
         unsealed_bytes: AtomicUsize::new(0),
         streams: Default::default(),
         log_head: std::sync::RwLock::new(LogHead { head, checkpoint: String::new() }),
@@ -138,6 +139,7 @@ impl Recovered {
             flushing: false,
             seals,
             clock,
+            resting: Vec::new(),
         }
     }
 }

@@ -94,7 +94,7 @@ fn sealed_or_logged(result: Result<u64, StoreError>, stream: Arc<Stream>) -> Mes
         Err(error) => {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(tenant = %stream.tenant, stream = %stream.kind, error, "a seal failed; tried again later");
-            Message::SealFailed(stream)
+            Message::SealLater(stream)
         }
     }
 }

@@ -81,6 +81,8 @@ pub(crate) struct Shared {
     pub failed: AtomicBool,
     /// Set when the store closes: the sealer finishes what it is at, and begins nothing.
     pub stopping: AtomicBool,
+    /// Whether the wall clock leapt, which stops admission.
+    pub leapt: AtomicBool,
     pub unsealed_bytes: AtomicUsize,
     pub streams: RwLock<HashMap<StreamKey, Arc<Stream>>>,
     pub log_head: RwLock<LogHead>,
@@ -228,7 +230,10 @@ impl Store {
 
     /// Whether the log accepts events.
     pub fn is_writable(&self) -> bool {
-        !self.shared.failed.load(Ordering::Acquire) && !self.writer.is_closed()
+        let shared = &self.shared;
+        let refuses = shared.failed.load(Ordering::Acquire) || shared.leapt.load(Ordering::Acquire);
+        let full = shared.unsealed_bytes.load(Ordering::Relaxed) > shared.limits.unsealed_bytes_hard;
+        !refuses && !full && !self.writer.is_closed()
     }
 
     /// Every stream there is, ascending by tenant.

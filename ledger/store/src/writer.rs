@@ -108,6 +108,8 @@ pub(crate) enum Message {
     },
     /// A seal failed and may be tried again.
     SealFailed(Arc<Stream>),
+    /// A seal that nobody waits for failed; it is tried again once some time has passed.
+    SealLater(Arc<Stream>),
     /// The store log was flushed up to this size.
     LogFlushed(u64),
     /// Time has passed.
@@ -131,6 +133,8 @@ pub(crate) struct Writer {
     pub flushing: bool,
     pub seals: mpsc::UnboundedSender<SealJob>,
     pub clock: crate::ambient::LeapWatch,
+    /// Streams whose seal failed, until the next tick.
+    pub resting: Vec<Arc<Stream>>,
 }
 
 /// A submission of the group being made, with what it will be answered.
@@ -186,6 +190,7 @@ impl Writer {
             return;
         }
         if let Some(error) = self.clock.check(self.shared.ambient.as_ref()) {
+            self.shared.leapt.store(true, Ordering::Release);
             group.into_iter().for_each(|submission| drop(submission.reply.send(Err(error.again()))));
             return;
         }

@@ -48,6 +48,7 @@ impl Writer {
                 stream.sealing.store(false, Ordering::Release);
             }
             Message::SealFailed(stream) => stream.sealing.store(false, Ordering::Release),
+            Message::SealLater(stream) => self.resting.push(stream),
             Message::LogFlushed(size) => {
                 let done = size.saturating_sub(self.flushed) as usize;
                 self.unflushed.drain(..done.min(self.unflushed.len()));
@@ -56,7 +57,9 @@ impl Writer {
             }
             Message::Tick => {
                 // A clock that drifts while nothing comes in must not look like one that leapt.
-                let _ = self.clock.check(self.shared.ambient.as_ref());
+                let leapt = self.clock.check(self.shared.ambient.as_ref()).is_some();
+                self.shared.leapt.store(leapt, Ordering::Release);
+                self.resting.drain(..).for_each(|stream| stream.sealing.store(false, Ordering::Release));
                 self.seal_old();
             }
             Message::Submit(_) | Message::Stop(_) => {}
