@@ -27,6 +27,8 @@ pub mod tile;
 pub mod time;
 pub mod tlog_proof;
 pub mod tree;
+#[cfg(test)]
+mod vectors;
 pub mod verify;
 
 pub use checkpoint::{Checkpoint, StreamHead};
