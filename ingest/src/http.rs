@@ -9,22 +9,21 @@ use crate::limits::IDEMPOTENCY_KEY_BYTES;
 use access::{Problem, ProblemKind};
 use axum::Json;
 use axum::Router;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, header};
 use axum::routing::post;
 use bytes::Bytes;
+use futures::StreamExt as _;
 use ledger::name::{NameError, StreamKind, TenantId};
 use ledger::tree::Hash;
 use serde::Deserialize;
 
 /// The routes.
 pub fn router(admission: Admission) -> Router {
-    let body_bytes = admission.limits().body_bytes;
     Router::new()
         .route("/v1/events", post(events_of_any))
         .route("/v1/tenants/{tenant}/{stream}/events", post(events_of_stream))
-        .layer(DefaultBodyLimit::max(body_bytes))
         .with_state(admission)
 }
 
@@ -45,7 +44,7 @@ async fn events_of_any(
     State(admission): State<Admission>,
     parameters: Parsed<Query<Parameters>>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Result<Json<Admitted>, Problem> {
     take_in(&admission, None, parameters, &headers, body).await
 }
@@ -55,7 +54,7 @@ async fn events_of_stream(
     Path((tenant, stream)): Path<(String, String)>,
     parameters: Parsed<Query<Parameters>>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Result<Json<Admitted>, Problem> {
     let tenant: TenantId = tenant.parse().map_err(|error| malformed(&error))?;
     let stream: StreamKind = stream.parse().map_err(|error| malformed(&error))?;
@@ -67,10 +66,10 @@ async fn take_in(
     address: Option<(&TenantId, StreamKind)>,
     parameters: Parsed<Query<Parameters>>,
     headers: &HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Result<Json<Admitted>, Problem> {
     let limits = admission.limits();
-    let body = body.map_err(|_| batch::too_large("body", limits.body_bytes))?;
+    let body = read_body(body, limits.body_bytes).await?;
     let Query(parameters) = parameters
         .map_err(|_| Problem::new(ProblemKind::Malformed, "the only parameter is atomic=true or atomic=false"))?;
     let form = Form::of(text_of(headers, header::CONTENT_TYPE)?)?;
@@ -81,6 +80,24 @@ async fn take_in(
     let hash = if key.is_some() { body_hash(address, &parameters, &body) } else { Hash([0; 32]) };
     let wishes = Wishes { atomic: parameters.atomic, key: key.map(|key| ("anonymous".into(), key)) };
     Ok(Json(admission.admit(&events, address, wishes, hash).await?))
+}
+
+/// Reads a body within its bound. What comes beyond is read past for a while and dropped: a caller that is still
+/// writing sees the answer, and not a broken connection.
+async fn read_body(body: Body, limit: usize) -> Result<Bytes, Problem> {
+    let mut pieces = body.into_data_stream();
+    let (mut out, mut total) = (Vec::new(), 0usize);
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|_| Problem::new(ProblemKind::Malformed, "the body broke off"))?;
+        total += piece.len();
+        if total > 4 * limit {
+            break;
+        }
+        if total <= limit {
+            out.extend_from_slice(&piece);
+        }
+    }
+    if total > limit { Err(batch::too_large("body", limit)) } else { Ok(out.into()) }
 }
 
 fn text_of(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, Problem> {

@@ -66,6 +66,9 @@ pub struct Commit {
 /// A commit is malformed or not signed by a trusted key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
+    /// The text is a commit of a later version of the form.
+    #[error("the commit is written in a newer format: use a newer piperoll to read it")]
+    Newer,
     /// The text is no commit.
     #[error("not a commit: {0}")]
     Malformed(&'static str),
@@ -114,8 +117,10 @@ impl Commit {
     fn parse(text: &str) -> Result<Self, CommitError> {
         let malformed = CommitError::Malformed;
         let mut lines = text.lines();
-        if lines.next() != Some(COMMIT_TAG) {
-            return Err(malformed("the first line is not piperoll-commit/v1"));
+        match lines.next() {
+            Some(COMMIT_TAG) => {}
+            Some(tag) if tag.starts_with("piperoll-commit/v") => return Err(CommitError::Newer),
+            _ => return Err(malformed("the first line is not piperoll-commit/v1")),
         }
         let mut valued =
             |key: &str| lines.next().and_then(|line| line.strip_prefix(key)).and_then(|rest| rest.strip_prefix(' '));
@@ -205,7 +210,11 @@ impl SignedCommit {
         if strangers.count() > 0 {
             return Err(CommitError::Malformed("it carries a signature under another name than its origin"));
         }
+        let lines = note.signatures().len();
         let verified = note.verify(trusted).map_err(CommitError::Note)?;
+        if verified.signers().len() != lines {
+            return Err(CommitError::Malformed("it carries a signature of a key that is not trusted, or one twice"));
+        }
         let commit = Commit::parse(verified.text())?;
         Ok(Self { commit, bytes: bytes.to_vec() })
     }
@@ -281,11 +290,16 @@ mod tests {
             text.replace("time 2026", "time +2026"),
             text.replacen("edge ", "edge  ", 1),
             format!("{text}extra\n"),
-            text.replace("v1", "v2"),
         ] {
             let note = note::sign(&bad, "example/acme/audit/0", &[&key]);
             assert!(matches!(SignedCommit::open(note.as_bytes(), &trusted()), Err(CommitError::Malformed(_))), "{bad}");
         }
+        let newer = note::sign(&text.replace("/v1", "/v2"), "example/acme/audit/0", &[&key]);
+        assert_eq!(SignedCommit::open(newer.as_bytes(), &trusted()), Err(CommitError::Newer));
+        let junk = [0x5a; 68];
+        let line = format!("\u{2014} example/acme/audit/0 {}\n", crate::text::encode(&junk));
+        let added = note::sign(&text, "example/acme/audit/0", &[&key]) + &line;
+        assert!(matches!(SignedCommit::open(added.as_bytes(), &trusted()), Err(CommitError::Malformed(_))));
         let elsewhere = note::sign(&text, "example/globex/audit/0", &[&key]);
         let both = [trusted(), vec![key.verifier("example/globex/audit/0")]].concat();
         assert!(matches!(SignedCommit::open(elsewhere.as_bytes(), &both), Err(CommitError::Malformed(_))));

@@ -39,7 +39,8 @@ impl Span {
     /// Whether it is a subtree of every tree that holds it: not empty, and `start` is a multiple of the
     /// smallest power of two that is at least its length.
     pub fn is_subtree(&self) -> bool {
-        self.start < self.end && self.len().checked_next_power_of_two().is_some_and(|width| self.start % width == 0)
+        self.start < self.end
+            && self.len().checked_next_power_of_two().is_some_and(|width| self.start.is_multiple_of(width))
     }
 
     /// The complete subtrees that make it up, largest first, as (height, index): [`tree::fold`] of their

@@ -134,6 +134,7 @@ impl Write for Buffer {
     }
 }
 
+#[allow(clippy::large_enum_variant, reason = "one stands on the stack per answer")]
 enum Encoder {
     /// Rows, and whether one was written yet.
     Json(JsonWriter<Buffer, LineDelimited>, bool),

@@ -144,7 +144,7 @@ impl StreamTable {
             pieces.extend(pieces_of(snapshot, &shapes)?);
         }
         // The newest first: what people ask for most, and a scan under `LIMIT` reads files in this order.
-        pieces.sort_by(|a, b| b.first.cmp(&a.first));
+        pieces.sort_by_key(|piece| std::cmp::Reverse(piece.first));
         Ok(Self { shapes, pieces, readers })
     }
 
@@ -159,8 +159,8 @@ impl StreamTable {
         if files.is_empty() {
             return Ok(None);
         }
-        let mut options = TableParquetOptions::default();
-        options.global = scan.session.config_options().execution.parquet.clone();
+        let global = scan.session.config_options().execution.parquet.clone();
+        let options = TableParquetOptions { global, ..TableParquetOptions::default() };
         let readers = Arc::clone(&self.readers);
         let mut source = ParquetSource::new(Arc::clone(&self.shapes.parquet))
             .with_table_parquet_options(options)
@@ -197,12 +197,11 @@ impl StreamTable {
         let segments: Vec<&&Piece> = kept.iter().filter(|piece| matches!(piece.held, Held::Segment(..))).collect();
         let column = |field: &Arc<Field>| {
             let bounds = segments.iter().map(|piece| piece.known().bounds(field.name(), field.data_type()));
-            let merged = bounds.reduce(|a, b| match (a?, b?) {
-                ((low, high), (other_low, other_high)) => {
-                    let low = if other_low < low { other_low } else { low };
-                    let high = if other_high > high { other_high } else { high };
-                    Some((low, high))
-                }
+            let merged = bounds.reduce(|a, b| {
+                let ((low, high), (other_low, other_high)) = (a?, b?);
+                let low = if other_low < low { other_low } else { low };
+                let high = if other_high > high { other_high } else { high };
+                Some((low, high))
             });
             match merged.flatten() {
                 Some((low, high)) => {

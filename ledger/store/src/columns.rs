@@ -307,12 +307,12 @@ pub(crate) mod tests {
             builder.text(field, text.to_string()).unwrap();
         }
         builder.int(Field::OccurredAt, 1_790_000_000_000_000 + number as i64).unwrap();
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             builder.text(Field::ActorId, format!("u-{}", number % 7)).unwrap();
             builder.hex(Field::TraceId, &format!("{:032x}", number + 1)).unwrap();
             builder.text(Field::Attributes, format!("{{\"n\":{number}}}")).unwrap();
         }
-        if number % 3 == 0 {
+        if number.is_multiple_of(3) {
             builder.int(Field::DurationUs, number as i64).unwrap();
             builder.text(Field::SourceIp, "203.0.113.9").unwrap();
         }

@@ -8,7 +8,7 @@ use ledger::note::Note;
 use ledger::tree::{Edge, Hash};
 
 /// The format that this program writes and the newest that it reads.
-const FORMAT: &str = "piperoll-store/v1";
+pub(crate) const FORMAT: &str = "piperoll-store/v1";
 
 /// The signed text that says how far the store log was flushed: a head and its edge.
 pub(crate) fn head_text(origin: &str, edge: &Edge) -> String {

@@ -157,9 +157,10 @@ pub(crate) async fn warm(shared: &Shared, stream: &Stream) -> Result<(), StoreEr
             statistics.push((segment.reference.first, known));
         }
         stream.warmed(statistics, runs);
-        Ok(())
+        Ok::<(), StoreError>(())
     };
-    stream.warm.get_or_try_init(load).await.map(|()| ())
+    stream.warm.get_or_try_init(load).await?;
+    Ok(())
 }
 
 /// Where the id file of a segment's run lies. Its name tells the entries themselves, not only their numbers:

@@ -69,10 +69,11 @@ impl<'a> NodeReader<'a> {
     /// The root of the complete subtree at a height and index.
     pub(crate) async fn node(&mut self, height: u32, index: u64) -> Result<Hash, StoreError> {
         let end = (index + 1) << height;
-        if height >= TILE_HEIGHT && end <= self.sealed() {
-            if let Some(hash) = self.from_tile(height, index).await? {
-                return Ok(hash);
-            }
+        if height >= TILE_HEIGHT
+            && end <= self.sealed()
+            && let Some(hash) = self.tile_node(height, index).await?
+        {
+            return Ok(hash);
         }
         if height == 0 {
             return self.leaf(index).await;
@@ -83,7 +84,7 @@ impl<'a> NodeReader<'a> {
     }
 
     /// A node from its tile; `None` when the tile is not there, and the node is computed from below.
-    async fn from_tile(&mut self, height: u32, index: u64) -> Result<Option<Hash>, StoreError> {
+    async fn tile_node(&mut self, height: u32, index: u64) -> Result<Option<Hash>, StoreError> {
         let level = height / TILE_HEIGHT;
         let within = height % TILE_HEIGHT;
         let start = index << within;

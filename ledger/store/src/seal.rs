@@ -83,7 +83,10 @@ pub(crate) fn run(
                 }
             }
         };
-        let _ = writer.upgrade().map(|writer| writer.blocking_send(message));
+        if let Some(writer) = writer.upgrade() {
+            // A writer that is gone needs no news.
+            let _ = writer.blocking_send(message);
+        }
     }
     None
 }
@@ -202,7 +205,7 @@ async fn write_tiles(shared: &Shared, stream: &Stream, view: &View) -> Result<Ed
     let mut edge = view.sealed.edge.clone();
     let mut gained: BTreeMap<(u8, u64), Vec<(u64, Hash)>> = BTreeMap::new();
     let mut note = |node: Node| {
-        if node.height % TILE_HEIGHT == 0 {
+        if node.height.is_multiple_of(TILE_HEIGHT) {
             let level = (node.height / TILE_HEIGHT) as u8;
             gained.entry((level, node.index / TILE_HASHES)).or_default().push((node.index, node.hash));
         }

@@ -28,7 +28,8 @@ async fn counts_and_groups_equal_the_model() {
 async fn filters_equal_the_model() {
     let engine = engine();
     let time = |seq: i64| ledger::time::format_micros(BEGIN + seq * 1_000_000);
-    let cases: Vec<(String, Box<dyn Fn(&Row) -> bool>)> = vec![
+    type Keeps = Box<dyn Fn(&Row) -> bool>;
+    let cases: Vec<(String, Keeps)> = vec![
         ("tenant = 'acme'".into(), Box::new(|r| r.tenant == "acme")),
         (
             "tenant <> 'acme' AND outcome = 'failure'".into(),

@@ -121,6 +121,11 @@ impl Fsck {
             let name = origin.split('/').nth(1)?.strip_prefix('_')?.parse().ok()?;
             Some(Origin::store_log(&self.ledger, &name, 0)).filter(|built| built.as_str() == origin)
         });
+        if text.starts_with("piperoll-store/v") && !text.starts_with(log_head::FORMAT) {
+            let advice = "use a newer piperoll to check this store; nothing is known to be wrong with it";
+            findings.push(Finding { advice, ..fault(&path, "the store is of a newer format than this program reads") });
+            return None;
+        }
         let Some(origin) = origin.filter(|origin| log_head::format_text(origin.as_str()) == text) else {
             findings.push(fault(&path, "it does not name this format and ledger"));
             return None;

@@ -99,7 +99,7 @@ impl TreeWalk {
         }
         let tiles = &mut self.tiles;
         self.edge.push_with(leaf, |Node { height, index, hash }| {
-            if height % TILE_HEIGHT == 0 {
+            if height.is_multiple_of(TILE_HEIGHT) {
                 tiles.entry(((height / TILE_HEIGHT) as u8, index / TILE_HASHES)).or_default().push(hash);
             }
         });

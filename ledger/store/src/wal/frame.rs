@@ -1,6 +1,6 @@
 //! The log's frames, encoded and decoded.
 //!
-//! Integers are little-endian; names have a length byte before them. Not here: files and reading order.
+//! Integers are little-endian; names have their length as `u16` before them. Not here: files and reading order.
 //! Invariant: decoding is bounded by the frame's own length and never panics.
 
 use crate::entry::Entry;
