@@ -13,8 +13,9 @@ use super::planted::{BadRelease, ReleaseCount, RolloutRecord};
 use super::plants::Story;
 use super::platform::{OPERATOR, Platform, Rollout, TENANTS, US, tenant};
 use super::random::Random;
-use super::time::{HOUR, MINUTE, SECOND, rfc3339};
+use super::time::{HOUR, MINUTE, SECOND};
 use super::wire::{Attributes, Event, Severity, Stream};
+use ledger::time::format_micros as rfc3339;
 
 /// The reason code of what the bad release broke.
 pub const REASON: &str = "tax_table_missing";

@@ -15,9 +15,10 @@ use super::planted::{Conflict, Planted, ReleaseCount, TenantCount};
 use super::plants::Plant;
 use super::platform::{Platform, TENANTS};
 use super::random::Random;
-use super::time::{Curve, HOUR, SECOND, rfc3339, uneven};
+use super::time::{Curve, HOUR, SECOND, uneven};
 use super::traffic::Traffic;
 use super::wire::{Attributes, Event, Stream};
+use ledger::time::format_micros as rfc3339;
 use std::collections::VecDeque;
 use std::io::{self, BufWriter, Write};
 

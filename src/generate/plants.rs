@@ -11,8 +11,9 @@
 use super::planted::EventRef;
 use super::platform::{Platform, TENANTS};
 use super::random::Random;
-use super::time::{SECOND, rfc3339, uneven};
+use super::time::{SECOND, uneven};
 use super::wire::{Event, event_id};
+use ledger::time::format_micros as rfc3339;
 
 /// An event with the time at which it reaches the service.
 #[derive(Clone, Debug)]

@@ -5,8 +5,8 @@
 //! stream, id), as a ledger would.
 
 use super::random::Random;
-use super::time::rfc3339;
 use super::*;
+use ledger::time::format_micros as rfc3339;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 

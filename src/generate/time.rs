@@ -1,4 +1,4 @@
-//! Time as the generator needs it: RFC 3339 text, and how busy a platform is at which hour.
+//! Time as the generator needs it: how busy a platform is at which hour. Its text is `ledger::time`'s.
 //!
 //! It never asks what time it is: all times follow from the plan. Neighbours: `wire` writes times, `traffic` follows
 //! the curve.
@@ -18,29 +18,6 @@ pub const MINUTE: i64 = 60 * SECOND;
 pub const HOUR: i64 = 60 * MINUTE;
 /// A day in microseconds.
 pub const DAY: i64 = 24 * HOUR;
-
-/// Year, month and day of a day number counted from 1970-01-01, in the proleptic Gregorian calendar.
-///
-/// Years are counted from March, so that the leap day is a year's last; 146,097 days are 400 years.
-fn date_of(day: i64) -> (i64, i64, i64) {
-    let from_march_of_0 = day + 719_468;
-    let era = from_march_of_0.div_euclid(146_097);
-    let day_of_era = from_march_of_0.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (era * 400 + year_of_era + i64::from(month <= 2), month, day_of_month)
-}
-
-/// RFC 3339 in UTC with six digits of the second, for example `2026-03-02T08:15:00.000125Z`.
-pub fn rfc3339(time: i64) -> String {
-    let (year, month, day) = date_of(time.div_euclid(DAY));
-    let within = time.rem_euclid(DAY);
-    let (hour, minute, second) = (within / HOUR, within / MINUTE % 60, within / SECOND % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:06}Z", within % SECOND)
-}
 
 /// The same time, moved by a microsecond if it lay on a whole millisecond. So every time of ours has six significant
 /// digits, and a text form that trims zeros and one that does not print it alike.

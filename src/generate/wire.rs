@@ -11,7 +11,7 @@
 
 use super::platform::TENANTS;
 use super::random::Random;
-use super::time::rfc3339;
+use ledger::time::format_micros as rfc3339;
 use std::fmt::Write as _;
 
 /// Which stream an event goes to.
