@@ -105,7 +105,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let report = block_on(fsck.streams(wanted, |entries| bar.inc(entries)))??;
     bar.finish_and_clear();
     if report.streams.is_empty() {
-        return Err("the store holds no such stream".into());
+        return Err("no such stream is sealed in this store; what is not sealed yet is in the service's write-ahead log, and `piperoll serve --seal-on-exit` seals it when it stops".into());
     }
     show(&report, arguments.json);
     Ok(ExitCode::from(if report.is_sound() { 0 } else { FOUND }))
