@@ -362,4 +362,4 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StoreEr
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

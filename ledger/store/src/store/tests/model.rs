@@ -5,7 +5,7 @@ use ledger::proof;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
+pub(super) const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -41,14 +41,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// What one tenant's stream must be.
 #[derive(Default, Clone)]
-struct Model {
-    rows: Vec<(String, u64)>,
+pub(super) struct Model {
+    pub rows: Vec<(String, u64)>,
     /// Roots that were shown, by size.
-    heads: BTreeMap<u64, Hash>,
+    pub heads: BTreeMap<u64, Hash>,
 }
 
 impl Model {
-    fn verdict(&mut self, id: &str, content: u64) -> Verdict {
+    pub(super) fn verdict(&mut self, id: &str, content: u64) -> Verdict {
         match self.rows.iter().position(|(known, _)| known == id) {
             Some(seq) if self.rows[seq].1 == content => Verdict::Duplicate(seq as u64),
             Some(seq) => Verdict::Conflict(seq as u64),
@@ -59,7 +59,7 @@ impl Model {
         }
     }
 
-    fn saw(&mut self, size: u64, root: Hash) {
+    pub(super) fn saw(&mut self, size: u64, root: Hash) {
         assert_eq!(size, self.rows.len() as u64);
         assert_eq!(*self.heads.entry(size).or_insert(root), root, "two roots of one size");
     }
@@ -213,10 +213,15 @@ impl Run {
 
 /// Opens a store whose last owner was dropped: its threads end by themselves, soon.
 pub(super) async fn open_soon(bed: &Bed) -> Store {
-    for _ in 0..500 {
+    opened_soon(bed).await.unwrap()
+}
+
+/// The same, and answers what else stands in the way.
+pub(super) async fn opened_soon(bed: &Bed) -> Result<Store, StoreError> {
+    for _ in 0..2_500 {
         match Store::open(bed.options()).await {
-            Err(StoreError::Foreign { .. }) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
-            other => return other.unwrap(),
+            Err(StoreError::Foreign { .. }) => tokio::time::sleep(std::time::Duration::from_millis(2)).await,
+            other => return other,
         }
     }
     panic!("a dropped store does not give its log back");

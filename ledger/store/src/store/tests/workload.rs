@@ -1,0 +1,482 @@
+//! A seeded workload over several tenants, and the client that works through it whatever fails.
+//!
+//! The client sends again what was not acknowledged, restarts what says that it must be restarted, and starts
+//! again what died. It holds every answer against a plain list, and every head that it was ever shown against
+//! every other. Not here: which faults there are ([`super::script`]) and which of them are tried
+//! ([`super::matrix`], [`super::schedules`]).
+//!
+//! Invariant: a workload is a function of its seed.
+
+use super::faulty::Faulty;
+use super::model::{Model, TENANTS, opened_soon};
+use super::script::Script;
+use super::*;
+use object_store::memory::InMemory;
+use ledger::checkpoint::Checkpoint;
+use ledger::proof;
+use std::collections::BTreeMap;
+use std::error::Error as _;
+
+/// So often is a step tried in the face of faults before the run is given up.
+const TRIES: usize = 12;
+
+/// A request's parts: which tenant, and its events as id and content.
+pub(super) type Parts = Vec<(usize, Vec<(u64, u64)>)>;
+
+#[derive(Debug, Clone)]
+pub(super) enum Step {
+    Append { parts: Parts, atomic: bool, key: Option<(u8, u8)> },
+    Seal,
+    Look,
+    /// Closed and opened again.
+    Reopen,
+    /// Dropped and opened again.
+    Kill,
+    Pass(i64),
+}
+
+/// Numbers that follow from a seed.
+struct Draws(u64);
+
+impl Draws {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+
+    fn parts(&mut self) -> Parts {
+        let parts = 1 + self.below(3);
+        (0..parts).map(|_| (self.below(3) as usize, self.events())).collect()
+    }
+
+    fn events(&mut self) -> Vec<(u64, u64)> {
+        let count = 1 + self.below(7);
+        // Mostly new ids, some that were there, some of these with other content.
+        (0..count).map(|_| (self.below(90), u64::from(self.below(9) == 0))).collect()
+    }
+}
+
+/// The steps that follow from a seed. Every kind of work is among them.
+pub(super) fn steps(seed: u64) -> Vec<Step> {
+    let mut draws = Draws(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed);
+    let mut steps = Vec::new();
+    for round in 0..3u64 {
+        for turn in 0..4u64 {
+            let key = (turn == 1).then(|| (draws.below(3) as u8, u8::from(draws.below(4) == 0)));
+            steps.push(Step::Append { parts: draws.parts(), atomic: turn == 2, key });
+        }
+        // Enough of one stream that its tree has tiles, in some of the workloads.
+        if seed % 3 == 1 && round == 0 {
+            steps.push(Step::Append { parts: vec![(0, (1_000..1_290).map(|id| (id, 0)).collect())], atomic: false, key: None });
+        }
+        steps.push(Step::Pass(1_000_000 * draws.below(20) as i64));
+        match round {
+            0 => steps.extend([Step::Seal, Step::Append { parts: draws.parts(), atomic: true, key: Some((1, 0)) }]),
+            1 => steps.extend([Step::Reopen, Step::Look, Step::Append { parts: draws.parts(), atomic: false, key: None }]),
+            _ => steps.extend([Step::Kill, Step::Seal]),
+        }
+    }
+    steps
+}
+
+/// A workload under way.
+pub(super) struct Run {
+    pub script: Arc<Script>,
+    bed: Bed,
+    objects: Arc<dyn ObjectStore>,
+    reversed: bool,
+    /// The life of the script in which the store was opened.
+    life: u64,
+    store: Option<Store>,
+    models: Vec<Model>,
+    answers: BTreeMap<u8, (u8, Vec<u8>)>,
+    /// Every head of the store log that was ever shown, in any life.
+    log_heads: BTreeMap<u64, Hash>,
+    /// Tenants of one event each, which was accepted while the object store hung.
+    probes: Vec<String>,
+    /// What the client was told when something failed.
+    pub told: Vec<String>,
+}
+
+/// What a try came to.
+enum Tried<T> {
+    Done(T),
+    /// It failed, and the service stands again.
+    Again,
+}
+
+impl Run {
+    /// A run on an empty store, not opened yet.
+    pub(super) fn new(seed: u64, script: Arc<Script>, reversed: bool) -> Self {
+        let mut bed = Bed::new(seed);
+        bed.limits = Limits { log_file_bytes: 3_000, log_files: 2, seal_bytes: 9_000, ..bed.limits };
+        Self {
+            script,
+            bed,
+            objects: Arc::new(InMemory::new()),
+            reversed,
+            life: 0,
+            store: None,
+            models: vec![Model::default(); TENANTS.len()],
+            answers: BTreeMap::new(),
+            log_heads: BTreeMap::new(),
+            probes: Vec::new(),
+            told: Vec::new(),
+        }
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
+    /// Works through all steps, then lets the faults go and checks all there is to check.
+    pub(super) async fn work(&mut self, steps: &[Step]) {
+        self.start().await;
+        for step in steps {
+            self.step(step).await;
+            self.settle().await;
+            if self.script.life() != self.life {
+                self.start().await;
+            }
+            self.poll();
+        }
+        self.script.heal_for_good();
+        self.finish().await;
+    }
+
+    async fn step(&mut self, step: &Step) {
+        match step {
+            Step::Append { parts, atomic, key } => self.append(parts, *atomic, *key).await,
+            Step::Seal => self.seal().await,
+            Step::Look => self.look().await,
+            Step::Reopen => {
+                self.store().close().await;
+                self.start().await;
+            }
+            Step::Kill => {
+                self.script.die();
+                self.start().await;
+            }
+            Step::Pass(micros) => {
+                self.bed.world.pass(*micros);
+                // Seals that failed and rest are tried again when time has passed.
+                let _ = self.store().writer.send(Message::Tick).await;
+            }
+        }
+    }
+
+    /// Opens the store. Whatever the fault, it is one that goes, so the start succeeds in the end.
+    async fn start(&mut self) {
+        self.store = None;
+        for _ in 0..TRIES {
+            self.life = self.script.life();
+            let faulty = Faulty::new(Arc::clone(&self.objects), Arc::clone(&self.script));
+            self.bed.objects = Some(Arc::new(if self.reversed { faulty.reversed() } else { faulty }));
+            match unstuck(&self.script, async {}, opened_soon(&self.bed)).await {
+                Ok(store) => {
+                    self.store = Some(store);
+                    let head = self.store().log_head();
+                    let newest = self.log_heads.keys().next_back().copied().unwrap_or_default();
+                    assert!(head.size >= newest, "signed at {newest}, and it opens at {}", head.size);
+                    return self.poll();
+                }
+                Err(error) => self.suffered(&error),
+            }
+        }
+        panic!("it does not start: {:?}", self.told);
+    }
+
+    /// Notes what the client was told, and sees to it that it was no untruth. Then the faults go.
+    fn suffered(&mut self, error: &StoreError) {
+        let told = chain(error);
+        let is_passing = matches!(error.kind(), crate::ErrorKind::Unavailable | crate::ErrorKind::Busy);
+        assert!(is_passing, "a fault that goes is told as {:?}: {told}", error.kind());
+        self.told.push(told);
+        assert!(self.told.len() < 50 * TRIES, "it fails for ever: {:?}", self.told);
+        self.script.heal();
+    }
+
+    /// What a person or a supervisor does after a failure: starts again what died or asks for it.
+    async fn tried<T>(&mut self, result: Result<T, StoreError>) -> Tried<T> {
+        let error = match result {
+            Ok(done) => return Tried::Done(done),
+            Err(error) => error,
+        };
+        self.suffered(&error);
+        if self.script.life() != self.life {
+            self.start().await;
+        } else if !self.store().is_writable() {
+            self.store().close().await;
+            self.start().await;
+        }
+        Tried::Again
+    }
+
+    /// Waits until neither writer nor sealer has anything to do, so that the next step meets no other thread.
+    async fn settle(&mut self) {
+        let mut quiet = 0;
+        while quiet < 2 {
+            let before = self.script.count();
+            let nothing = AppendRequest { parts: vec![], atomic: false, key: None };
+            let _ = self.store().append(nothing).await;
+            let store = self.store().clone();
+            self.unstuck(sealer_is_idle(&store)).await;
+            quiet = if self.script.count() == before { quiet + 1 } else { 0 };
+        }
+    }
+
+    /// Awaits `work`. Should a call hang on the way, the service must take events all the same; then it is healed.
+    async fn unstuck<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let (script, store, name) = (Arc::clone(&self.script), self.store().clone(), format!("probe-{}", self.probes.len()));
+        let mut probed = false;
+        let probe = async {
+            let told = append(&store, &name, vec![draft(&name, "e-0", 0)]).await;
+            assert_eq!(told.0, accepted(0..1));
+            probed = true;
+        };
+        let done = unstuck(&script, probe, work).await;
+        if probed {
+            self.probes.push(name);
+        }
+        done
+    }
+
+    /// Notes the heads that anyone can ask for.
+    fn poll(&mut self) {
+        self.saw_log(&self.store().log_checkpoint());
+        for (at, name) in TENANTS.iter().enumerate() {
+            if let Ok(reader) = self.store().reader(&tenant(name), StreamKind::Audit) {
+                let head = reader.stream.head();
+                self.models[at].saw(head.size, head.root);
+            }
+        }
+    }
+
+    fn saw_log(&mut self, checkpoint: &str) {
+        let signed = Checkpoint::open(checkpoint.as_bytes(), &[self.store().verifier()]).unwrap();
+        let head = signed.head();
+        let known = self.log_heads.insert(head.size, head.root);
+        assert!(known.is_none_or(|known| known == head.root), "two signed heads of the store log at {}", head.size);
+    }
+
+    async fn append(&mut self, parts: &Parts, atomic: bool, key: Option<(u8, u8)>) {
+        let mut is_first = true;
+        let answer = loop {
+            let asked = self.request(parts, atomic, key);
+            let store = self.store().clone();
+            match self.unstuck(store.append(asked)).await {
+                Err(StoreError::KeyReused) => break None,
+                other => {
+                    if let Tried::Done(answer) = self.tried(other).await {
+                        break Some(answer);
+                    }
+                }
+            }
+            is_first = false;
+        };
+        self.judge(answer, parts, atomic, key, is_first);
+    }
+
+    fn request(&self, parts: &Parts, atomic: bool, key: Option<(u8, u8)>) -> AppendRequest {
+        let drafts = |(at, events): &(usize, Vec<(u64, u64)>)| {
+            let name = TENANTS[*at];
+            (name, events.iter().map(|(id, content)| draft(name, &format!("e-{id}"), *content)).collect())
+        };
+        let key = key.map(|(key, body)| RequestKey {
+            key: [key; 32],
+            body: [body; 32],
+            encode: Box::new(|verdicts| format!("{verdicts:?}").into_bytes()),
+        });
+        AppendRequest { atomic, key, ..request(self.store(), parts.iter().map(drafts).collect()) }
+    }
+
+    /// Holds an answer against the plain list. A request that was sent twice may have been carried out the first
+    /// time, wholly or not at all.
+    fn judge(&mut self, answer: Option<Appended>, parts: &Parts, atomic: bool, key: Option<(u8, u8)>, is_first: bool) {
+        let remembered = key.and_then(|(key, _)| self.answers.get(&key)).cloned();
+        let Some(answer) = answer else {
+            return assert_ne!(remembered.map(|(body, _)| body), key.map(|(_, body)| body));
+        };
+        if let (Some((body, remembered)), Appended::Repeated { answer, receipt }) = (&remembered, &answer) {
+            assert_eq!((Some(*body), answer), (key.map(|(_, body)| body), remembered));
+            return self.check_receipt(receipt.as_deref(), parts);
+        }
+        assert!(remembered.is_none(), "a key that was used is answered from memory");
+        let mut after = self.models.clone();
+        let verdict = |(at, events): &(usize, Vec<(u64, u64)>)| {
+            let one = &mut after[*at];
+            events.iter().map(|(id, content)| one.verdict(&format!("e-{id}"), *content)).collect::<Vec<_>>()
+        };
+        let expected: Vec<Vec<Verdict>> = parts.iter().map(verdict).collect();
+        let has_conflict = expected.iter().flatten().any(|verdict| matches!(verdict, Verdict::Conflict(_)));
+        let receipt = match answer {
+            Appended::Refused { .. } => return assert!(atomic && has_conflict),
+            _ if atomic && has_conflict => panic!("a conflict refuses all of it: {answer:?}"),
+            Appended::Repeated { answer, receipt } => {
+                assert!(!is_first, "nobody used this key before");
+                assert_eq!(answer, format!("{expected:?}").into_bytes());
+                self.remember(key, answer);
+                receipt
+            }
+            Appended::Done { verdicts, receipt } => {
+                let found = |expected: &Verdict| match *expected {
+                    Verdict::Accepted(seq) => Verdict::Duplicate(seq),
+                    other => other,
+                };
+                let again: Vec<Vec<Verdict>> = expected.iter().map(|part| part.iter().map(found).collect()).collect();
+                assert!(verdicts == expected || !is_first && verdicts == again, "{verdicts:?}, and not {expected:?}");
+                self.remember(key, format!("{verdicts:?}").into_bytes());
+                receipt
+            }
+        };
+        self.models = after;
+        self.check_receipt(receipt.as_deref(), parts);
+    }
+
+    fn remember(&mut self, key: Option<(u8, u8)>, answer: Vec<u8>) {
+        if let Some((key, body)) = key {
+            self.answers.insert(key, (body, answer));
+        }
+    }
+
+    /// A receipt names the head of each stream that the request touched, and none of these ever had another.
+    fn check_receipt(&mut self, receipt: Option<&str>, parts: &Parts) {
+        let mut touched: Vec<usize> = parts.iter().map(|(at, _)| *at).collect();
+        touched.retain(|at| !self.models[*at].rows.is_empty());
+        touched.sort_unstable();
+        touched.dedup();
+        let Some(receipt) = receipt else { return assert!(touched.is_empty()) };
+        let verified = verified(self.store(), receipt);
+        assert_eq!(verified.heads.len(), touched.len());
+        for at in touched {
+            let part = format!("/{}/", TENANTS[at]);
+            let head = verified.heads.iter().find(|head| head.origin.contains(&part)).unwrap();
+            self.models[at].saw(head.size, head.root);
+        }
+        let head = verified.checkpoint.head();
+        assert_eq!(*self.log_heads.entry(head.size).or_insert(head.root), head.root, "two signed heads at {}", head.size);
+    }
+
+    async fn seal(&mut self) {
+        for _ in 0..TRIES {
+            let store = self.store().clone();
+            let sealed = self.unstuck(store.seal_all()).await;
+            if matches!(self.tried(sealed).await, Tried::Done(())) {
+                return;
+            }
+        }
+        panic!("it does not seal: {:?}", self.told);
+    }
+
+    /// Reads all streams, and asks for proofs of some entries and some heads that were shown.
+    async fn look(&mut self) {
+        for at in 0..TENANTS.len() {
+            for turn in 0.. {
+                assert!(turn < TRIES, "it cannot be read: {:?}", self.told);
+                let store = self.store().clone();
+                let (objects, model) = (Arc::clone(&self.objects), self.models[at].clone());
+                let looked = self.unstuck(look_at(&store, &objects, TENANTS[at], &model)).await;
+                if matches!(self.tried(looked).await, Tried::Done(())) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// All that a run must have come to, once nothing fails any more.
+    async fn finish(&mut self) {
+        let _ = self.store().writer.send(Message::Tick).await;
+        self.seal().await;
+        self.look().await;
+        for at in 0..TENANTS.len() {
+            let rows = self.models[at].rows.clone();
+            let all = rows.iter().map(|(id, content)| draft(TENANTS[at], id, *content)).collect();
+            if !rows.is_empty() {
+                assert_eq!(append(self.store(), TENANTS[at], all).await.0, duplicates(0..rows.len() as u64));
+            }
+        }
+        for name in &self.probes {
+            assert_eq!(ids_of(self.store(), name).await, ids(0..1));
+        }
+        self.store().close().await;
+        self.start().await;
+        self.look().await;
+        self.store().close().await;
+        let report = fsck(Arc::clone(&self.objects)).await;
+        let found: Vec<_> = report.findings().filter(|f| f.is_fault || !f.what.contains("no commit names")).collect();
+        assert!(found.is_empty(), "{found:?}");
+        let rows = self.models.iter().map(|model| model.rows.len()).sum::<usize>() + self.probes.len();
+        assert_eq!(report.entries(), rows as u64);
+    }
+}
+
+/// The sealer takes its work in order: an empty stream's turn comes after all that was asked before.
+async fn sealer_is_idle(store: &Store) {
+    let origin = Origin::stream(store.ledger(), &tenant("nobody"), StreamKind::Audit, 0);
+    let stream = Arc::new(Stream::new(tenant("nobody"), StreamKind::Audit, origin, Sealed::default()));
+    let (done, sealed) = oneshot::channel();
+    if store.seals.send(SealJob::Now { stream, epoch: 0, done }).is_ok() {
+        let _ = sealed.await;
+    }
+}
+
+/// Awaits `work`; when a call hangs, awaits `probe` once, and heals.
+async fn unstuck<T>(script: &Script, probe: impl Future<Output = ()>, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        done = &mut work => return done,
+        () = script.someone_hangs() => {}
+    }
+    probe.await;
+    loop {
+        script.heal();
+        tokio::select! {
+            done = &mut work => return done,
+            () = script.someone_hangs() => tokio::task::yield_now().await,
+        }
+    }
+}
+
+/// Reads a stream and holds it against the plain list.
+async fn look_at(
+    store: &Store,
+    objects: &Arc<dyn ObjectStore>,
+    name: &str,
+    model: &Model,
+) -> Result<(), StoreError> {
+    let Ok(reader) = store.reader(&tenant(name), StreamKind::Audit) else {
+        assert!(model.rows.is_empty());
+        return Ok(());
+    };
+    let mut snapshot = reader.snapshot().await?;
+    snapshot.objects = Arc::clone(objects);
+    let found = rows(&snapshot).await;
+    assert_eq!(found.len(), model.rows.len());
+    for (row, (id, content)) in found.iter().zip(&model.rows) {
+        assert_eq!((&row.id, row.draft.content()), (id, draft(name, id, *content).content()));
+    }
+    let root_at = |size: u64| root_of(found[..size as usize].iter().map(|row| row.leaf));
+    for (size, root) in &model.heads {
+        assert_eq!(root_at(*size), *root, "what was shown at {size} is no beginning of what is there");
+    }
+    for (size, root) in model.heads.iter().rev().step_by(model.heads.len() / 3 + 1) {
+        let proof = reader.consistency(*size, None).await?;
+        assert!(proof::check_consistency(*size, proof.to, &proof.path, root, &proof.to_root));
+    }
+    for seq in (0..found.len() as u64).step_by(found.len() / 3 + 1) {
+        let proof = reader.inclusion(seq, None).await?;
+        assert!(proof::check_inclusion(seq, proof.head.size, &proof.path, &found[seq as usize].leaf, &proof.head.root));
+    }
+    Ok(())
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &StoreError) -> String {
+    let mut told = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        told.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    told
+}
