@@ -167,7 +167,11 @@ impl StoreError {
     /// For `map_err` on a call about a local file.
     pub(crate) fn file(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
         // The name alone: a directory's place on a machine is nobody's business in an answer.
-        let path = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self::file_named(path.file_name().unwrap_or_default().to_string_lossy().into_owned())
+    }
+
+    /// For `map_err` on a call about a local file of this name.
+    pub(crate) fn file_named(path: String) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::File { path, source }
     }
 

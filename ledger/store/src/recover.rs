@@ -17,13 +17,13 @@ use crate::log_head;
 use crate::objects_of::list_numbers;
 use crate::segment;
 use crate::store::{LogHead, Shared, StoreOptions};
-use crate::wal::{self, Fact, Log, LogFolder};
+use crate::wal::{self, DiskLog, Fact, Log, LogFiles, LogFolder};
 use crate::writer::{Live, LogUse, Writer};
 use ledger::checkpoint::StreamHead;
 use ledger::name::Origin;
 use ledger::tree::{Edge, Hash};
 use ownership::{next_epoch, own};
-use replay::{FoundGroups, read_groups, republish};
+use replay::{FoundGroups, republish};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -46,9 +46,9 @@ pub(crate) struct Recovered {
 ///
 /// # Errors
 /// As [`crate::Store::open`].
-pub(crate) async fn recover(options: StoreOptions) -> Result<Recovered, StoreError> {
+pub(crate) async fn recover(options: StoreOptions, files: Arc<dyn LogFiles>) -> Result<Recovered, StoreError> {
     let ambient = Arc::clone(&options.ambient);
-    let folder = LogFolder::take(&options.log, || {
+    let folder = LogFolder::take(&options.log, files, || {
         let mut id = [0; 16];
         ambient.fill_random(&mut id);
         id.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -57,16 +57,16 @@ pub(crate) async fn recover(options: StoreOptions) -> Result<Recovered, StoreErr
     let shared = Arc::new(shared_of(options));
     own(&shared, folder.id()).await?;
     let streams = open_streams(&shared).await?;
-    let (flushed, mut log_edge) = flushed_log(&shared).await?;
-    let replayed = wal::replay(&folder)?;
+    let (flushed, log_edge) = flushed_log(&shared).await?;
+    let mut found = FoundGroups::new(&shared, flushed, log_edge);
+    let replayed = wal::replay(&folder, &mut |group| found.take(group))?;
     if replayed.cut_bytes > 0 {
         tracing::info!(
             bytes = replayed.cut_bytes,
             "cut a torn tail off the write-ahead log; none of it was acknowledged"
         );
     }
-    let end = replayed.end;
-    let mut found = read_groups(&shared, replayed, &mut log_edge, flushed)?;
+    found.end()?;
     let epochs = streams.values().map(|stream| stream.view().sealed.epoch);
     let last_epoch = epochs.chain([found.epoch]).max().unwrap_or_default();
     for (key, from_log) in std::mem::take(&mut found.streams) {
@@ -77,11 +77,11 @@ pub(crate) async fn recover(options: StoreOptions) -> Result<Recovered, StoreErr
         republish(&shared, &stream, from_log)?;
     }
     let epoch = next_epoch(&shared, last_epoch).await?;
-    let log = Log::open(folder, end, cut_at)?;
+    let log = Log::new(DiskLog::open(folder, cut_at)?, replayed.end.unwrap_or_default());
+    let FoundGroups { log_edge, unflushed, facts, log_use, .. } = found;
     let head = StreamHead { origin: shared.log_origin.to_string(), size: log_edge.size(), root: log_edge.root() };
     let checkpoint = head.sign(&[&shared.key]);
     shared.set_log_head(LogHead { head, checkpoint });
-    let FoundGroups { unflushed, facts, log_use, .. } = found;
     Ok(Recovered { shared, epoch, log, log_edge, unflushed, flushed, facts, log_use })
 }
 
@@ -108,7 +108,7 @@ fn shared_of(options: StoreOptions) -> Shared {
 impl Recovered {
     /// The log's lock.
     pub(crate) fn lock(&self) -> Arc<std::fs::File> {
-        self.log.folder().lock()
+        self.log.place().folder().lock()
     }
 
     /// The writer that goes on from here.

@@ -13,6 +13,7 @@ use crate::precheck::{self, Known};
 use crate::recover;
 use crate::seal::SealJob;
 use crate::stream::{Sealed, Stream};
+use crate::wal::{DiskFiles, LogFiles};
 use crate::writer::{Message, Prepared, Reply, RequestKey, Submission, SubmittedPart, Verdict};
 use ledger::checkpoint::StreamHead;
 use ledger::draft::Draft;
@@ -159,9 +160,15 @@ impl Store {
     /// The log is held by another process or damaged, the store belongs to another ledger or log, or a
     /// history does not hold. Nothing is changed then.
     pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
+        let files = Arc::new(DiskFiles::of(&options.log));
+        Self::open_on(options, files).await
+    }
+
+    /// Opens a store whose log has these files, which a test may make fail.
+    pub(crate) async fn open_on(options: StoreOptions, files: Arc<dyn LogFiles>) -> Result<Self, StoreError> {
         let runtime = tokio::runtime::Handle::current();
         let limits = options.limits.clone();
-        let recovered = recover::recover(options).await?;
+        let recovered = recover::recover(options, files).await?;
         let (writer, messages) = mpsc::channel(limits.queue);
         let (seals, jobs) = mpsc::unbounded_channel();
         let shared = Arc::clone(&recovered.shared);

@@ -228,6 +228,11 @@ impl Stream {
         (state.runs.clone(), state.sealed.edge.size())
     }
 
+    /// One past the last sealed position.
+    pub(crate) fn sealed_through(&self) -> u64 {
+        held(self.state.read()).sealed.edge.size()
+    }
+
     /// Bytes of the unsealed entries.
     pub(crate) fn tail_bytes(&self) -> usize {
         held(self.state.read()).tail_bytes

@@ -7,20 +7,19 @@
 //!
 //! Not here: what the frames' entries mean to streams ([`crate::writer`], [`crate::recover`]).
 //!
-//! Invariants: bytes are only appended; a file is deleted only when all it holds stands elsewhere;
-//! what [`Log::commit_group`] returned for is on stable storage.
+//! Invariant: what [`Log::commit_group`] returned for is durable, and all before it.
 
+mod disk;
+mod files;
 mod frame;
 mod read;
 
+pub(crate) use disk::{DiskLog, LogFolder};
+pub(crate) use files::{DiskFiles, LogFiles};
 pub(crate) use frame::{Batch, Fact, GroupFrame, Part};
-pub(crate) use read::{Replayed, replay};
+pub(crate) use read::{ReplayedGroup, replay};
 
 use crate::error::StoreError;
-use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// A place in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -31,129 +30,22 @@ pub(crate) struct Position {
     pub offset: u64,
 }
 
-/// The folder of a log, held by an exclusive lock of the operating system for as long as this lives.
-#[derive(Debug)]
-pub(crate) struct LogFolder {
-    path: PathBuf,
-    id: String,
-    lock: Arc<File>,
-}
-
-impl LogFolder {
-    /// Takes the folder, and gives it an id when it is new.
-    ///
-    /// # Errors
-    /// Another process holds it, or it cannot be written.
-    pub(crate) fn take(path: &Path, new_id: impl FnOnce() -> String) -> Result<Self, StoreError> {
-        make_folder(path).map_err(StoreError::file(path))?;
-        let lock_path = path.join("lock");
-        let open = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
-        let lock = open.map_err(StoreError::file(&lock_path))?;
-        if lock.try_lock().is_err() {
-            return Err(StoreError::Foreign {
-                what: "the write-ahead log is in use by another process",
-                found: "a held lock".into(),
-                expected: "a free one; stop the other process first".into(),
-            });
-        }
-        let id_path = path.join("id");
-        if !id_path.exists() {
-            let staged = path.join("id.new");
-            let write = || -> std::io::Result<()> {
-                let mut file = File::create(&staged)?;
-                file.write_all(new_id().as_bytes())?;
-                file.sync_all()?;
-                fs::rename(&staged, &id_path)?;
-                File::open(path)?.sync_all()
-            };
-            write().map_err(StoreError::file(&id_path))?;
-        }
-        let id = fs::read_to_string(&id_path).map_err(StoreError::file(&id_path))?;
-        Ok(Self { path: path.into(), id, lock: Arc::new(lock) })
-    }
-
-    /// The lock, for whoever else writes on this log's behalf: it is given back when all have ended.
-    pub(crate) fn lock(&self) -> Arc<File> {
-        Arc::clone(&self.lock)
-    }
-
-    /// The log's id, which the store names as its owner.
-    pub(crate) fn id(&self) -> &str {
-        &self.id
-    }
-
-    fn file_path(&self, number: u64) -> PathBuf {
-        self.path.join(format!("{number:020}.log"))
-    }
-
-    /// Numbers of the files that are there, ascending.
-    pub(crate) fn files(&self) -> Result<Vec<u64>, StoreError> {
-        let listing = fs::read_dir(&self.path).map_err(StoreError::file(&self.path))?;
-        let mut numbers = Vec::new();
-        for entry in listing {
-            let name = entry.map_err(StoreError::file(&self.path))?.file_name();
-            let digits = name.to_str().and_then(|name| name.strip_suffix(".log"));
-            numbers.extend(digits.filter(|d| d.len() == 20).and_then(|d| d.parse::<u64>().ok()));
-        }
-        numbers.sort_unstable();
-        Ok(numbers)
-    }
-
-    /// Deletes a file all of whose contents stand elsewhere.
-    pub(crate) fn delete(&self, number: u64) -> Result<(), StoreError> {
-        let path = self.file_path(number);
-        fs::remove_file(&path).map_err(StoreError::file(&path))?;
-        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(StoreError::file(&path))
-    }
-}
-
-/// Creates a folder so that its name is on stable storage too: a log that vanishes with its folder is lost.
-fn make_folder(path: &Path) -> std::io::Result<()> {
-    let new: Vec<&Path> = path.ancestors().take_while(|at| !at.as_os_str().is_empty() && !at.is_dir()).collect();
-    fs::create_dir_all(path)?;
-    for made in new {
-        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(parent)?.sync_all()?;
-    }
-    Ok(())
+fn file_name(number: u64) -> String {
+    format!("{number:020}.log")
 }
 
 /// The log, open for appending.
 #[derive(Debug)]
 pub(crate) struct Log {
-    folder: LogFolder,
-    file: File,
-    at: Position,
+    place: DiskLog,
     last_group_end: Position,
-    cut_at: u64,
     buffer: Vec<u8>,
 }
 
 impl Log {
-    /// Goes on after what was replayed, in a new file: a torn tail is never appended to.
-    ///
-    /// # Errors
-    /// The new file cannot be made durable.
-    pub(crate) fn open(folder: LogFolder, after: Position, cut_at: u64) -> Result<Self, StoreError> {
-        let numbers = folder.files()?;
-        // Starts that wrote nothing leave an empty file each; the number of the last is not given again.
-        for number in &numbers {
-            if fs::metadata(folder.file_path(*number)).is_ok_and(|meta| meta.len() == 0) {
-                folder.delete(*number)?;
-            }
-        }
-        let number = numbers.last().map_or(0, |last| last + 1);
-        let file = Self::new_file(&folder, number)?;
-        let at = Position { file: number, offset: 0 };
-        Ok(Self { folder, file, at, last_group_end: after, cut_at, buffer: Vec::new() })
-    }
-
-    fn new_file(folder: &LogFolder, number: u64) -> Result<File, StoreError> {
-        let path = folder.file_path(number);
-        let file = OpenOptions::new().create_new(true).append(true).open(&path).map_err(StoreError::file(&path))?;
-        let sync = || file.sync_all().and_then(|()| File::open(&folder.path)?.sync_all());
-        sync().map_err(StoreError::file(&path))?;
-        Ok(file)
+    /// A log that goes on after the last group that was replayed.
+    pub(crate) fn new(place: DiskLog, after: Position) -> Self {
+        Self { place, last_group_end: after, buffer: Vec::new() }
     }
 
     /// Where the last durable group ended: what the next group frame names.
@@ -163,12 +55,12 @@ impl Log {
 
     /// The file being appended to.
     pub(crate) fn current_file(&self) -> u64 {
-        self.at.file
+        self.place.current_file()
     }
 
-    /// The folder.
-    pub(crate) fn folder(&self) -> &LogFolder {
-        &self.folder
+    /// Where it is kept.
+    pub(crate) fn place(&self) -> &DiskLog {
+        &self.place
     }
 
     /// Adds a batch to the group being made. Nothing is written yet.
@@ -176,26 +68,24 @@ impl Log {
         frame::seal(&mut self.buffer, |out| batch.encode(out));
     }
 
-    /// Writes the group and syncs it. When this returns, the group is on stable storage.
+    /// Writes the group. When this returns, it is durable.
     ///
     /// # Errors
-    /// The write or the sync failed: what of the group is on disk is unknown, so the log must not be used
-    /// again. Reopening finds out.
+    /// What of the group is durable is unknown: nothing may be written before [`Log::reopen`] has succeeded.
     pub(crate) fn commit_group(&mut self, group: &GroupFrame) -> Result<Position, StoreError> {
         frame::seal(&mut self.buffer, |out| group.encode(out));
-        let path = self.folder.file_path(self.at.file);
-        // A crash before the sync ends may leave any prefix of the buffer: reading cuts it.
-        self.file.write_all(&self.buffer).map_err(StoreError::file(&path))?;
-        self.file.sync_data().map_err(StoreError::file(&path))?;
-        // A crash from here on finds the group whole.
-        self.at.offset += self.buffer.len() as u64;
+        self.last_group_end = self.place.write(&self.buffer)?;
         self.buffer.clear();
-        self.last_group_end = self.at;
-        if self.at.offset >= self.cut_at {
-            self.file = Self::new_file(&self.folder, self.at.file + 1)?;
-            self.at = Position { file: self.at.file + 1, offset: 0 };
-        }
         Ok(self.last_group_end)
+    }
+
+    /// Makes the log usable again after a failure; what of the group was written is gone then.
+    ///
+    /// # Errors
+    /// It still fails, and may be tried again.
+    pub(crate) fn reopen(&mut self) -> Result<(), StoreError> {
+        self.buffer.clear();
+        self.place.reopen()
     }
 }
 

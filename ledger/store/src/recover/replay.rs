@@ -7,7 +7,7 @@ use crate::entry::{Chunk, Entry};
 use crate::error::StoreError;
 use crate::store::{Shared, StreamKey};
 use crate::stream::Stream;
-use crate::wal::{Fact, Replayed};
+use crate::wal::{Fact, ReplayedGroup};
 use crate::writer::LogUse;
 use ledger::checkpoint::StreamHead;
 use ledger::group::{Durability, Group};
@@ -16,15 +16,33 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Entries of one stream that the log gave back, by position, and the heads that its groups recorded.
+/// Entries of one stream that the log gave back, as runs by first position, and the heads that its groups recorded.
 #[derive(Default)]
 pub(super) struct FromLog {
-    entries: BTreeMap<u64, Entry>,
+    runs: BTreeMap<u64, Vec<Entry>>,
     heads: BTreeMap<u64, Hash>,
 }
 
-#[derive(Default)]
-pub(super) struct FoundGroups {
+impl FromLog {
+    /// Takes a run. Of two that begin at one position, as copying forward leaves them, the longer stays.
+    fn take(&mut self, first: u64, entries: Vec<Entry>) {
+        let known = self.runs.entry(first).or_default();
+        if entries.len() > known.len() {
+            *known = entries;
+        }
+    }
+}
+
+/// What the log's groups hold, collected one by one: entries that are sealed already are dropped as they come.
+pub(super) struct FoundGroups<'s> {
+    shared: &'s Shared,
+    now: i64,
+    /// Up to where the store log was flushed.
+    flushed: u64,
+    /// The size of the store log after the last group.
+    groups_end: u64,
+    /// The store log, extended by the groups that were not flushed.
+    pub log_edge: Edge,
     pub streams: HashMap<StreamKey, FromLog>,
     pub facts: HashMap<[u8; 32], Fact>,
     pub log_use: BTreeMap<u64, LogUse>,
@@ -33,57 +51,84 @@ pub(super) struct FoundGroups {
     pub epoch: u64,
 }
 
-/// Collects what the log's groups hold and extends the store log by those that were not flushed.
-pub(super) fn read_groups(
-    shared: &Shared,
-    replayed: Replayed,
-    log_edge: &mut Edge,
-    flushed: u64,
-) -> Result<FoundGroups, StoreError> {
-    let now = shared.ambient.now_micros();
-    let mut found = FoundGroups::default();
-    let damaged = |file: u64, why| StoreError::LogDamaged { file: format!("{file:020}.log"), offset: 0, why };
-    if let Some(last) = replayed.groups.last().filter(|last| last.frame.index + 1 < flushed) {
-        return Err(damaged(
-            last.file,
-            "it is older than the store's signed head: groups that were acknowledged are gone",
-        ));
+impl<'s> FoundGroups<'s> {
+    /// Nothing yet, of a store whose log was flushed up to here.
+    pub(super) fn new(shared: &'s Shared, flushed: u64, log_edge: Edge) -> Self {
+        Self {
+            shared,
+            now: shared.ambient.now_micros(),
+            flushed,
+            groups_end: 0,
+            log_edge,
+            streams: HashMap::new(),
+            facts: HashMap::new(),
+            log_use: BTreeMap::new(),
+            unflushed: Vec::new(),
+            epoch: 0,
+        }
     }
-    for replayed in replayed.groups {
-        let held = found.log_use.entry(replayed.file).or_default();
+
+    /// Takes the next group, and extends the store log by it unless it was flushed.
+    ///
+    /// # Errors
+    /// The group does not extend what was signed before it, or names what is not of this store.
+    pub(super) fn take(&mut self, replayed: ReplayedGroup) -> Result<(), StoreError> {
+        let file = replayed.file;
+        let held = self.log_use.entry(file).or_default();
         for batch in replayed.batches {
-            for fact in batch.facts.into_iter().filter(|fact| fact.expires > now) {
+            for fact in batch.facts.into_iter().filter(|fact| fact.expires > self.now) {
                 held.facts_until = held.facts_until.max(fact.expires);
-                found.facts.insert(fact.key, fact);
+                self.facts.insert(fact.key, fact);
             }
             for part in batch.parts {
                 let key = StreamKey::new(part.tenant, part.kind);
-                held.holds(&key, part.first + part.entries.len() as u64);
-                let stream = found.streams.entry(key).or_default();
-                stream.entries.extend((part.first..).zip(part.entries));
+                let end = part.first + part.entries.len() as u64;
+                held.holds(&key, end);
+                let sealed = self.shared.stream(&key).map_or(0, |stream| stream.sealed_through());
+                if end > sealed {
+                    self.streams.entry(key).or_default().take(part.first, part.entries);
+                }
             }
         }
-        held.groups_end = replayed.frame.index + 1;
-        found.epoch = found.epoch.max(replayed.frame.epoch);
         let frame = replayed.frame;
+        self.groups_end = frame.index + 1;
+        held.groups_end = self.groups_end;
+        self.epoch = self.epoch.max(frame.epoch);
         let heads: Vec<StreamHead> =
             frame.heads.into_iter().map(|(origin, size, root)| StreamHead { origin, size, root }).collect();
         for head in &heads {
             let key =
-                key_of(shared, &head.origin).ok_or_else(|| damaged(replayed.file, "a group names a foreign stream"))?;
-            found.streams.entry(key).or_default().heads.insert(head.size, head.root);
+                key_of(self.shared, &head.origin).ok_or_else(|| damaged(file, "a group names a foreign stream"))?;
+            self.streams.entry(key).or_default().heads.insert(head.size, head.root);
         }
-        if frame.index < flushed {
-            continue;
+        if frame.index < self.flushed {
+            return Ok(());
         }
-        if frame.index != log_edge.size() || frame.previous_root != log_edge.root() {
-            return Err(damaged(replayed.file, "a group does not extend the store log that was signed before it"));
+        if frame.index != self.log_edge.size() || frame.previous_root != self.log_edge.root() {
+            return Err(damaged(file, "a group does not extend the store log that was signed before it"));
         }
         let leaf = Group::new(heads).log_leaf(Durability::Wal, frame.epoch);
-        log_edge.push(leaf);
-        found.unflushed.push(leaf);
+        self.log_edge.push(leaf);
+        self.unflushed.push(leaf);
+        Ok(())
     }
-    Ok(found)
+
+    /// All groups were taken.
+    ///
+    /// # Errors
+    /// The last of them is older than what was signed and flushed.
+    pub(super) fn end(&self) -> Result<(), StoreError> {
+        match self.log_use.last_key_value() {
+            Some((file, _)) if self.groups_end < self.flushed => {
+                Err(damaged(*file, "it is older than the store's signed head: groups that were acknowledged are gone"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn damaged(file: u64, why: &'static str) -> StoreError {
+    StoreError::LogDamaged { file: format!("{file:020}.log"), offset: 0, why }
 }
 
 fn key_of(shared: &Shared, origin: &str) -> Option<StreamKey> {
@@ -105,8 +150,12 @@ pub(super) fn republish(shared: &Shared, stream: &Stream, from_log: FromLog) -> 
         return Err(damaged("its last commit and the write-ahead log disagree on the root"));
     }
     let first = edge.size();
-    for (seq, entry) in from_log.entries.into_iter().filter(|(seq, _)| *seq >= first) {
-        if seq != edge.size() {
+    let positioned = from_log.runs.into_iter().flat_map(|(first, run)| (first..).zip(run));
+    for (seq, entry) in positioned {
+        if seq < edge.size() {
+            continue;
+        }
+        if seq > edge.size() {
             return Err(damaged("the write-ahead log has a gap in its entries"));
         }
         if !entry.is_as_hashed() {

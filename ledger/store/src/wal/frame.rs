@@ -241,6 +241,12 @@ pub(super) enum Found {
     Frame(Frame, usize),
 }
 
+/// The length of the body that a frame's header announces, when the header is whole and it may be so long.
+pub(super) fn body_length(header: &[u8]) -> Option<u64> {
+    let length = u32::from_le_bytes(*header.first_chunk::<4>().filter(|_| header.len() == HEADER)?);
+    (length as usize <= LONGEST_BODY).then_some(length.into())
+}
+
 /// Reads what begins `bytes`. A body without a byte is torn: that is what zeros look like.
 pub(super) fn read(bytes: &[u8]) -> Found {
     let Some(body) = checked_body(bytes).filter(|body| !body.is_empty()) else { return Found::Torn };

@@ -1,13 +1,16 @@
-//! Reads the log after a stop: every whole group in order; a torn tail is cut, damage is reported.
+//! Reads the log after a stop, group by group: a torn tail is cut, damage is reported, and what is kept of the
+//! last file is made durable anew.
 //!
 //! Not here: giving entries back to their streams ([`crate::recover`]).
 //!
-//! Invariant: nothing below the end of a group that a later group names is ever dropped.
+//! Invariants: nothing below the end of a group that a later group names is ever dropped; no more than one
+//! group is held in memory; what was read counts only once [`replay`] has returned.
 
+use super::files::LogFile;
 use super::frame::{self, Found, Frame, GroupFrame, ReadBatch};
-use super::{LogFolder, Position};
+use super::{LogFolder, Position, file_name};
 use crate::error::StoreError;
-use std::fs::OpenOptions;
+use std::io::Read;
 
 /// One whole group.
 #[derive(Debug)]
@@ -20,79 +23,139 @@ pub(crate) struct ReplayedGroup {
     pub frame: GroupFrame,
 }
 
+/// Who is given the groups, in order.
+pub(crate) type Visit<'v> = dyn FnMut(ReplayedGroup) -> Result<(), StoreError> + Send + 'v;
+
 /// What the log held.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Replayed {
-    /// The groups, in order.
-    pub groups: Vec<ReplayedGroup>,
-    /// The end of the last.
-    pub end: Position,
+    /// The end of the last group; none when there is no group.
+    pub end: Option<Position>,
     /// Bytes of a torn tail that were cut.
     pub cut_bytes: u64,
 }
 
-/// Reads all files of the log and cuts a torn tail off the last.
+/// The name under which the last file is written anew.
+const RENEWED: &str = "renewed";
+
+/// Reads all files of the log, cuts a torn tail off the last, and makes the last durable.
+///
+/// What a process wrote and could not sync is read back all the same: from the page cache, where a failed sync
+/// leaves it, counted as clean, so that another sync has nothing to do and says yes. After a power cut it would be
+/// gone. Only the last file can hold such bytes, because no log goes on after a failed sync but in a new file that
+/// [`super::DiskLog`] begins once the old one was cut to what had been synced. So the groups of the last file are
+/// written to a new file as they are read and checked, that file is synced, and it takes the old one's name.
 ///
 /// # Errors
 /// [`StoreError::LogDamaged`] when bytes that were durable do not hold; the log is left as it is.
-pub(crate) fn replay(folder: &LogFolder) -> Result<Replayed, StoreError> {
+pub(crate) fn replay(folder: &LogFolder, visit: &mut Visit<'_>) -> Result<Replayed, StoreError> {
     let mut out = Replayed::default();
-    let files = folder.files()?;
-    for (at, number) in files.iter().enumerate() {
-        let path = folder.file_path(*number);
-        let bytes = std::fs::read(&path).map_err(StoreError::file(&path))?;
-        let is_last = files[at + 1..].iter().all(|later| is_empty(folder, *later));
-        let good = read_file(&bytes, *number, &mut out)?;
-        if good == bytes.len() {
-            continue;
+    let files: Vec<(u64, u64)> = folder.files()?.into_iter().filter(|(_, length)| *length > 0).collect();
+    for (at, (number, length)) in files.iter().enumerate() {
+        let name = file_name(*number);
+        let is_last = at + 1 == files.len();
+        let mut renewed = if is_last { Some(begin_renewal(folder)?) } else { None };
+        let bytes = folder.files.read(&name, 0).map_err(folder.failed(&name))?;
+        let mut reader = Reader { bytes, name: &name, file: *number, end: &mut out.end, visit: &mut *visit };
+        let good = reader.read(renewed.as_deref_mut().map(|file| file as &mut dyn LogFile))?;
+        if good < *length {
+            let damaged = |why| StoreError::LogDamaged { file: name.clone(), offset: good, why };
+            if !is_last {
+                return Err(damaged("a frame is bad, and a later file of the log shows that it was durable"));
+            }
+            let mut tail = Vec::new();
+            let read = folder.files.read(&name, good).and_then(|mut rest| rest.read_to_end(&mut tail));
+            read.map_err(folder.failed(&name))?;
+            if names_later_end(&tail, *number, good) {
+                return Err(damaged("a frame is bad, and a later group shows that it was durable"));
+            }
+            out.cut_bytes = length - good;
         }
-        let damaged = |why| StoreError::LogDamaged { file: format!("{number:020}.log"), offset: good as u64, why };
-        if !is_last {
-            return Err(damaged("a frame is bad, and a later file of the log shows that it was durable"));
+        if let Some(mut file) = renewed {
+            let renew = file.sync().and_then(|()| folder.files.rename(RENEWED, &name));
+            // A crash before the rename leaves the old file; after it, the new one, which is durable.
+            renew.and_then(|()| folder.files.sync_folder()).map_err(folder.failed(&name))?;
         }
-        if names_later_end(&bytes[good..], *number, good as u64) {
-            return Err(damaged("a frame is bad, and a later group shows that it was durable"));
-        }
-        out.cut_bytes += (bytes.len() - good) as u64;
-        cut(folder, *number, good as u64)?;
     }
     Ok(out)
 }
 
-fn is_empty(folder: &LogFolder, number: u64) -> bool {
-    std::fs::metadata(folder.file_path(number)).is_ok_and(|meta| meta.len() == 0)
+fn begin_renewal(folder: &LogFolder) -> Result<Box<dyn LogFile>, StoreError> {
+    let is_left = folder.files.list().map(|files| files.iter().any(|(name, _)| name == RENEWED));
+    if is_left.map_err(folder.failed(RENEWED))? {
+        folder.files.delete(RENEWED).map_err(folder.failed(RENEWED))?;
+    }
+    folder.files.create(RENEWED).map_err(folder.failed(RENEWED))
 }
 
-/// Reads whole groups from the front of a file and answers where the last of them ends.
-fn read_file(bytes: &[u8], file: u64, out: &mut Replayed) -> Result<usize, StoreError> {
-    let (mut good, mut at) = (0, 0);
-    let mut batches = Vec::new();
-    let damaged =
-        |offset: usize, why| StoreError::LogDamaged { file: format!("{file:020}.log"), offset: offset as u64, why };
-    loop {
-        let (frame, length) = match frame::read(&bytes[at..]) {
-            Found::Torn => break,
-            Found::Unknown => {
-                return Err(damaged(at, "a whole frame is not understood: was it written by a newer program?"));
-            }
-            Found::Frame(frame, length) => (frame, length),
-        };
-        at += length;
-        match frame {
-            Frame::Batch(batch) => batches.push(batch),
-            Frame::Group(group) => {
-                let named = Position { file: group.previous_file, offset: group.previous_offset };
-                if !out.groups.is_empty() && named != out.end {
-                    let why = "a group does not follow the one before it: bytes between them are gone";
-                    return Err(damaged(good, why));
+/// Reads one file.
+struct Reader<'a, 'v> {
+    bytes: Box<dyn Read + Send>,
+    name: &'a str,
+    file: u64,
+    end: &'a mut Option<Position>,
+    visit: &'a mut Visit<'v>,
+}
+
+impl Reader<'_, '_> {
+    /// Reads whole groups from the front of the file, and answers where the last of them ends. Each group that
+    /// holds is appended to `copy`.
+    fn read(&mut self, mut copy: Option<&mut dyn LogFile>) -> Result<u64, StoreError> {
+        let (mut good, mut at) = (0, 0);
+        let mut batches = Vec::new();
+        let (mut raw, mut group_bytes) = (Vec::new(), Vec::new());
+        loop {
+            self.next_frame(&mut raw)?;
+            let frame = match frame::read(&raw) {
+                Found::Torn => return Ok(good),
+                Found::Unknown => {
+                    let why = "a whole frame is not understood: was it written by a newer program?";
+                    return Err(self.damaged(at, why));
                 }
-                out.groups.push(ReplayedGroup { file, batches: std::mem::take(&mut batches), frame: group });
-                good = at;
-                out.end = Position { file, offset: at as u64 };
+                Found::Frame(frame, _) => frame,
+            };
+            at += raw.len() as u64;
+            if copy.is_some() {
+                group_bytes.extend_from_slice(&raw);
+            }
+            match frame {
+                Frame::Batch(batch) => batches.push(batch),
+                Frame::Group(frame) => {
+                    let named = Position { file: frame.previous_file, offset: frame.previous_offset };
+                    if self.end.is_some_and(|end| end != named) {
+                        let why = "a group does not follow the one before it: bytes between them are gone";
+                        return Err(self.damaged(good, why));
+                    }
+                    (self.visit)(ReplayedGroup { file: self.file, batches: std::mem::take(&mut batches), frame })?;
+                    if let Some(copy) = &mut copy {
+                        copy.append(&group_bytes).map_err(|source| self.failed(source))?;
+                        group_bytes.clear();
+                    }
+                    good = at;
+                    *self.end = Some(Position { file: self.file, offset: at });
+                }
             }
         }
     }
-    Ok(good)
+
+    /// Reads the bytes of the next frame, or what there is of it.
+    fn next_frame(&mut self, raw: &mut Vec<u8>) -> Result<(), StoreError> {
+        raw.clear();
+        let mut take = |count: u64, raw: &mut Vec<u8>| (&mut self.bytes).take(count).read_to_end(raw);
+        let mut read = take(frame::HEADER as u64, raw);
+        if let Some(length) = frame::body_length(raw) {
+            read = read.and_then(|_| take(length, raw));
+        }
+        read.map(drop).map_err(|source| self.failed(source))
+    }
+
+    fn damaged(&self, offset: u64, why: &'static str) -> StoreError {
+        StoreError::LogDamaged { file: self.name.into(), offset, why }
+    }
+
+    fn failed(&self, source: std::io::Error) -> StoreError {
+        StoreError::File { path: self.name.into(), source }
+    }
 }
 
 /// Whether some whole group behind a bad frame names an end at or beyond the bad frame.
@@ -101,14 +164,4 @@ fn names_later_end(tail: &[u8], file: u64, bad: u64) -> bool {
         let ends_here = group.previous_file == file && group.previous_offset > bad;
         ends_here || group.previous_file > file
     })
-}
-
-fn cut(folder: &LogFolder, number: u64, length: u64) -> Result<(), StoreError> {
-    let path = folder.file_path(number);
-    let cut = || -> std::io::Result<()> {
-        let file = OpenOptions::new().write(true).open(&path)?;
-        file.set_len(length)?;
-        file.sync_all()
-    };
-    cut().map_err(StoreError::file(&path))
 }

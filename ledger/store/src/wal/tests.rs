@@ -6,9 +6,26 @@ use crate::columns::tests::entry;
 use crate::entry::Entry;
 use ledger::name::{StreamKind, TenantId};
 use ledger::tree::Hash;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 fn take(folder: &tempfile::TempDir) -> LogFolder {
-    LogFolder::take(folder.path(), || "log-id".into()).unwrap()
+    take_as(folder, "log-id").unwrap()
+}
+
+fn take_as(folder: &tempfile::TempDir, id: &str) -> Result<LogFolder, StoreError> {
+    LogFolder::take(folder.path(), Arc::new(DiskFiles::of(folder.path())), || id.into())
+}
+
+/// All groups of a log, and what its reader says of it.
+fn read_all(folder: &tempfile::TempDir) -> Result<(Vec<ReplayedGroup>, read::Replayed), StoreError> {
+    let mut groups = Vec::new();
+    let replayed = replay(&take(folder), &mut |group| {
+        groups.push(group);
+        Ok(())
+    })?;
+    Ok((groups, replayed))
 }
 
 fn tenant() -> TenantId {
@@ -16,8 +33,8 @@ fn tenant() -> TenantId {
 }
 
 fn write_groups(folder: &tempfile::TempDir, groups: u64, cut_at: u64) -> Vec<Position> {
-    let after = replay(&take(folder)).unwrap();
-    let mut log = Log::open(take(folder), after.end, cut_at).unwrap();
+    let (_, after) = read_all(folder).unwrap();
+    let mut log = Log::new(DiskLog::open(take(folder), cut_at).unwrap(), after.end.unwrap_or_default());
     let mut ends = Vec::new();
     for index in 0..groups {
         let entries: Vec<Entry> = (0..3).map(|n| entry("acme", 3 * index + n)).collect();
@@ -51,10 +68,9 @@ fn ids(batches: &[ReadBatch]) -> Vec<String> {
 }
 
 fn last_file(folder: &tempfile::TempDir) -> PathBuf {
-    let folder = take(folder);
-    let numbers = folder.files().unwrap();
-    let filled = numbers.into_iter().rev().map(|n| folder.file_path(n)).find(|p| fs::metadata(p).unwrap().len() > 0);
-    filled.unwrap()
+    let files = take(folder).files().unwrap();
+    let filled = files.into_iter().rev().find(|(_, length)| *length > 0);
+    folder.path().join(file_name(filled.unwrap().0))
 }
 
 #[test]
@@ -62,9 +78,9 @@ fn groups_read_back_across_files_and_starts() {
     for cut_at in [1, 3_000, 1 << 20] {
         let folder = tempfile::tempdir().unwrap();
         let ends = write_groups(&folder, 7, cut_at);
-        let read = replay(&take(&folder)).unwrap();
-        assert_eq!((read.groups.len(), read.end, read.cut_bytes), (7, *ends.last().unwrap(), 0));
-        for (index, group) in read.groups.iter().enumerate() {
+        let (groups, read) = read_all(&folder).unwrap();
+        assert_eq!((groups.len(), read.end, read.cut_bytes), (7, ends.last().copied(), 0));
+        for (index, group) in groups.iter().enumerate() {
             let expected: Vec<String> = (0..3).map(|n| format!("e-{}", 3 * index + n)).collect();
             assert_eq!((group.frame.index, ids(&group.batches)), (index as u64, expected));
             assert_eq!(group.batches[0].facts[0].answer, b"answer");
@@ -80,8 +96,8 @@ fn a_tail_torn_at_any_byte_loses_only_the_last_group() {
     let whole = fs::read(&path).unwrap();
     for length in ends[1].offset..ends[2].offset {
         fs::write(&path, &whole[..length as usize]).unwrap();
-        let read = replay(&take(&folder)).unwrap();
-        assert_eq!((read.groups.len(), read.end), (2, ends[1]));
+        let (groups, read) = read_all(&folder).unwrap();
+        assert_eq!((groups.len(), read.end), (2, Some(ends[1])));
         assert_eq!(fs::metadata(&path).unwrap().len(), ends[1].offset, "the torn tail is cut");
     }
 }
@@ -96,7 +112,7 @@ fn damage_below_a_named_end_stops_and_touches_nothing() {
         let mut changed = whole.clone();
         changed[at] ^= 0x10;
         fs::write(&path, &changed).unwrap();
-        let error = replay(&take(&folder)).unwrap_err();
+        let error = read_all(&folder).unwrap_err();
         assert!(matches!(error, StoreError::LogDamaged { offset, .. } if offset <= at as u64), "{at}: {error}");
         assert_eq!(fs::read(&path).unwrap(), changed);
     }
@@ -107,25 +123,25 @@ fn damage_in_an_earlier_file_or_a_missing_file_stops() {
     let folder = tempfile::tempdir().unwrap();
     write_groups(&folder, 4, 1);
     let held = take(&folder);
-    let first = held.file_path(held.files().unwrap()[0]);
-    let second = held.file_path(held.files().unwrap()[1]);
+    let first = folder.path().join(file_name(held.files().unwrap()[0].0));
+    let second = folder.path().join(file_name(held.files().unwrap()[1].0));
     drop(held);
     let whole = fs::read(&first).unwrap();
     fs::write(&first, &whole[..whole.len() - 1]).unwrap();
-    assert!(matches!(replay(&take(&folder)), Err(StoreError::LogDamaged { .. })));
+    assert!(matches!(read_all(&folder), Err(StoreError::LogDamaged { .. })));
     fs::write(&first, &whole).unwrap();
     fs::remove_file(second).unwrap();
-    assert!(matches!(replay(&take(&folder)), Err(StoreError::LogDamaged { .. })));
+    assert!(matches!(read_all(&folder), Err(StoreError::LogDamaged { .. })));
 }
 
 #[test]
 fn a_folder_is_held_by_one() {
     let folder = tempfile::tempdir().unwrap();
     let first = take(&folder);
-    assert!(matches!(LogFolder::take(folder.path(), || "x".into()), Err(StoreError::Foreign { .. })));
+    assert!(matches!(take_as(&folder, "x"), Err(StoreError::Foreign { .. })));
     assert_eq!(first.id(), "log-id");
     drop(first);
-    assert_eq!(LogFolder::take(folder.path(), || "other".into()).unwrap().id(), "log-id");
+    assert_eq!(take_as(&folder, "other").unwrap().id(), "log-id");
 }
 
 #[test]

@@ -207,7 +207,7 @@ impl Writer {
                 return;
             }
             // Died before the deletion: recovery finds entries that are sealed already and skips them.
-            if let Err(error) = self.log.folder().delete(file) {
+            if let Err(error) = self.log.place().delete(file) {
                 tracing::warn!(error = &error as &dyn std::error::Error, "a log file that is no longer needed stays");
                 return;
             }
