@@ -10,6 +10,7 @@ mod ownership;
 mod races;
 mod tamper;
 mod trees;
+mod upkeep;
 
 use super::*;
 use crate::columns::Rows;
