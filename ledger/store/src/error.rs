@@ -4,6 +4,7 @@
 
 use ledger::field::FieldsError;
 use ledger::name::NameError;
+use ledger::pack::PackError;
 use ledger::verify::Fault;
 
 /// What the caller should do.
@@ -94,6 +95,15 @@ pub enum StoreError {
         /// What is wrong.
         why: &'static str,
     },
+    /// A pack of commits is malformed.
+    #[error("object {path} is no pack of commits")]
+    Pack {
+        /// Which object.
+        path: String,
+        /// What is wrong with it.
+        #[source]
+        source: PackError,
+    },
     /// A stored name is malformed.
     #[error("a stored name is malformed")]
     Name(#[from] NameError),
@@ -141,7 +151,7 @@ impl StoreError {
                 ErrorKind::Unavailable
             }
             Self::LogDamaged { .. } | Self::History { .. } | Self::Damaged { .. } => ErrorKind::Corrupt,
-            Self::Name(_) | Self::Fields(_) | Self::Parquet { .. } => ErrorKind::Corrupt,
+            Self::Name(_) | Self::Fields(_) | Self::Parquet { .. } | Self::Pack { .. } => ErrorKind::Corrupt,
         }
     }
 

@@ -5,13 +5,16 @@
 //!
 //! Invariant: a stream is called sound only after every leaf of it was recomputed from its rows.
 
+mod chain;
 mod store_log;
 mod tree;
+mod views;
 
 use crate::error::StoreError;
-use crate::layout::{self, StreamPrefix};
-use crate::objects_of::{list_numbers, list_streams};
+use crate::layout::StreamPrefix;
+use crate::objects_of::list_streams;
 use crate::segment;
+use chain::Marks;
 use futures::TryStreamExt;
 use ledger::checkpoint::StreamHead;
 use ledger::key::VerifierKey;
@@ -19,8 +22,8 @@ use ledger::name::{LedgerName, Origin, StreamKind, TenantId};
 use ledger::tile::{TILE_HEIGHT, Tile, TileKind};
 use ledger::tree::Hash;
 use ledger::verify::{ChainVerifier, LiveSegment};
+use object_store::ObjectStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tree::{TreeFault, TreeWalk};
@@ -34,6 +37,8 @@ pub struct Finding {
     pub entries: Option<(u64, u64)>,
     /// What is wrong, in a person's words.
     pub what: String,
+    /// What is sound all the same; empty when there is nothing to say.
+    pub sound: String,
     /// What to do.
     pub advice: &'static str,
     /// Whether the history itself is in doubt; otherwise only a cache or view, or something superfluous.
@@ -96,7 +101,7 @@ pub struct Fsck {
 }
 
 const RESTORE: &str = "restore this object from a copy and check again; nothing was changed";
-const REBUILD: &str = "a view only: it is written anew at the next commit or start";
+const REBUILD: &str = "a view only: stop the service, delete _delta_log of this stream, and start: it is written anew";
 
 impl Fsck {
     /// Checks every stream; `progress` is told of entries as they are recomputed.
@@ -142,7 +147,7 @@ impl Fsck {
         let trusted = self.keys.iter().map(|key| key.under(origin.as_str())).collect();
         let mut findings = Vec::new();
         let mut chain = ChainVerifier::new(origin.as_str(), trusted);
-        self.chain(&prefix, &mut chain, &mut findings).await?;
+        let marks = self.chain(&prefix, &mut chain, &mut findings).await?;
         let live: Vec<LiveSegment> = chain.live().cloned().collect();
         let (commits, segments) = (chain.commits(), live.len() as u64);
         let kept = self.kept.iter().filter(|head| head.size > 0 && head.origin == origin.as_str());
@@ -159,6 +164,7 @@ impl Fsck {
                 object: prefix.path().to_string(),
                 entries: Some((0, size - 1)),
                 what: format!("the first {size} entries are not those of the head that was signed and kept"),
+                sound: "what is here fits together and is signed, but it is another history".into(),
                 advice: "this history was replaced after that head was given out; ask who holds the ledger's key",
                 is_fault: true,
             });
@@ -168,40 +174,19 @@ impl Fsck {
                 object: prefix.path().to_string(),
                 entries: Some((tree.edge.size(), size - 1)),
                 what: format!("a head of {size} entries was signed and kept, and only {} are sealed here", tree.edge.size()),
+                sound: format!("the {} entries that are here hold", tree.edge.size()),
                 advice: "seal what the service still holds and check again; if it holds no more, the stream was rolled back",
                 is_fault: true,
             });
         }
         if findings.iter().all(|finding| !finding.is_fault) {
             self.tiles(&prefix, &tree, &mut findings).await?;
-            self.views(&prefix, &chain, &mut findings).await?;
+            self.views(&prefix, &chain, &marks, &mut findings).await?;
         }
-        self.strangers(&prefix, &live, commits, &mut findings).await?;
+        self.strangers(&prefix, &live, &marks, &mut findings).await?;
         let edge = &tree.edge;
         let head = StreamHead { origin: origin.to_string(), size: edge.size(), root: edge.root() };
         Ok(StreamReport { tenant: tenant.clone(), kind, head, commits, segments, findings })
-    }
-
-    async fn chain(
-        &self,
-        prefix: &StreamPrefix,
-        chain: &mut ChainVerifier,
-        findings: &mut Vec<Finding>,
-    ) -> Result<(), StoreError> {
-        let numbers = list_numbers(&self.objects, &prefix.commits(), |number| prefix.commit(number)).await?;
-        let Some(last) = numbers.last() else { return Ok(()) };
-        for number in 0..=*last {
-            let path = prefix.commit(number);
-            let wrong = match segment::fetch(&self.objects, &path).await {
-                Ok(bytes) => chain.commit(&bytes).err().map(|fault| describe(&fault)),
-                Err(_) => Some("the commit is missing, and later ones are there".into()),
-            };
-            if let Some(what) = wrong {
-                findings.push(fault(&path, what));
-                break;
-            }
-        }
-        Ok(())
     }
 
     async fn segment(
@@ -278,85 +263,47 @@ impl Fsck {
         Ok(())
     }
 
-    async fn views(
-        &self,
-        prefix: &StreamPrefix,
-        chain: &ChainVerifier,
-        findings: &mut Vec<Finding>,
-    ) -> Result<(), StoreError> {
-        let versions = list_numbers(&self.objects, &prefix.views(), |number| prefix.delta(number)).await?;
-        if let Some(ahead) = versions.into_iter().find(|version| *version >= chain.commits()) {
-            // The commit comes first: a view without it means that the commit went, or that another engine
-            // wrote here. A service that runs meanwhile has both.
-            let path = prefix.commit(ahead);
-            if matches!(self.objects.head(&path).await, Err(object_store::Error::NotFound { .. })) {
-                findings.push(fault(&path, "the commit is missing, and the delta view shows it"));
-            }
-        }
-        let mut shown = BTreeSet::new();
-        for version in 0..chain.commits() {
-            let path = prefix.delta(version);
-            let Ok(bytes) = segment::fetch(&self.objects, &path).await else {
-                let what = "the delta view lacks this version".into();
-                findings.push(Finding {
-                    object: path.to_string(),
-                    entries: None,
-                    what,
-                    advice: REBUILD,
-                    is_fault: false,
-                });
-                return Ok(());
-            };
-            for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                let value: serde_json::Value = serde_json::from_slice(line).unwrap_or_default();
-                if let Some(path) = value["add"]["path"].as_str() {
-                    shown.insert(path.to_string());
-                }
-                if let Some(path) = value["remove"]["path"].as_str() {
-                    shown.remove(path);
-                }
-            }
-        }
-        let live: BTreeSet<String> = chain.live().map(|held| held.segment.path.clone()).collect();
-        if live != shown {
-            let what = "the delta view does not show the segments that the commits name".into();
-            let object = prefix.below("_delta_log").to_string();
-            let advice =
-                "other engines see something else than the ledger: delete _delta_log, and restart to rebuild it";
-            findings.push(Finding { object, entries: None, what, advice, is_fault: true });
-        }
-        Ok(())
-    }
-
-    /// Objects that nothing names: what a stopped writer left behind, or what somebody put there.
+    /// Objects that nothing names: what a stopped writer left behind, or what somebody put there. And segments that
+    /// a commit removed, which stay for a while.
     async fn strangers(
         &self,
         prefix: &StreamPrefix,
         live: &[LiveSegment],
-        commits: u64,
+        marks: &Marks,
         findings: &mut Vec<Finding>,
     ) -> Result<(), StoreError> {
         let named: BTreeSet<&str> = live.iter().map(|held| held.segment.path.as_str()).collect();
+        let is_sound = findings.iter().all(|finding| !finding.is_fault);
         let listed = self.objects.list(Some(prefix.path())).try_collect::<Vec<_>>().await;
+        let mut removed = Vec::new();
         for meta in listed.map_err(StoreError::objects(prefix.path()))? {
             let Some(relative) = prefix.relative(&meta.location) else { continue };
             let ours = match relative.split_once('/') {
-                Some(("_ledger", rest)) if rest.starts_with("commits/") => layout::number_of(&meta.location)
-                    .filter(|number| prefix.commit(*number) == meta.location)
-                    .is_some_and(|number| number < commits || !findings.is_empty()),
+                // Commits that a service makes while this runs are newer than what was walked.
+                Some(("_ledger", rest)) if rest.starts_with("commits/") => marks.is_commit(prefix, &meta.location),
+                Some(("_ledger", "snapshot")) => true,
                 Some(("_ledger", rest)) => Tile::parse(rest).is_some_and(|tile| tile.kind != TileKind::Entries),
                 Some(("_delta_log", _)) => true,
-                _ => named.contains(relative) || findings.iter().any(|finding| finding.is_fault),
+                _ if marks.removed.contains(relative) => {
+                    removed.push((meta.location.clone(), meta.size));
+                    true
+                }
+                _ => named.contains(relative) || !is_sound,
             };
             if !ours {
-                findings.push(Finding {
-                    object: meta.location.to_string(),
-                    entries: None,
-                    what: "no commit names this object".into(),
-                    advice: "a stopped writer leaves such; it may be deleted while the service does not run",
-                    is_fault: false,
-                });
+                let advice = "a stopped writer leaves such, and the service removes it after a start, once it has \
+                              sealed this stream; otherwise find out who put it there";
+                findings.push(note(&meta.location, "no commit names this object", advice));
             }
+        }
+        if let Some((first, _)) = removed.first() {
+            let bytes: u64 = removed.iter().map(|(_, size)| size).sum();
+            let what = format!(
+                "{} segment files ({bytes} bytes) were merged into others and are still here, this one first",
+                removed.len()
+            );
+            let advice = "as it should be: the service deletes them when their time of grace is over";
+            findings.push(note(first, what, advice));
         }
         Ok(())
     }
@@ -364,7 +311,13 @@ impl Fsck {
 
 /// A finding that puts the history in doubt.
 fn fault(path: &Path, what: impl Into<String>) -> Finding {
-    Finding { object: path.to_string(), entries: None, what: what.into(), advice: RESTORE, is_fault: true }
+    let (object, what) = (path.to_string(), what.into());
+    Finding { object, entries: None, what, sound: String::new(), advice: RESTORE, is_fault: true }
+}
+
+/// A finding that leaves every history sound.
+fn note(path: &Path, what: impl Into<String>, advice: &'static str) -> Finding {
+    Finding { advice, is_fault: false, ..fault(path, what) }
 }
 
 /// An error with its causes, in one line.

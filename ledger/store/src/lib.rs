@@ -1,7 +1,7 @@
 //! The IO shell around the ledger: write-ahead log, sequencing, segments, commits, recovery, fsck.
 //!
-//! Read in this order: [`Store`] (the way in), `writer` (the commit), `seal` (the commit of a segment),
-//! `recover` (what a stop leaves), `wal` and `segment` (bytes). What a valid history *is* stands in the
+//! Read in this order: [`Store`] (the way in), `writer` (the commit), `seal` (the commit of a segment), `upkeep` (what keeps
+//! it small and quick), `recover` (what a stop leaves), `wal` and `segment` (bytes). What a valid history *is* stands in the
 //! crate `ledger`; this crate keeps it on disks and in object stores, and is the only one that writes there.
 //!
 //! Not here: who may ask (`access`), SQL (`query`), wire JSON (`ingest`).
@@ -11,6 +11,8 @@
 
 mod ambient;
 pub mod columns;
+mod commits;
+mod compact;
 mod delta;
 mod entry;
 mod error;
@@ -22,14 +24,18 @@ mod limits;
 mod log_head;
 mod objects;
 mod objects_of;
+mod pack;
 mod precheck;
 mod proofs;
 mod recover;
 mod seal;
 mod segment;
 mod segment_reader;
+mod snapshot;
 mod store;
 mod stream;
+mod turn;
+mod upkeep;
 mod wal;
 mod writer;
 

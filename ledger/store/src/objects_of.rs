@@ -1,14 +1,17 @@
-//! Listings of a store: its streams, and numbered objects in a folder.
+//! Listings of a store: its streams, and numbered objects in a folder; and objects that are created once.
 //!
 //! Not here: where things lie ([`crate::layout`]). Invariant: what is not named as the layout says is not
 //! listed, and never followed.
 
 use crate::error::StoreError;
 use crate::layout;
-use futures::TryStreamExt;
+use crate::limits::OPENINGS;
+use crate::segment;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use ledger::name::{StreamKind, TenantId};
-use object_store::ObjectStore;
 use object_store::path::Path;
+use object_store::{ObjectStore, PutMode, PutOptions, PutPayload};
 use std::sync::Arc;
 
 /// The numbers of a folder's numbered objects, ascending: those that `name` gives just these paths.
@@ -34,11 +37,26 @@ pub(crate) async fn list_numbers(
 pub(crate) async fn list_streams(objects: &Arc<dyn ObjectStore>) -> Result<Vec<(TenantId, StreamKind)>, StoreError> {
     let root = Path::default();
     let tenants = objects.list_with_delimiter(None).await.map_err(StoreError::objects(&root))?;
-    let mut streams = Vec::new();
-    for tenant in tenants.common_prefixes {
-        let kinds = objects.list_with_delimiter(Some(&tenant)).await.map_err(StoreError::objects(&tenant))?;
-        streams.extend(kinds.common_prefixes.iter().filter_map(layout::stream_of));
-    }
+    let kinds = |tenant: Path| async move {
+        let listed = objects.list_with_delimiter(Some(&tenant)).await.map_err(StoreError::objects(&tenant))?;
+        Ok::<_, StoreError>(listed.common_prefixes.iter().filter_map(layout::stream_of).collect::<Vec<_>>())
+    };
+    let kinds = futures::stream::iter(tenants.common_prefixes).map(kinds).buffer_unordered(OPENINGS);
+    let mut streams: Vec<_> = kinds.try_concat().await?;
     streams.sort();
     Ok(streams)
+}
+
+/// Creates an object that must not be there. That it is there with these very bytes is as good: an earlier
+/// try was carried out and its confirmation lost.
+///
+/// # Errors
+/// It is there with other bytes, or the object store failed and whether it was created is not known.
+pub(crate) async fn create(objects: &Arc<dyn ObjectStore>, path: &Path, bytes: Bytes) -> Result<(), StoreError> {
+    let options = PutOptions::from(PutMode::Create);
+    match objects.put_opts(path, PutPayload::from_bytes(bytes.clone()), options).await {
+        Ok(_) => Ok(()),
+        Err(object_store::Error::AlreadyExists { .. }) if segment::fetch(objects, path).await? == bytes => Ok(()),
+        Err(source) => Err(StoreError::Objects { path: path.to_string(), source }),
+    }
 }

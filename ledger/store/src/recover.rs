@@ -26,7 +26,7 @@ use ownership::{next_epoch, own};
 use replay::{FoundGroups, republish};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use streams::open_streams;
 use tokio::sync::mpsc;
 
@@ -100,6 +100,7 @@ fn shared_of(options: StoreOptions) -> Shared {
         stopping: AtomicBool::new(false),
         leapt: AtomicBool::new(false),
         unsealed_bytes: AtomicUsize::new(0),
+        merges: AtomicU64::new(0),
         streams: Default::default(),
         log_head: std::sync::RwLock::new(LogHead { head, checkpoint: String::new() }),
     }

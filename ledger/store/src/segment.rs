@@ -10,7 +10,8 @@ use crate::segment_reader::SegmentReader;
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{ArrowPrimitiveType, TimestampMicrosecondType};
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use ledger::commit::SegmentRef;
 use ledger::field::Field;
 use object_store::path::Path;
@@ -69,7 +70,8 @@ fn distinct(batches: &[RecordBatch], field: Field) -> u64 {
     texts.flat_map(|c| c.iter().flatten()).collect::<HashSet<&str>>().len() as u64
 }
 
-fn properties(batches: &[RecordBatch]) -> WriterProperties {
+/// How segments are encoded; `distinct` tells how many different values a column that is looked up has at most.
+pub(crate) fn properties(distinct: impl Fn(Field) -> u64) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_created_by(concat!("piperoll ", env!("CARGO_PKG_VERSION")).into())
@@ -93,7 +95,7 @@ fn properties(batches: &[RecordBatch]) -> WriterProperties {
         builder = builder.set_column_statistics_enabled(silent.into(), EnabledStatistics::None);
     }
     for field in BLOOMED {
-        let distinct = distinct(batches, field);
+        let distinct = distinct(field);
         if distinct > 0 {
             builder = builder
                 .set_column_bloom_filter_enabled(field.name().into(), true)
@@ -109,7 +111,9 @@ fn properties(batches: &[RecordBatch]) -> WriterProperties {
 /// # Errors
 /// Parquet refuses the columns.
 pub(crate) fn write(path: &Path, batches: &[RecordBatch]) -> Result<(Bytes, Statistics), StoreError> {
-    let options = ArrowWriterOptions::new().with_properties(properties(batches)).with_skip_arrow_metadata(true);
+    let options = ArrowWriterOptions::new()
+        .with_properties(properties(|field| distinct(batches, field)))
+        .with_skip_arrow_metadata(true);
     let mut writer =
         ArrowWriter::try_new_with_options(Vec::new(), columns::schema(), options).map_err(StoreError::parquet(path))?;
     for batch in batches {
@@ -211,6 +215,21 @@ pub(crate) async fn read_rows(
     } else {
         Err(StoreError::Damaged { path: location.to_string(), why: "its rows are not those that its commit names" })
     }
+}
+
+/// Every row of a segment, in order, one row group in memory at a time.
+///
+/// # Errors
+/// The object cannot be read.
+pub(crate) async fn stream_rows(
+    objects: &Arc<dyn ObjectStore>,
+    segment: &Segment,
+) -> Result<BoxStream<'static, Result<RecordBatch, StoreError>>, StoreError> {
+    let location = segment.location.clone();
+    let reader = SegmentReader::new(objects, &location, segment.reference.bytes);
+    let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(StoreError::parquet(&location))?;
+    let stream = builder.with_batch_size(PAGE_ROWS).build().map_err(StoreError::parquet(&location))?;
+    Ok(stream.map(move |batch| batch.map_err(StoreError::parquet(&location))).boxed())
 }
 
 /// Every row of a segment whose bytes are at hand, in order.

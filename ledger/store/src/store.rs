@@ -14,6 +14,7 @@ use crate::recover;
 use crate::seal::SealJob;
 use crate::stream::{Sealed, Stream};
 use crate::wal::{DiskFiles, LogFiles};
+use crate::upkeep::{Upkeep, UpkeepJob};
 use crate::writer::{Message, Prepared, Reply, RequestKey, Submission, SubmittedPart, Verdict};
 use ledger::checkpoint::StreamHead;
 use ledger::draft::Draft;
@@ -23,7 +24,7 @@ use ledger::name::{LedgerName, Origin, StreamKind, TenantId};
 use object_store::ObjectStore;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
@@ -85,6 +86,8 @@ pub(crate) struct Shared {
     /// Whether the wall clock leapt, which stops admission.
     pub leapt: AtomicBool,
     pub unsealed_bytes: AtomicUsize,
+    /// How many merges were begun: part of the name of what each puts.
+    pub merges: AtomicU64,
     pub streams: RwLock<HashMap<StreamKey, Arc<Stream>>>,
     pub log_head: RwLock<LogHead>,
 }
@@ -150,6 +153,7 @@ pub struct Store {
     shared: Arc<Shared>,
     writer: mpsc::Sender<Message>,
     seals: mpsc::UnboundedSender<SealJob>,
+    upkeep: mpsc::UnboundedSender<UpkeepJob>,
     epoch: u64,
 }
 
@@ -182,26 +186,36 @@ impl Store {
         // The sealer must not keep the writer alive, which keeps the sealer alive: both end with the last handle.
         let (sealer, back) = (Arc::clone(&shared), writer.downgrade());
         let handle = runtime.clone();
+        let (upkeep, looks) = mpsc::unbounded_channel();
+        let (keeper, keeper_lock, keeper_handle) =
+            (Upkeep::new(Arc::clone(&shared), epoch), Arc::clone(&lock), runtime.clone());
+        spawn("ledger-upkeep", move || {
+            let stopped = keeper.run(looks, &keeper_handle);
+            drop(keeper_lock);
+            let _ = stopped.map(|done| done.send(()));
+        })?;
+        let tell = upkeep.clone();
         spawn("ledger-sealer", move || {
-            let stopped = crate::seal::run(&sealer, jobs, &back, &handle);
+            let stopped = crate::seal::run(&sealer, jobs, &back, &tell, &handle);
             // Until here it may write, so until here the log is held.
             drop(lock);
             let _ = stopped.map(|done| done.send(()));
         })?;
-        let ticks = writer.downgrade();
+        let (ticks, keeper) = (writer.downgrade(), upkeep.downgrade());
         runtime.spawn(async move {
             loop {
                 tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-                let Some(writer) = ticks.upgrade() else { return };
+                let (Some(writer), Some(keeper)) = (ticks.upgrade(), keeper.upgrade()) else { return };
+                let _ = keeper.send(UpkeepJob::Tick);
                 if writer.send(Message::Tick).await.is_err() {
                     return;
                 }
             }
         });
-        Ok(Self { shared, writer, seals, epoch })
+        Ok(Self { shared, writer, seals, upkeep, epoch })
     }
 
-    /// Stops the writer after what is queued, then the sealer after what it is at, and gives the log back.
+    /// Stops the writer after what is queued, then sealer and upkeep after what they are at, and gives the log back.
     /// What is not sealed stays in the log.
     pub async fn close(&self) {
         self.shared.stopping.store(true, Ordering::Release);
@@ -211,6 +225,10 @@ impl Store {
         }
         let (done, stopped) = oneshot::channel();
         if self.seals.send(SealJob::Stop(done)).is_ok() {
+            let _ = stopped.await;
+        }
+        let (done, stopped) = oneshot::channel();
+        if self.upkeep.send(UpkeepJob::Stop(done)).is_ok() {
             let _ = stopped.await;
         }
     }
@@ -360,6 +378,19 @@ impl Store {
             result = result.and(one);
         }
         result
+    }
+}
+
+impl Store {
+    /// Does now what upkeep does by and by: merges, packs, deletes what is due, and writes snapshots. Before handing
+    /// a store over, and in tests.
+    ///
+    /// # Errors
+    /// Upkeep of a stream failed; the others were still looked at.
+    pub async fn upkeep(&self) -> Result<(), StoreError> {
+        let (done, kept) = oneshot::channel();
+        self.upkeep.send(UpkeepJob::Now(done)).map_err(|_| StoreError::Stopping)?;
+        kept.await.map_err(|_| StoreError::Stopping)?
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod script;
 mod tamper;
 mod trees;
 mod workload;
+mod upkeep;
 
 use super::*;
 use crate::columns::Rows;
