@@ -333,7 +333,8 @@ fn drafts() {
 #[test]
 #[ignore = "writes into the tree"]
 fn write_seeds() {
-    let seed = |name: &str, seed: &str, bytes: &[u8]| write_seed(env!("CARGO_MANIFEST_DIR"), name, seed, bytes);
+    let seed =
+        |name: &str, seed: &str, bytes: &[u8]| write_seed(env!("CARGO_MANIFEST_DIR"), file!(), name, seed, bytes);
     let signed = head(ORIGIN, 13).sign(&[&key()]);
     let stranger = LedgerKey::from_secret(&[4; 32]).signature_line("witness.example/w", &head(ORIGIN, 13).to_text());
     for name in ["notes", "checkpoints"] {

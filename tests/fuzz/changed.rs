@@ -6,7 +6,7 @@
 //!
 //! Invariants: the same input and the same seeds give the same bytes; what comes out is at most [`MOST`] bytes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long one harness runs in `cargo test`; `BOLERO_RANDOM_TEST_TIME_MS` says otherwise.
@@ -18,10 +18,11 @@ pub const INPUT: usize = 256;
 /// Longest changed seed.
 const MOST: usize = 64 << 10;
 
-/// Runs a check over the seeds in `src/__fuzz__/<name>/corpus`, over what is made of them, and over random bytes.
+/// Runs a check over the seeds in `__fuzz__/<name>/corpus` beside the file that calls it, over what is made of them,
+/// and over random bytes.
 macro_rules! fuzz {
     ($name:literal, $check:expr) => {{
-        let seeds = $crate::fuzz::changed::seeds(env!("CARGO_MANIFEST_DIR"), $name);
+        let seeds = $crate::fuzz::changed::seeds(env!("CARGO_MANIFEST_DIR"), file!(), $name);
         bolero::check!(name = $name)
             .with_iterations($crate::fuzz::changed::FEW)
             .with_test_time($crate::fuzz::changed::SHORT)
@@ -34,9 +35,16 @@ macro_rules! fuzz {
 }
 pub(crate) use fuzz;
 
+/// Where bolero looks for the seeds of a harness in `file`, which is named from the top of the workspace.
+fn corpus(package: &str, file: &str, name: &str) -> PathBuf {
+    let mut tops = Path::new(package).ancestors();
+    let file = tops.find_map(|top| Some(top.join(file)).filter(|file| file.is_file())).expect("the harness's own file");
+    file.with_file_name("__fuzz__").join(name).join("corpus")
+}
+
 /// The seeds of a harness, in the order of their names.
-pub fn seeds(package: &str, name: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(package).join("src/__fuzz__").join(name).join("corpus");
+pub fn seeds(package: &str, file: &str, name: &str) -> Vec<Vec<u8>> {
+    let folder = corpus(package, file, name);
     let listing = std::fs::read_dir(&folder).unwrap_or_else(|_| panic!("no seeds for {name}: see docs/testing.md"));
     let mut paths: Vec<_> = listing.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
@@ -45,8 +53,8 @@ pub fn seeds(package: &str, name: &str) -> Vec<Vec<u8>> {
 }
 
 /// Writes one seed of a harness.
-pub fn write_seed(package: &str, name: &str, seed: &str, bytes: &[u8]) {
-    let folder = Path::new(package).join("src/__fuzz__").join(name).join("corpus");
+pub fn write_seed(package: &str, file: &str, name: &str, seed: &str, bytes: &[u8]) {
+    let folder = corpus(package, file, name);
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join(seed), bytes).unwrap();
 }

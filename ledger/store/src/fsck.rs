@@ -38,6 +38,8 @@ pub struct Finding {
     pub advice: &'static str,
     /// Whether the history itself is in doubt; otherwise only a cache or view, or something superfluous.
     pub is_fault: bool,
+    /// Whether it is only that this program is too old to tell.
+    pub is_newer: bool,
 }
 
 /// What was found of one stream.
@@ -77,6 +79,12 @@ impl Report {
         !self.findings().any(|finding| finding.is_fault)
     }
 
+    /// Whether all that keeps it from being sound is that parts are of a newer format.
+    pub fn is_newer(&self) -> bool {
+        let mut faults = self.findings().filter(|finding| finding.is_fault).peekable();
+        faults.peek().is_some() && faults.all(|finding| finding.is_newer)
+    }
+
     /// How many entries were recomputed.
     pub fn entries(&self) -> u64 {
         self.streams.iter().map(|stream| stream.head.size).sum()
@@ -96,6 +104,7 @@ pub struct Fsck {
 }
 
 const RESTORE: &str = "restore this object from a copy and check again; nothing was changed";
+const UPGRADE: &str = "use a newer piperoll to check this; nothing is known to be wrong with it";
 const REBUILD: &str = "a view only: it is written anew at the next commit or start";
 
 impl Fsck {
@@ -161,15 +170,18 @@ impl Fsck {
                 what: format!("the first {size} entries are not those of the head that was signed and kept"),
                 advice: "this history was replaced after that head was given out; ask who holds the ledger's key",
                 is_fault: true,
+                is_newer: false,
             });
         }
-        if let Some((size, _)) = tree.kept.last_key_value() {
+        let is_readable = findings.iter().all(|finding| !finding.is_newer);
+        if let Some((size, _)) = tree.kept.last_key_value().filter(|_| is_readable) {
             findings.push(Finding {
                 object: prefix.path().to_string(),
                 entries: Some((tree.edge.size(), size - 1)),
                 what: format!("a head of {size} entries was signed and kept, and only {} are sealed here", tree.edge.size()),
                 advice: "seal what the service still holds and check again; if it holds no more, the stream was rolled back",
                 is_fault: true,
+                is_newer: false,
             });
         }
         if findings.iter().all(|finding| !finding.is_fault) {
@@ -193,11 +205,13 @@ impl Fsck {
         for number in 0..=*last {
             let path = prefix.commit(number);
             let wrong = match segment::fetch(&self.objects, &path).await {
-                Ok(bytes) => chain.commit(&bytes).err().map(|fault| describe(&fault)),
-                Err(_) => Some("the commit is missing, and later ones are there".into()),
+                Ok(bytes) => {
+                    chain.commit(&bytes).err().map(|error| fault(&path, describe(&error)).newer_if(error.is_newer()))
+                }
+                Err(_) => Some(fault(&path, "the commit is missing, and later ones are there")),
             };
-            if let Some(what) = wrong {
-                findings.push(fault(&path, what));
+            if let Some(finding) = wrong {
+                findings.push(finding);
                 break;
             }
         }
@@ -227,6 +241,9 @@ impl Fsck {
                 held.added_by
             ))),
             Err(TreeFault::Fault(fault)) => Err(finding(describe(&fault))),
+            Err(TreeFault::Rows(error)) if is_as_committed && error.is_newer() => {
+                Err(finding(describe(&error)).newer_if(true))
+            }
             Err(TreeFault::Rows(error)) => {
                 let added = held.added_by;
                 Err(finding(format!(
@@ -304,6 +321,7 @@ impl Fsck {
                     what,
                     advice: REBUILD,
                     is_fault: false,
+                    is_newer: false,
                 });
                 return Ok(());
             };
@@ -323,7 +341,7 @@ impl Fsck {
             let object = prefix.below("_delta_log").to_string();
             let advice =
                 "other engines see something else than the ledger: delete _delta_log, and restart to rebuild it";
-            findings.push(Finding { object, entries: None, what, advice, is_fault: true });
+            findings.push(Finding { object, entries: None, what, advice, is_fault: true, is_newer: false });
         }
         Ok(())
     }
@@ -355,6 +373,7 @@ impl Fsck {
                     what: "no commit names this object".into(),
                     advice: "a stopped writer leaves such; it may be deleted while the service does not run",
                     is_fault: false,
+                    is_newer: false,
                 });
             }
         }
@@ -364,7 +383,15 @@ impl Fsck {
 
 /// A finding that puts the history in doubt.
 fn fault(path: &Path, what: impl Into<String>) -> Finding {
-    Finding { object: path.to_string(), entries: None, what: what.into(), advice: RESTORE, is_fault: true }
+    let (object, what) = (path.to_string(), what.into());
+    Finding { object, entries: None, what, advice: RESTORE, is_fault: true, is_newer: false }
+}
+
+impl Finding {
+    /// The same, as one that a newer program must judge.
+    fn newer_if(self, newer: bool) -> Self {
+        if newer { Self { is_newer: true, advice: UPGRADE, ..self } } else { self }
+    }
 }
 
 /// An error with its causes, in one line.

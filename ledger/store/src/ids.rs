@@ -120,6 +120,12 @@ impl IdRun {
         }
         let word = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or_default();
         let filter = body[..8 * words].chunks_exact(8).map(word).collect();
+        let (ids, at) = body[8 * words..].split_at(8 * count as usize);
+        let at = at.chunks_exact(4).map(|at| at.try_into().map(u32::from_le_bytes).unwrap_or_default());
+        // A whole file of other contents would send readers beyond the run.
+        if !ids.chunks_exact(8).map(word).is_sorted() || at.into_iter().any(|at| u64::from(at) >= count) {
+            return None;
+        }
         let file = File::open(path).ok()?;
         let ids_at = (HEADER + 8 * words) as u64;
         Some(Self { first, end, newest, filter, count: count as usize, file, ids_at })

@@ -15,6 +15,8 @@ mod delta;
 mod entry;
 mod error;
 mod fsck;
+#[cfg(test)]
+mod fuzz;
 mod handle;
 mod ids;
 mod layout;

@@ -200,4 +200,6 @@ impl Log {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

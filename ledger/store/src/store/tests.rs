@@ -6,6 +6,7 @@
 mod faults;
 mod log_life;
 mod model;
+mod newer;
 mod ownership;
 mod races;
 mod tamper;

@@ -34,7 +34,8 @@ pub(crate) struct Replayed {
 /// Reads all files of the log and cuts a torn tail off the last.
 ///
 /// # Errors
-/// [`StoreError::LogDamaged`] when bytes that were durable do not hold; the log is left as it is.
+/// [`StoreError::LogDamaged`] when bytes that were durable do not hold, [`StoreError::Newer`] at a whole frame that
+/// is not understood; the log is left as it is.
 pub(crate) fn replay(folder: &LogFolder) -> Result<Replayed, StoreError> {
     let mut out = Replayed::default();
     let files = folder.files()?;
@@ -73,7 +74,8 @@ fn read_file(bytes: &[u8], file: u64, out: &mut Replayed) -> Result<usize, Store
         let (frame, length) = match frame::read(&bytes[at..]) {
             Found::Torn => break,
             Found::Unknown => {
-                return Err(damaged(at, "a whole frame is not understood: was it written by a newer program?"));
+                let object = format!("the write-ahead log {file:020}.log at byte {at}");
+                return Err(StoreError::Newer { object, what: "a whole frame is not understood" });
             }
             Found::Frame(frame, length) => (frame, length),
         };
