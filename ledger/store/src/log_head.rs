@@ -57,8 +57,11 @@ pub(crate) fn read_head(bytes: &[u8], size: u64, trusted: &VerifierKey) -> Resul
     let note = Note::parse(bytes).and_then(|note| note.verify(std::slice::from_ref(trusted)));
     let note = note.map_err(|_| HeadFault::Wrong("is not signed by this ledger's key"))?;
     let mut lines = note.text().lines();
-    let is_newer = lines.next().is_some_and(|tag| version::is_newer(tag, HEAD_TAG));
-    if is_newer || lines.any(|line| version::has_newer_word(line, &HEAD_WORDS)) {
+    let is_newer = match lines.next() {
+        Some(HEAD_TAG) => lines.any(|line| version::has_newer_word(line, &HEAD_WORDS)),
+        first => first.is_some_and(|tag| version::is_newer(tag, HEAD_TAG)),
+    };
+    if is_newer {
         return Err(HeadFault::Newer);
     }
     let nodes: Option<Vec<Hash>> =

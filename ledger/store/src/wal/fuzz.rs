@@ -9,6 +9,7 @@ use super::{Batch, Fact, GroupFrame, LogFolder, Part};
 use crate::columns::tests::entry;
 use crate::entry::Entry;
 use crate::fuzz::changed::{fuzz, write_seed};
+use crate::fuzz::folder;
 use ledger::name::{StreamKind, TenantId};
 use ledger::tree::Hash;
 
@@ -68,8 +69,11 @@ fn log_frames() {
 fn log_files() {
     fn check(bytes: &[u8]) {
         for bytes in [bytes.to_vec(), resealed(bytes)] {
-            let folder = tempfile::tempdir().unwrap();
-            let log = LogFolder::take(folder.path(), || "id".into()).unwrap();
+            let folder = folder();
+            let path = folder.path().to_path_buf();
+            let lock = std::fs::File::create(path.join("lock")).unwrap().into();
+            // As taking it gives it, but for the syncs, which would be all of the work.
+            let log = LogFolder { path, id: "id".into(), lock };
             std::fs::write(log.file_path(0), &bytes).unwrap();
             let Ok(read) = replay(&log) else {
                 assert_eq!(std::fs::read(log.file_path(0)).unwrap(), bytes, "a log that is refused is not touched");

@@ -9,12 +9,15 @@ const COMMIT: &str = "objects/tenant=acme/stream=audit/_ledger/commits/000000000
 
 /// A store with one sealed stream, closed.
 async fn sealed(seed: u64) -> Bed {
-    let bed = Bed::new(seed);
+    let mut bed = Bed::new(seed);
+    bed.limits = Limits { log_file_bytes: 2_000, log_files: 1, ..bed.limits };
     let store = bed.open().await;
-    append_ids(&store, "acme", 0..3).await;
+    for round in 0..40 {
+        append_ids(&store, "acme", 3 * round..3 * round + 3).await;
+    }
     store.seal_all().await.unwrap();
     log_life::wait_for(|| bed.at("objects/_store/log/head").exists()).await;
-    append_ids(&store, "acme", 3..6).await;
+    append_ids(&store, "acme", 500..503).await;
     store.close().await;
     bed
 }
