@@ -28,6 +28,18 @@ pub const ACTOR_TYPES: [&str; 7] = ["user", "service", "agent", "support", "part
 /// Bytes of the stamped `recorded_at` field, which comes first.
 pub const STAMP_BYTES: usize = HEADER_BYTES + 8;
 
+/// Fields that every encoding has.
+const ALWAYS: [Field; 8] = [
+    Field::RecordedAt,
+    Field::Tenant,
+    Field::Stream,
+    Field::EventId,
+    Field::OccurredAt,
+    Field::Action,
+    Field::Outcome,
+    Field::ActorType,
+];
+
 const SLOTS: usize = Field::ALL.len();
 
 #[derive(Debug, Clone, Default)]
@@ -102,17 +114,9 @@ impl<'a> DraftBuilder<'a> {
     /// # Errors
     /// The field is no integer field, or the number lies outside of its range.
     pub fn int(&mut self, field: Field, value: i64) -> Result<(), Invalid> {
-        let why = match field {
-            Field::Severity if !(1..=24).contains(&value) => "must be a severity number from 1 to 24",
-            Field::DurationUs if value < 0 => "must not be negative",
-            Field::RecordedAt => "is stamped by the ledger",
-            _ if field.kind() != Kind::Int => "is not a number",
-            _ => {
-                *self.place(field) = Value::Int(value);
-                return Ok(());
-            }
-        };
-        Err(Invalid { field, why })
+        check_int(field, value)?;
+        *self.place(field) = Value::Int(value);
+        Ok(())
     }
 
     /// Sets `trace_id` or `span_id` from lower-case hexadecimal text.
@@ -229,6 +233,17 @@ impl<'a> DraftBuilder<'a> {
     }
 }
 
+fn check_int(field: Field, value: i64) -> Result<(), Invalid> {
+    let why = match field {
+        Field::Severity if !(1..=24).contains(&value) => "must be a severity number from 1 to 24",
+        Field::DurationUs if value < 0 => "must not be negative",
+        Field::RecordedAt => "is stamped by the ledger",
+        _ if field.kind() != Kind::Int => "is not a number",
+        _ => return Ok(()),
+    };
+    Err(Invalid { field, why })
+}
+
 fn check_text(field: Field, text: &str) -> Result<(), Invalid> {
     let wrong = |why| Err(Invalid { field, why });
     if text.len() > field.limit() {
@@ -256,6 +271,17 @@ fn check_text(field: Field, text: &str) -> Result<(), Invalid> {
     }
 }
 
+/// What the walk over encoded fields does not look at: whether the value is one that a draft may have.
+fn check_encoded(step: &field::Encoded<'_>) -> Result<(), &'static str> {
+    match step.field {
+        field if field.kind() == Kind::Text && step.value.is_empty() => Err("an empty text is never written"),
+        field if field.kind() == Kind::Text => check_text(field, step.text()).map_err(|invalid| invalid.why),
+        Field::TraceId | Field::SpanId if step.value.iter().all(|byte| *byte == 0) => Err("an id of zeros is none"),
+        Field::Severity | Field::DurationUs => check_int(step.field, step.int()).map_err(|invalid| invalid.why),
+        _ => Ok(()),
+    }
+}
+
 /// The valid fields of one event in their canonical encoding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
@@ -274,21 +300,22 @@ impl Draft {
         let mut ends = [0u32; 6];
         let mut id = None;
         let mut stream = None;
-        let mut seen_stamp = false;
+        let mut missing = ALWAYS.to_vec();
         for step in Fields::new(&fields) {
             let step = step?;
             let end = step.at + HEADER_BYTES + step.value.len();
+            check_encoded(&step).map_err(|why| FieldsError { at: step.at, why })?;
+            missing.retain(|field| *field != step.field);
             ends[usize::from(step.field.section().number())..].fill(end as u32);
             match step.field {
-                Field::RecordedAt => seen_stamp = true,
                 Field::EventId => id = Some(((step.at + HEADER_BYTES) as u32, step.value.len() as u32)),
                 Field::Stream => stream = step.text().parse().ok(),
                 _ => {}
             }
         }
-        match (stream, id, seen_stamp) {
-            (Some(stream), Some(id), true) => Ok(Self { stream, fields, ends, id }),
-            _ => Err(FieldsError { at: 0, why: "recorded_at, stream or event_id is missing" }),
+        match (stream, id, &missing[..]) {
+            (Some(stream), Some(id), []) => Ok(Self { stream, fields, ends, id }),
+            _ => Err(FieldsError { at: 0, why: "a field that every event has is missing" }),
         }
     }
 

@@ -15,6 +15,8 @@ pub mod checkpoint;
 pub mod commit;
 pub mod draft;
 pub mod field;
+#[cfg(test)]
+mod fuzz;
 pub mod group;
 pub mod key;
 pub mod leaf;
@@ -31,6 +33,7 @@ pub mod tree;
 #[cfg(test)]
 mod vectors;
 pub mod verify;
+pub mod version;
 
 pub use checkpoint::{Checkpoint, StreamHead};
 pub use commit::{Commit, SegmentRef, SignedCommit};

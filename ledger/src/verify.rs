@@ -77,6 +77,13 @@ pub enum Fault {
     },
 }
 
+impl Fault {
+    /// Whether nothing is known to be wrong: a commit is of a later form than this program reads.
+    pub fn is_newer(&self) -> bool {
+        matches!(self, Self::Commit { source: CommitError::Newer, .. })
+    }
+}
+
 /// A segment and the commit that added it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveSegment {

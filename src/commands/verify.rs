@@ -1,9 +1,10 @@
 //! `piperoll verify`: verifies streams from the store's files, against keys and heads that the caller trusts.
 //!
 //! Not here: the check itself (`ledger-store`). Invariant: nothing of the store is believed that a signature or
-//! a recomputed hash does not confirm; the exit code is 3 when something does not hold.
+//! a recomputed hash does not confirm; the exit code is 3 when something does not hold, 4 when this program is too
+//! old to tell.
 
-use super::{FOUND, Outcome, block_on};
+use super::{FOUND, NEWER, Outcome, block_on};
 use crate::keyfile::KeyFile;
 use crate::output;
 use crate::settings::{Place, key_in, store_in};
@@ -108,7 +109,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         return Err("no such stream is sealed in this store; what is not sealed yet is in the service's write-ahead log, and `piperoll serve --seal-on-exit` seals it when it stops".into());
     }
     show(&report, arguments.json);
-    Ok(ExitCode::from(if report.is_sound() { 0 } else { FOUND }))
+    Ok(exit_code(&report))
 }
 
 fn kept_head(path: &std::path::Path, keys: &[VerifierKey]) -> Result<StreamHead, Box<dyn std::error::Error>> {
@@ -116,6 +117,15 @@ fn kept_head(path: &std::path::Path, keys: &[VerifierKey]) -> Result<StreamHead,
     let origin = String::from_utf8_lossy(&bytes).lines().next().unwrap_or_default().to_string();
     let trusted: Vec<VerifierKey> = keys.iter().map(|key| key.under(&origin)).collect();
     Ok(Checkpoint::open(&bytes, &trusted)?.head().clone())
+}
+
+/// What a script is told.
+pub fn exit_code(report: &Report) -> ExitCode {
+    ExitCode::from(match report.is_sound() {
+        true => 0,
+        false if report.is_newer() => NEWER,
+        false => FOUND,
+    })
 }
 
 /// Shows what was found.
@@ -130,7 +140,12 @@ pub fn show(report: &Report, json: bool) {
         let root: String = stream.head.root.to_base64().chars().take(12).collect();
         let figures = [stream.head.size, stream.commits, stream.segments].map(output::grouped);
         let [entries, commits, segments] = figures;
-        let holds = if sound { "yes" } else { "NO" };
+        let is_newer = stream.findings.iter().all(|finding| !finding.is_fault || finding.is_newer);
+        let holds = match sound {
+            true => "yes",
+            false if is_newer => "newer format",
+            false => "NO",
+        };
         table.add_row([
             stream.tenant.to_string(),
             stream.kind.to_string(),
@@ -148,18 +163,25 @@ pub fn show(report: &Report, json: bool) {
     let entries = output::grouped(report.entries());
     match report.is_sound() {
         true => println!("Every entry holds: {entries} leaves recomputed, every signed root confirmed."),
+        false if report.is_newer() => println!(
+            "Something is written in a newer format than this program reads, so it cannot tell; {entries} entries were confirmed."
+        ),
         false => println!("Something does NOT hold; {entries} entries were confirmed. See above for what and where."),
     }
 }
 
 fn sentence(finding: &Finding) -> String {
-    let kind = if finding.is_fault { "FAULT" } else { "note" };
+    let kind = match finding.is_fault {
+        true if finding.is_newer => "NEWER",
+        true => "FAULT",
+        false => "note",
+    };
     let entries = finding.entries.map_or(String::new(), |(first, last)| format!(" (entries {first} to {last})"));
     format!("{kind}  {}{entries}\n       {}\n       what to do: {}", finding.object, finding.what, finding.advice)
 }
 
 fn as_json(report: &Report) -> Value {
-    let finding = |finding: &Finding| json!({"object": finding.object, "entries": finding.entries, "what": finding.what, "advice": finding.advice, "fault": finding.is_fault});
+    let finding = |finding: &Finding| json!({"object": finding.object, "entries": finding.entries, "what": finding.what, "advice": finding.advice, "fault": finding.is_fault, "newer": finding.is_newer});
     let streams: Vec<Value> = report
         .streams
         .iter()

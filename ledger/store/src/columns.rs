@@ -187,8 +187,17 @@ impl<'a> Rows<'a> {
             array.and_then(|array| Reader::new(field, array)).ok_or_else(|| damaged("a field's column is missing"))
         };
         // A column that is not known here would be part of what a newer format hashes: not a fault, but not ours.
-        if batch.num_columns() != Field::ALL.len() + 3 {
-            return Err(damaged("it has columns that this program does not know: was it written by a newer one?"));
+        let known = |name: &str| {
+            [SEQ, SALT_SEED, SALT_INDEX].contains(&name) || Field::ALL.iter().any(|field| field.name() == name)
+        };
+        if batch.schema_ref().fields().iter().any(|column| !known(column.name())) {
+            return Err(StoreError::Newer {
+                object: "the segment".into(),
+                what: "it has columns that are not known here",
+            });
+        }
+        if batch.num_columns() > Field::ALL.len() + 3 {
+            return Err(damaged("a column stands twice"));
         }
         Ok(Self {
             seqs: column(batch, SEQ)?,
@@ -321,6 +330,18 @@ pub(crate) mod tests {
         let seed = Seed([7; 16]);
         let commitments = Commitments::of(&draft, &seed, number as u32);
         Entry::new(draft, seed, number as u32, &commitments)
+    }
+
+    #[test]
+    fn a_column_that_is_not_known_is_newer_and_one_that_lacks_is_damage() {
+        let whole = batch(0, &[&entry("acme", 2)]).unwrap();
+        let (mut names, mut arrays) = (whole.schema().fields().to_vec(), whole.columns().to_vec());
+        names.push(Arc::new(Column::new("kept_commitment", DataType::Int64, true)));
+        arrays.push(Arc::new(Int64Array::from(vec![1])));
+        let more = RecordBatch::try_new(Arc::new(Schema::new(names)), arrays).unwrap();
+        assert!(Rows::of(&more).err().is_some_and(|error| error.is_newer()));
+        let fewer = whole.project(&(1..whole.num_columns()).collect::<Vec<_>>()).unwrap();
+        assert!(matches!(Rows::of(&fewer), Err(StoreError::Damaged { .. })));
     }
 
     proptest! {

@@ -18,7 +18,8 @@ pub enum ErrorKind {
     Busy,
     /// Somebody else was first, or owns what was asked for.
     Conflict,
-    /// The store or its log does not answer; what was asked may be repeated once it does.
+    /// The store or its log does not answer, or this program is too old for what it holds; what was asked may be
+    /// repeated once that is mended.
     Unavailable,
     /// Stored bytes are not what was recorded; a person must look.
     Corrupt,
@@ -104,6 +105,14 @@ pub enum StoreError {
         #[source]
         source: PackError,
     },
+    /// A stored object is of a later format than this program reads; nothing is known to be wrong with it.
+    #[error("{object} is written in a newer format: {what}; use a newer piperoll, nothing was changed")]
+    Newer {
+        /// Which object, or which place in a file.
+        object: String,
+        /// What this program does not know.
+        what: &'static str,
+    },
     /// A stored name is malformed.
     #[error("a stored name is malformed")]
     Name(#[from] NameError),
@@ -143,15 +152,24 @@ impl StoreError {
     /// What the caller should do.
     pub fn kind(&self) -> ErrorKind {
         match self {
+            error if error.is_newer() => ErrorKind::Unavailable,
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::OutOfRange { .. } | Self::Invalid(_) => ErrorKind::Invalid,
             Self::Busy(_) => ErrorKind::Busy,
             Self::KeyReused | Self::Foreign { .. } => ErrorKind::Conflict,
-            Self::LogFailed | Self::Stopping | Self::ClockLeapt | Self::Objects { .. } | Self::File { .. } => {
-                ErrorKind::Unavailable
-            }
+            Self::LogFailed | Self::Stopping | Self::ClockLeapt | Self::Newer { .. } => ErrorKind::Unavailable,
+            Self::Objects { .. } | Self::File { .. } => ErrorKind::Unavailable,
             Self::LogDamaged { .. } | Self::History { .. } | Self::Damaged { .. } => ErrorKind::Corrupt,
             Self::Name(_) | Self::Fields(_) | Self::Parquet { .. } | Self::Pack { .. } => ErrorKind::Corrupt,
+        }
+    }
+
+    /// Whether a newer program is needed, and nothing is known to be wrong.
+    pub fn is_newer(&self) -> bool {
+        match self {
+            Self::Newer { .. } => true,
+            Self::History { fault, .. } => fault.is_newer(),
+            _ => false,
         }
     }
 

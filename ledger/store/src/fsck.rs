@@ -43,6 +43,8 @@ pub struct Finding {
     pub advice: &'static str,
     /// Whether the history itself is in doubt; otherwise only a cache or view, or something superfluous.
     pub is_fault: bool,
+    /// Whether it is only that this program is too old to tell.
+    pub is_newer: bool,
 }
 
 /// What was found of one stream.
@@ -82,6 +84,12 @@ impl Report {
         !self.findings().any(|finding| finding.is_fault)
     }
 
+    /// Whether all that keeps it from being sound is that parts are of a newer format.
+    pub fn is_newer(&self) -> bool {
+        let mut faults = self.findings().filter(|finding| finding.is_fault).peekable();
+        faults.peek().is_some() && faults.all(|finding| finding.is_newer)
+    }
+
     /// How many entries were recomputed.
     pub fn entries(&self) -> u64 {
         self.streams.iter().map(|stream| stream.head.size).sum()
@@ -101,6 +109,7 @@ pub struct Fsck {
 }
 
 const RESTORE: &str = "restore this object from a copy and check again; nothing was changed";
+const UPGRADE: &str = "use a newer piperoll to check this; nothing is known to be wrong with it";
 const REBUILD: &str = "a view only: stop the service, delete _delta_log of this stream, and start: it is written anew";
 
 impl Fsck {
@@ -167,9 +176,11 @@ impl Fsck {
                 sound: "what is here fits together and is signed, but it is another history".into(),
                 advice: "this history was replaced after that head was given out; ask who holds the ledger's key",
                 is_fault: true,
+                is_newer: false,
             });
         }
-        if let Some((size, _)) = tree.kept.last_key_value() {
+        let is_readable = findings.iter().all(|finding| !finding.is_newer);
+        if let Some((size, _)) = tree.kept.last_key_value().filter(|_| is_readable) {
             findings.push(Finding {
                 object: prefix.path().to_string(),
                 entries: Some((tree.edge.size(), size - 1)),
@@ -177,6 +188,7 @@ impl Fsck {
                 sound: format!("the {} entries that are here hold", tree.edge.size()),
                 advice: "seal what the service still holds and check again; if it holds no more, the stream was rolled back",
                 is_fault: true,
+                is_newer: false,
             });
         }
         if findings.iter().all(|finding| !finding.is_fault) {
@@ -212,6 +224,9 @@ impl Fsck {
                 held.added_by
             ))),
             Err(TreeFault::Fault(fault)) => Err(finding(describe(&fault))),
+            Err(TreeFault::Rows(error)) if is_as_committed && error.is_newer() => {
+                Err(finding(describe(&error)).newer_if(true))
+            }
             Err(TreeFault::Rows(error)) => {
                 let added = held.added_by;
                 Err(finding(format!(
@@ -312,12 +327,19 @@ impl Fsck {
 /// A finding that puts the history in doubt.
 fn fault(path: &Path, what: impl Into<String>) -> Finding {
     let (object, what) = (path.to_string(), what.into());
-    Finding { object, entries: None, what, sound: String::new(), advice: RESTORE, is_fault: true }
+    Finding { object, entries: None, what, sound: String::new(), advice: RESTORE, is_fault: true, is_newer: false }
 }
 
 /// A finding that leaves every history sound.
 fn note(path: &Path, what: impl Into<String>, advice: &'static str) -> Finding {
     Finding { advice, is_fault: false, ..fault(path, what) }
+}
+
+impl Finding {
+    /// The same, as one that a newer program must judge.
+    fn newer_if(self, newer: bool) -> Self {
+        if newer { Self { is_newer: true, advice: UPGRADE, ..self } } else { self }
+    }
 }
 
 /// An error with its causes, in one line.

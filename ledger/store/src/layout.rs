@@ -173,7 +173,8 @@ pub(crate) fn pack_range(path: &Path) -> Option<(u64, u64)> {
 pub(crate) fn number_of(path: &Path) -> Option<u64> {
     let name = path.filename()?;
     let digits = name.strip_suffix(".json").unwrap_or(name);
-    (digits.len() == 20).then(|| digits.parse().ok())?
+    let plain = digits.len() == 20 && digits.bytes().all(|digit| digit.is_ascii_digit());
+    plain.then(|| digits.parse().ok())?
 }
 
 /// The tenant and stream that a path's folders name.

@@ -17,6 +17,8 @@ mod delta;
 mod entry;
 mod error;
 mod fsck;
+#[cfg(test)]
+mod fuzz;
 mod handle;
 mod ids;
 mod layout;

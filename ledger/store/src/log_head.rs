@@ -6,13 +6,45 @@
 use ledger::key::VerifierKey;
 use ledger::note::Note;
 use ledger::tree::{Edge, Hash};
+use ledger::version;
 
 /// The format that this program writes and the newest that it reads.
 pub(crate) const FORMAT: &str = "piperoll-store/v1";
 
+/// First line of a signed head.
+const HEAD_TAG: &str = "piperoll-log/v1";
+/// What a line of a signed head may begin with.
+const HEAD_WORDS: [&str; 3] = ["origin", "head", "edge"];
+
+/// Why a signed head was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HeadFault {
+    /// It is of a later form.
+    #[error("the flushed head of the store log is written in a newer format")]
+    Newer,
+    /// It does not hold.
+    #[error("the flushed head of the store log {0}")]
+    Wrong(&'static str),
+}
+
+/// Whether a record beside the heads is of a later form than the one that this program writes there, or has lines
+/// that only a later form has.
+pub(crate) fn is_newer_record(found: &[u8], ours: &str) -> bool {
+    let word = |line: &str| line.split(' ').next().unwrap_or_default().to_string();
+    let words: Vec<String> = ours.lines().map(word).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let Ok(found) = std::str::from_utf8(found) else { return false };
+    let (mut found, mut ours) = (found.lines(), ours.lines());
+    match (found.next(), ours.next()) {
+        (Some(theirs), Some(tag)) if theirs == tag => found.any(|line| version::has_newer_word(line, &words)),
+        (Some(theirs), Some(tag)) => version::is_newer(theirs, tag),
+        _ => false,
+    }
+}
+
 /// The signed text that says how far the store log was flushed: a head and its edge.
 pub(crate) fn head_text(origin: &str, edge: &Edge) -> String {
-    let mut text = format!("piperoll-log/v1\norigin {origin}\nhead {} {}\n", edge.size(), edge.root());
+    let mut text = format!("{HEAD_TAG}\norigin {origin}\nhead {} {}\n", edge.size(), edge.root());
     edge.nodes().iter().for_each(|node| text.push_str(&format!("edge {node}\n")));
     text
 }
@@ -20,18 +52,26 @@ pub(crate) fn head_text(origin: &str, edge: &Edge) -> String {
 /// Reads a signed head of this size.
 ///
 /// # Errors
-/// What is wrong with it.
-pub(crate) fn read_head(bytes: &[u8], size: u64, trusted: &VerifierKey) -> Result<Edge, &'static str> {
+/// What is wrong with it, or that it is of a later form.
+pub(crate) fn read_head(bytes: &[u8], size: u64, trusted: &VerifierKey) -> Result<Edge, HeadFault> {
     let note = Note::parse(bytes).and_then(|note| note.verify(std::slice::from_ref(trusted)));
-    let note = note.map_err(|_| "the flushed head of the store log is not signed by this ledger's key")?;
+    let note = note.map_err(|_| HeadFault::Wrong("is not signed by this ledger's key"))?;
+    let mut lines = note.text().lines();
+    let is_newer = match lines.next() {
+        Some(HEAD_TAG) => lines.any(|line| version::has_newer_word(line, &HEAD_WORDS)),
+        first => first.is_some_and(|tag| version::is_newer(tag, HEAD_TAG)),
+    };
+    if is_newer {
+        return Err(HeadFault::Newer);
+    }
     let nodes: Option<Vec<Hash>> =
         note.text().lines().filter_map(|line| line.strip_prefix("edge ")).map(Hash::from_base64).collect();
     let edge = Edge::from_parts(size, nodes.unwrap_or_default());
-    let edge = edge.map_err(|_| "the flushed head of the store log has a malformed edge")?;
+    let edge = edge.map_err(|_| HeadFault::Wrong("has a malformed edge"))?;
     if head_text(trusted.name(), &edge) == note.text() {
         Ok(edge)
     } else {
-        Err("the flushed head of the store log does not fold to its root")
+        Err(HeadFault::Wrong("does not fold to its root"))
     }
 }
 

@@ -13,7 +13,7 @@ mod streams;
 
 use crate::error::StoreError;
 use crate::layout;
-use crate::log_head;
+use crate::log_head::{self, HeadFault};
 use crate::objects_of::list_numbers;
 use crate::segment;
 use crate::store::{LogHead, Shared, StoreOptions};
@@ -147,6 +147,10 @@ async fn flushed_log(shared: &Shared) -> Result<(u64, Edge), StoreError> {
     let path = layout::log_head(size);
     let bytes = segment::fetch(&shared.objects, &path).await?;
     let trusted = shared.key.verifier(shared.log_origin.as_str());
-    let edge = log_head::read_head(&bytes, size, &trusted);
-    Ok((size, edge.map_err(|why| StoreError::Damaged { path: path.to_string(), why })?))
+    let object = path.to_string();
+    match log_head::read_head(&bytes, size, &trusted) {
+        Ok(edge) => Ok((size, edge)),
+        Err(HeadFault::Newer) => Err(StoreError::Newer { object, what: "it is a head of a later form" }),
+        Err(HeadFault::Wrong(why)) => Err(StoreError::Damaged { path: object, why }),
+    }
 }

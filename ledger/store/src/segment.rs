@@ -11,7 +11,7 @@ use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{ArrowPrimitiveType, TimestampMicrosecondType};
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt as _, StreamExt, TryStreamExt};
 use ledger::commit::SegmentRef;
 use ledger::field::Field;
 use object_store::path::Path;
@@ -24,6 +24,7 @@ use parquet::file::metadata::{PageIndexPolicy, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::statistics::Statistics as ParquetStatistics;
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// A segment as readers find it.
@@ -150,6 +151,11 @@ impl Statistics {
     /// # Errors
     /// The footer cannot be read.
     pub(crate) async fn read(objects: &Arc<dyn ObjectStore>, location: &Path, bytes: u64) -> Result<Self, StoreError> {
+        let read = AssertUnwindSafe(Self::read_footer(objects, location, bytes)).catch_unwind().await;
+        read.unwrap_or_else(|_| Err(undecodable(location)))
+    }
+
+    async fn read_footer(objects: &Arc<dyn ObjectStore>, location: &Path, bytes: u64) -> Result<Self, StoreError> {
         let reader = SegmentReader::new(objects, location, bytes);
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(StoreError::parquet(location))?;
         let metadata = builder.metadata();
@@ -204,10 +210,15 @@ pub(crate) async fn read_rows(
     let reader = SegmentReader::new(objects, location, segment.reference.bytes);
     let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
     let builder = ParquetRecordBatchStreamBuilder::new_with_options(reader, options);
-    let builder = builder.await.map_err(StoreError::parquet(location))?;
+    let builder = AssertUnwindSafe(builder).catch_unwind().await.map_err(|_| undecodable(location))?;
+    let builder = builder.map_err(StoreError::parquet(location))?;
     let selection = RowSelection::from(vec![RowSelector::skip(skip), RowSelector::select(take)]);
-    let stream = builder.with_row_selection(selection).build().map_err(StoreError::parquet(location))?;
-    let batches: Vec<RecordBatch> = stream.try_collect().await.map_err(StoreError::parquet(location))?;
+    let rows = async {
+        let stream = builder.with_row_selection(selection).build()?;
+        stream.try_collect::<Vec<RecordBatch>>().await
+    };
+    let batches = AssertUnwindSafe(rows).catch_unwind().await.map_err(|_| undecodable(location))?;
+    let batches = batches.map_err(StoreError::parquet(location))?;
     let first = batches.first().map(Rows::of).transpose()?.map(|rows| rows.seq(0));
     let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
     if count == take && (take == 0 || first == Some(from)) {
@@ -241,12 +252,22 @@ pub(crate) fn read_all(
     bytes: Bytes,
     mut each: impl FnMut(&RecordBatch) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(StoreError::parquet(path))?;
-    let reader = builder.with_batch_size(PAGE_ROWS).build().map_err(StoreError::parquet(path))?;
-    for batch in reader {
+    let open = || ParquetRecordBatchReaderBuilder::try_new(bytes)?.with_batch_size(PAGE_ROWS).build();
+    let mut reader = decoded(path, open)?.map_err(StoreError::parquet(path))?;
+    while let Some(batch) = decoded(path, || reader.next())? {
         each(&batch.map_err(|e| StoreError::parquet(path)(e.into()))?)?;
     }
     Ok(())
+}
+
+/// Runs a step of the Parquet decoder. On some damaged files it panics, which must not end whoever looks for damage;
+/// after that nothing of the decoder is used again.
+fn decoded<T>(path: &Path, step: impl FnOnce() -> T) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(step)).map_err(|_| undecodable(path))
+}
+
+fn undecodable(path: &Path) -> StoreError {
+    StoreError::Damaged { path: path.to_string(), why: "the Parquet decoder cannot make sense of it" }
 }
 
 /// The bytes of an object.
@@ -265,6 +286,26 @@ mod tests {
     use crate::entry::Entry;
     use object_store::memory::InMemory;
     use object_store::{ObjectStoreExt, PutPayload};
+
+    #[tokio::test]
+    async fn a_changed_byte_never_ends_the_reader() {
+        let entries: Vec<Entry> = (0..3).map(|n| entry("acme", n)).collect();
+        let batch = columns::batch(0, &entries.iter().collect::<Vec<_>>()).unwrap();
+        let path = Path::from("2026-09/x.parquet");
+        let whole = write(&path, &[batch]).unwrap().0.to_vec();
+        let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let mut refused = 0;
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 1;
+            let changed = Bytes::from(changed);
+            objects.put(&path, PutPayload::from_bytes(changed.clone())).await.unwrap();
+            let bounds = Statistics::read(&objects, &path, changed.len() as u64).await;
+            let rows = read_all(&path, changed, |batch| Rows::of(batch).map(drop));
+            refused += usize::from(bounds.is_err() || rows.is_err());
+        }
+        assert!(refused > 0);
+    }
 
     #[tokio::test]
     async fn a_segment_gives_back_its_rows_bounds_and_leaves() {

@@ -90,4 +90,6 @@ impl Log {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

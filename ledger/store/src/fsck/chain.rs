@@ -67,7 +67,8 @@ impl Fsck {
                     marks.commits.push(signed);
                 }
                 Err(fault_found) => {
-                    findings.push(broken(chain, &reader.place(number), describe(&fault_found)));
+                    let found = broken(chain, &reader.place(number), describe(&fault_found));
+                    findings.push(found.newer_if(fault_found.is_newer()));
                     break;
                 }
             }

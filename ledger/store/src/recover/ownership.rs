@@ -20,7 +20,11 @@ pub(super) async fn own(shared: &Shared, log_id: &str) -> Result<(), StoreError>
     state(shared, &layout::format(), &format, what).await?;
     let key = log_head::key_text(&shared.key.verifier(origin));
     let keys = list_numbers(&shared.objects, &layout::keys(), layout::key).await?;
-    let newest = layout::key(keys.last().copied().unwrap_or(1));
+    if let Some(later) = keys.into_iter().find(|number| *number > 1) {
+        let object = layout::key(later).to_string();
+        return Err(StoreError::Newer { object, what: "this program knows one key in a store's life" });
+    }
+    let newest = layout::key(1);
     state(shared, &newest, &key, "the store is signed with another key").await?;
     let owners = list_numbers(&shared.objects, &layout::owners(), layout::owner).await?;
     let newest = layout::owner(owners.last().copied().unwrap_or(1));
@@ -35,6 +39,9 @@ async fn state(shared: &Shared, path: &Path, text: &str, what: &'static str) -> 
             let found = segment::fetch(&shared.objects, path).await?;
             if found == text.as_bytes() {
                 return Ok(());
+            }
+            if log_head::is_newer_record(&found, text) {
+                return Err(StoreError::Newer { object: path.to_string(), what: "it is a record of a later form" });
             }
             let found = String::from_utf8_lossy(&found).trim_end().replace('\n', ", ");
             Err(StoreError::Foreign { what, found, expected: text.trim_end().replace('\n', ", ") })

@@ -3,18 +3,19 @@
 //! Here stands the bed that all of them lie in: a world with a settable clock and seeded randomness, a store
 //! on folders that outlive it, and the full check of a stream. The topics are modules.
 
-pub(crate) mod faulty;
 mod faults;
+pub(crate) mod faulty;
 mod log_life;
 mod matrix;
 mod model;
+mod newer;
 mod ownership;
 mod races;
 pub(crate) mod script;
 mod tamper;
 mod trees;
-mod workload;
 mod upkeep;
+mod workload;
 
 use super::*;
 use crate::columns::Rows;

@@ -182,6 +182,11 @@ impl<'a> Cursor<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// Positions are below 2^63 (FORMAT.md §13), so that whoever counts on from one does not overflow.
+    fn position(&mut self) -> Option<u64> {
+        self.u64().filter(|position| *position <= i64::MAX as u64)
+    }
+
     fn name(&mut self) -> Option<&'a str> {
         let length = u16::from_le_bytes(self.array()?);
         std::str::from_utf8(self.take(length.into())?).ok()
@@ -206,8 +211,7 @@ impl<'a> Cursor<'a> {
     fn part(&mut self) -> Option<ReadPart> {
         let tenant = self.name()?.parse().ok()?;
         let kind = self.name()?.parse().ok()?;
-        let first = self.u64()?;
-        let count = self.u32()?;
+        let (first, count) = (self.position()?, self.u32()?);
         let entries = (0..count).map(|_| self.entry()).collect::<Option<Vec<_>>>()?;
         Some(ReadPart { tenant, kind, first, entries })
     }
@@ -219,7 +223,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn group(&mut self) -> Option<GroupFrame> {
-        let (index, epoch, previous_file, previous_offset) = (self.u64()?, self.u64()?, self.u64()?, self.u64()?);
+        let (index, epoch, previous_file, previous_offset) = (self.position()?, self.u64()?, self.u64()?, self.u64()?);
         let previous_root = Hash(self.array()?);
         let count = self.u32()?;
         let mut heads = Vec::new();

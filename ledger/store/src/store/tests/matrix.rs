@@ -94,7 +94,8 @@ async fn all(cases: Vec<(String, impl Future<Output = ()> + Send + 'static)>) {
         let failed = tokio::spawn(case).await.is_err();
         failed.then(|| eprintln!("failed: {name}")).map(|()| name)
     };
-    let failed: Vec<String> = stream::iter(cases).map(run).buffer_unordered(4).filter_map(async |name| name).collect().await;
+    let failed: Vec<String> =
+        stream::iter(cases).map(run).buffer_unordered(4).filter_map(async |name| name).collect().await;
     eprintln!("{count} cases, {} failed", failed.len());
     assert!(failed.is_empty(), "run one again with PIPEROLL_FAULT='…':\n{}", failed.join("\n"));
 }

@@ -11,9 +11,9 @@ use super::faulty::Faulty;
 use super::model::{Model, TENANTS, opened_soon};
 use super::script::Script;
 use super::*;
-use object_store::memory::InMemory;
 use ledger::checkpoint::Checkpoint;
 use ledger::proof;
+use object_store::memory::InMemory;
 use std::collections::BTreeMap;
 use std::error::Error as _;
 
@@ -25,7 +25,11 @@ pub(super) type Parts = Vec<(usize, Vec<(u64, u64)>)>;
 
 #[derive(Debug, Clone)]
 pub(super) enum Step {
-    Append { parts: Parts, atomic: bool, key: Option<(u8, u8)> },
+    Append {
+        parts: Parts,
+        atomic: bool,
+        key: Option<(u8, u8)>,
+    },
     Seal,
     Look,
     /// Closed and opened again.
@@ -67,12 +71,20 @@ pub(super) fn steps(seed: u64) -> Vec<Step> {
         }
         // Enough of one stream that its tree has tiles, in some of the workloads.
         if seed % 3 == 1 && round == 0 {
-            steps.push(Step::Append { parts: vec![(0, (1_000..1_290).map(|id| (id, 0)).collect())], atomic: false, key: None });
+            steps.push(Step::Append {
+                parts: vec![(0, (1_000..1_290).map(|id| (id, 0)).collect())],
+                atomic: false,
+                key: None,
+            });
         }
         steps.push(Step::Pass(1_000_000 * draws.below(20) as i64));
         match round {
             0 => steps.extend([Step::Seal, Step::Append { parts: draws.parts(), atomic: true, key: Some((1, 0)) }]),
-            1 => steps.extend([Step::Reopen, Step::Look, Step::Append { parts: draws.parts(), atomic: false, key: None }]),
+            1 => steps.extend([
+                Step::Reopen,
+                Step::Look,
+                Step::Append { parts: draws.parts(), atomic: false, key: None },
+            ]),
             _ => steps.extend([Step::Kill, Step::Seal]),
         }
     }
@@ -227,7 +239,8 @@ impl Run {
 
     /// Awaits `work`. Should a call hang on the way, the service must take events all the same; then it is healed.
     async fn unstuck<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let (script, store, name) = (Arc::clone(&self.script), self.store().clone(), format!("probe-{}", self.probes.len()));
+        let (script, store, name) =
+            (Arc::clone(&self.script), self.store().clone(), format!("probe-{}", self.probes.len()));
         let mut probed = false;
         let probe = async {
             let told = append(&store, &name, vec![draft(&name, "e-0", 0)]).await;
@@ -354,7 +367,12 @@ impl Run {
             self.models[at].saw(head.size, head.root);
         }
         let head = verified.checkpoint.head();
-        assert_eq!(*self.log_heads.entry(head.size).or_insert(head.root), head.root, "two signed heads at {}", head.size);
+        assert_eq!(
+            *self.log_heads.entry(head.size).or_insert(head.root),
+            head.root,
+            "two signed heads at {}",
+            head.size
+        );
     }
 
     async fn seal(&mut self) {
@@ -438,12 +456,7 @@ async fn unstuck<T>(script: &Script, probe: impl Future<Output = ()>, work: impl
 }
 
 /// Reads a stream and holds it against the plain list.
-async fn look_at(
-    store: &Store,
-    objects: &Arc<dyn ObjectStore>,
-    name: &str,
-    model: &Model,
-) -> Result<(), StoreError> {
+async fn look_at(store: &Store, objects: &Arc<dyn ObjectStore>, name: &str, model: &Model) -> Result<(), StoreError> {
     let Ok(reader) = store.reader(&tenant(name), StreamKind::Audit) else {
         assert!(model.rows.is_empty());
         return Ok(());
