@@ -7,7 +7,6 @@ use super::{Outcome, block_on};
 use crate::settings::Place;
 use clap::Args;
 use indicatif::ProgressBar;
-use std::process::ExitCode;
 
 /// Check a whole store, object by object, and say what to do about what does not hold
 ///
