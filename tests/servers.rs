@@ -79,7 +79,8 @@ impl Server {
             ("AZURE_STORAGE_ACCOUNT_KEY", AZURE_KEY.into()),
         ];
         let server = Self { child, url: "az://ledgers", environment };
-        let made = Command::new("node").args(["-e", MAKE_CONTAINER, &endpoint, AZURE_ACCOUNT, AZURE_KEY, NAME]).output();
+        let made =
+            Command::new("node").args(["-e", MAKE_CONTAINER, &endpoint, AZURE_ACCOUNT, AZURE_KEY, NAME]).output();
         let made = made.unwrap();
         assert!(made.status.success(), "azurite made no container: {}", String::from_utf8_lossy(&made.stderr));
         Some(server)

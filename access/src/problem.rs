@@ -113,7 +113,7 @@ impl From<StoreError> for Problem {
             ErrorKind::Busy => ProblemKind::TooManyRequests,
             ErrorKind::Conflict => ProblemKind::Unprocessable,
             ErrorKind::Unavailable => ProblemKind::Unavailable,
-            ErrorKind::Corrupt => ProblemKind::Internal,
+            ErrorKind::Corrupt | ErrorKind::Newer => ProblemKind::Internal,
         };
         let detail = match error.kind() {
             // Which object or file it was is the operator's to know.

@@ -16,6 +16,7 @@ pub mod commit;
 pub mod draft;
 pub mod field;
 pub mod group;
+pub mod heads;
 pub mod key;
 pub mod leaf;
 pub mod name;

@@ -21,6 +21,8 @@ pub enum ErrorKind {
     Unavailable,
     /// Stored bytes are not what was recorded; a person must look.
     Corrupt,
+    /// A newer program wrote this; upgrade.
+    Newer,
 }
 
 /// An error of the store.
@@ -57,6 +59,25 @@ pub enum StoreError {
         found: String,
         /// What this program was told.
         expected: String,
+    },
+    /// The object store cannot keep a ledger.
+    #[error(
+        "the store {store} cannot keep a ledger: {why}. Known to work: local disks, Amazon S3, Google Cloud Storage, \
+         Azure Blob Storage, and servers that honour `If-None-Match: *` on a put"
+    )]
+    Unfit {
+        /// Where it is.
+        store: String,
+        /// What it does not do.
+        why: &'static str,
+    },
+    /// The store was written by a newer program.
+    #[error("the store's format is {found}, and this program reads {reads}: upgrade piperoll to open it")]
+    Newer {
+        /// The format that was found.
+        found: String,
+        /// The newest that this program reads.
+        reads: &'static str,
     },
     /// The write-ahead log failed; nothing more is accepted until it is reopened.
     #[error("the write-ahead log failed and accepts nothing until the service is restarted")]
@@ -134,12 +155,13 @@ impl StoreError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound(_) => ErrorKind::NotFound,
-            Self::OutOfRange { .. } | Self::Invalid(_) => ErrorKind::Invalid,
+            Self::OutOfRange { .. } | Self::Invalid(_) | Self::Unfit { .. } => ErrorKind::Invalid,
             Self::Busy(_) => ErrorKind::Busy,
             Self::KeyReused | Self::Foreign { .. } => ErrorKind::Conflict,
             Self::LogFailed | Self::Stopping | Self::ClockLeapt | Self::Objects { .. } | Self::File { .. } => {
                 ErrorKind::Unavailable
             }
+            Self::Newer { .. } => ErrorKind::Newer,
             Self::LogDamaged { .. } | Self::History { .. } | Self::Damaged { .. } => ErrorKind::Corrupt,
             Self::Name(_) | Self::Fields(_) | Self::Parquet { .. } => ErrorKind::Corrupt,
         }

@@ -5,8 +5,11 @@
 //!
 //! Invariant: a stream is called sound only after every leaf of it was recomputed from its rows.
 
+mod kept;
 mod store_log;
 mod tree;
+
+pub use kept::Kept;
 
 use crate::error::StoreError;
 use crate::layout::{self, StreamPrefix};
@@ -93,6 +96,8 @@ pub struct Fsck {
     pub keys: Vec<VerifierKey>,
     /// Heads that somebody kept earlier, their signatures checked: the streams must still agree with them.
     pub kept: Vec<StreamHead>,
+    /// The same, of entries that were durable then and need not be sealed yet.
+    pub durable: Vec<StreamHead>,
 }
 
 const RESTORE: &str = "restore this object from a copy and check again; nothing was changed";
@@ -145,33 +150,14 @@ impl Fsck {
         self.chain(&prefix, &mut chain, &mut findings).await?;
         let live: Vec<LiveSegment> = chain.live().cloned().collect();
         let (commits, segments) = (chain.commits(), live.len() as u64);
-        let kept = self.kept.iter().filter(|head| head.size > 0 && head.origin == origin.as_str());
-        let kept = kept.map(|head| (head.size, head.root)).collect();
-        let mut tree = TreeWalk::new(chain.clone(), (tenant.clone(), kind), kept);
+        let mut tree = TreeWalk::new(chain.clone(), (tenant.clone(), kind), self.kept_of(origin.as_str()));
         for held in &live {
             if let Err(finding) = self.segment(&prefix, held, &mut tree, progress).await {
                 findings.push(finding);
                 break;
             }
         }
-        if let Some(size) = tree.disagrees {
-            findings.push(Finding {
-                object: prefix.path().to_string(),
-                entries: Some((0, size - 1)),
-                what: format!("the first {size} entries are not those of the head that was signed and kept"),
-                advice: "this history was replaced after that head was given out; ask who holds the ledger's key",
-                is_fault: true,
-            });
-        }
-        if let Some((size, _)) = tree.kept.last_key_value() {
-            findings.push(Finding {
-                object: prefix.path().to_string(),
-                entries: Some((tree.edge.size(), size - 1)),
-                what: format!("a head of {size} entries was signed and kept, and only {} are sealed here", tree.edge.size()),
-                advice: "seal what the service still holds and check again; if it holds no more, the stream was rolled back",
-                is_fault: true,
-            });
-        }
+        findings.extend(self.against_kept(&prefix, origin.as_str(), &tree));
         if findings.iter().all(|finding| !finding.is_fault) {
             self.tiles(&prefix, &tree, &mut findings).await?;
             self.views(&prefix, &chain, &mut findings).await?;

@@ -17,7 +17,7 @@ use object_store::{ObjectStore, PutMode, PutOptions};
 pub(super) async fn own(shared: &Shared, log_id: &str) -> Result<(), StoreError> {
     let origin = shared.log_origin.as_str();
     let (format, what) = (log_head::format_text(origin), "the store is of another format or ledger");
-    state(shared, &layout::format(), &format, what).await?;
+    state(shared, &layout::format(), &format, what).await.map_err(log_head::newer)?;
     let key = log_head::key_text(&shared.key.verifier(origin));
     let keys = list_numbers(&shared.objects, &layout::keys(), layout::key).await?;
     let newest = layout::key(keys.last().copied().unwrap_or(1));
