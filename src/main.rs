@@ -12,8 +12,10 @@ mod clock;
 mod commands;
 mod files;
 mod generate;
+mod heads;
 mod keyfile;
 mod output;
+mod reach;
 mod service;
 mod settings;
 

@@ -4,7 +4,7 @@
 //! (`limits.rs` of each crate). Invariant: an unknown key is an error that names it.
 
 use clap::Args;
-use ledger_store::Limits;
+use ledger_store::{Limits, Location, LocationError};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,15 @@ pub enum SettingsError {
         #[source]
         source: Box<toml::de::Error>,
     },
+    /// A store's location is malformed.
+    #[error("the setting {setting} is malformed")]
+    Location {
+        /// Which setting.
+        setting: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: LocationError,
+    },
     /// A setting that cannot be had yet.
     #[error(
         "listen address {0} is not a loopback address: callers are not told apart yet, so only this machine may call"
@@ -54,6 +63,9 @@ pub struct Place {
 #[serde(deny_unknown_fields, default)]
 pub struct File {
     data: Option<PathBuf>,
+    store: Option<String>,
+    heads_to: Option<String>,
+    heads_every_minutes: Option<u64>,
     listen: Option<SocketAddr>,
     log: Log,
     limits: StoreLimits,
@@ -89,8 +101,12 @@ struct StoreLimits {
 /// Everything that `serve` needs to know.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The folder with key, log and store.
+    /// The folder with key and log, and the store when it is nowhere else.
     pub data: PathBuf,
+    /// Where the objects are.
+    pub store: Location,
+    /// Where heads are kept, and how often.
+    pub heads: Option<(Location, Duration)>,
     /// Where to listen.
     pub listen: SocketAddr,
     /// How log lines look.
@@ -104,6 +120,10 @@ pub struct Settings {
 /// What flags and environment say; what they leave open, the file or the default decides.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
+    /// Where the objects are.
+    pub store: Option<Location>,
+    /// Where heads are kept.
+    pub heads_to: Option<Location>,
     /// Where to listen.
     pub listen: Option<SocketAddr>,
     /// How log lines look.
@@ -116,14 +136,24 @@ pub struct Overrides {
 
 /// The folder when nobody says otherwise.
 const DEFAULT_DATA: &str = "piperoll-data";
+/// How often heads are kept elsewhere: what a rolled-back stream may lose unseen.
+const HEADS_EVERY_MINUTES: u64 = 5;
 
 impl Place {
+    /// The settings that flags, environment and file give a command that asks nothing more.
+    ///
+    /// # Errors
+    /// The file cannot be read or has an unknown key.
+    pub fn settings(&self, store: Option<Location>) -> Result<Settings, SettingsError> {
+        Settings::load(self, Overrides { store, ..Overrides::default() })
+    }
+
     /// The data folder that flag, environment or file name.
     ///
     /// # Errors
     /// The file cannot be read or has an unknown key.
     pub fn data(&self) -> Result<PathBuf, SettingsError> {
-        Ok(Settings::load(self, Overrides::default())?.data)
+        Ok(self.settings(None)?.data)
     }
 }
 
@@ -139,8 +169,14 @@ impl Settings {
         if !listen.ip().is_loopback() {
             return Err(SettingsError::NotLoopback(listen));
         }
+        let data = place.data.clone().or(file.data).unwrap_or_else(|| DEFAULT_DATA.into());
+        let store = overrides.store.or(location("store", file.store)?);
+        let heads_to = overrides.heads_to.or(location("heads_to", file.heads_to)?);
+        let heads_every = Duration::from_secs(60 * file.heads_every_minutes.unwrap_or(HEADS_EVERY_MINUTES).max(1));
         Ok(Self {
-            data: place.data.clone().or(file.data).unwrap_or_else(|| DEFAULT_DATA.into()),
+            store: store.unwrap_or_else(|| Location::folder(&store_in(&data))),
+            heads: heads_to.map(|to| (to, heads_every)),
+            data,
             listen,
             log_format: overrides.log_format.or(file.log.format).unwrap_or(LogFormat::Text),
             log_level: overrides.log_level.or(file.log.level).unwrap_or_else(|| "info".into()),
@@ -152,11 +188,6 @@ impl Settings {
     pub fn key(&self) -> PathBuf {
         key_in(&self.data)
     }
-
-    /// The store's folder.
-    pub fn store(&self) -> PathBuf {
-        store_in(&self.data)
-    }
 }
 
 /// The key file below a data folder.
@@ -167,6 +198,11 @@ pub fn key_in(data: &Path) -> PathBuf {
 /// The store below a data folder.
 pub fn store_in(data: &Path) -> PathBuf {
     data.join("store")
+}
+
+fn location(setting: &'static str, given: Option<String>) -> Result<Option<Location>, SettingsError> {
+    let parse = |given: String| given.parse().map_err(|source| SettingsError::Location { setting, source });
+    given.map(parse).transpose()
 }
 
 fn limits(file: &StoreLimits, seal_bytes: Option<usize>) -> Limits {
@@ -212,7 +248,16 @@ mod tests {
         let settings = load(text, Overrides { seal_bytes: Some(8), ..Overrides::default() }).unwrap();
         assert_eq!((settings.data.to_str(), settings.listen.port()), (Some("here"), 9));
         assert_eq!((settings.limits.seal_bytes, settings.log_format), (8, LogFormat::Json));
+        let text =
+            "data = 'here'\nstore = 's3://bucket/prefix'\nheads_to = 'az://other/heads'\nheads_every_minutes = 9\n";
+        let settings = load(text, Overrides::default()).unwrap();
+        let heads = settings.heads.map(|(to, every)| (to.to_string(), every.as_secs()));
+        assert_eq!(
+            (settings.store.to_string(), heads),
+            ("s3://bucket/prefix".into(), Some(("az://other/heads".into(), 540)))
+        );
         let settings = load("", Overrides::default()).unwrap();
+        assert_eq!((settings.store.to_string(), settings.heads), ("piperoll-data/store".into(), None));
         assert_eq!(settings.data.to_str(), Some(DEFAULT_DATA));
         assert_eq!(settings.listen.to_string(), "127.0.0.1:7117");
     }
@@ -222,6 +267,9 @@ mod tests {
         let unknown = load("lisen = '127.0.0.1:9'", Overrides::default()).unwrap_err();
         let cause = std::error::Error::source(&unknown).unwrap().to_string();
         assert!(cause.contains("lisen") && cause.contains("listen"), "{cause}");
+        let no_place = load("store = 's3://key:sesame@bucket'", Overrides::default()).unwrap_err();
+        assert!(matches!(no_place, SettingsError::Location { setting: "store", .. }));
+        assert!(!format!("{no_place:?}").contains("sesame"));
         assert!(matches!(load("listen = '0.0.0.0:1'", Overrides::default()), Err(SettingsError::NotLoopback(_))));
     }
 }

@@ -18,6 +18,7 @@ pub mod field;
 #[cfg(test)]
 mod fuzz;
 pub mod group;
+pub mod heads;
 pub mod key;
 pub mod leaf;
 pub mod name;

@@ -5,15 +5,17 @@
 //! old to tell.
 
 use super::{FOUND, NEWER, Outcome, block_on};
+use crate::clock::SystemAmbient;
 use crate::keyfile::KeyFile;
 use crate::output;
-use crate::settings::{Place, key_in, store_in};
+use crate::reach::access_to;
+use crate::settings::Place;
 use clap::Args;
 use indicatif::ProgressBar;
 use ledger::checkpoint::{Checkpoint, StreamHead};
 use ledger::key::VerifierKey;
 use ledger::name::{LedgerName, StreamKind, TenantId};
-use ledger_store::{DurableFolder, Finding, Fsck, Report};
+use ledger_store::{Finding, Fsck, Kept, Location, Report};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,8 +32,10 @@ Examples:
   piperoll verify                                 every stream of ./piperoll-data
   piperoll verify --tenant acme --stream audit
   piperoll verify --store copy/ --key 'LEDGER/_main/log/0+…+…' --head kept-last-month.checkpoint
+  piperoll verify --store s3://acme-ledger/main --heads s3://acme-heads
 
-A head that you kept is the strongest check: it finds a stream that was rolled back as a whole.")]
+A head that you kept is the strongest check: it finds a stream that was rolled back as a whole. With --heads, all that
+the service kept elsewhere are compared, and streams that are gone altogether are named.")]
 pub struct Arguments {
     #[command(flatten)]
     place: Place,
@@ -46,6 +50,9 @@ pub struct Arguments {
     /// A checkpoint of a stream that was kept earlier; may be given more than once
     #[arg(long = "head", value_name = "FILE")]
     heads: Vec<PathBuf>,
+    /// A store in which the service kept heads (its `heads_to`): all of them must still hold
+    #[arg(long = "heads", value_name = "URL")]
+    elsewhere: Option<Location>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -54,9 +61,9 @@ pub struct Arguments {
 /// Which store, and whose signature to believe.
 #[derive(Debug, Clone, Args)]
 pub struct Trust {
-    /// The store's folder, instead of store/ in the data folder
-    #[arg(long, value_name = "DIR")]
-    pub store: Option<PathBuf>,
+    /// Where the store is: a folder or a URL as for `serve`; store/ in the data folder when nothing is said
+    #[arg(long, env = "PIPEROLL_STORE", value_name = "URL")]
+    pub store: Option<Location>,
     /// A verifier key to trust, instead of the key file in the data folder; may be given more than once
     #[arg(long = "key", value_name = "VKEY")]
     pub keys: Vec<VerifierKey>,
@@ -68,20 +75,26 @@ impl Trust {
     /// # Errors
     /// The folder or the key are not to be had.
     pub fn fsck(&self, place: &Place) -> Result<Fsck, Box<dyn std::error::Error>> {
-        let data = place.data()?;
-        let folder = self.store.clone().unwrap_or_else(|| store_in(&data));
-        if !folder.is_dir() {
-            return Err(format!("there is no store at {}; name one with --data or --store", folder.display()).into());
+        let settings = place.settings(self.store.clone())?;
+        let location = &settings.store;
+        if location.as_folder().is_some_and(|folder| !folder.is_dir()) {
+            return Err(format!("there is no store at {location}; name one with --data or --store").into());
         }
         let (ledger, keys) = match self.keys.first() {
             Some(key) => (ledger_of(key)?, self.keys.clone()),
             None => {
-                let own = KeyFile::read(&key_in(&data))?;
+                let own = KeyFile::read(&settings.key())?;
                 let key = own.key.verifier(own.ledger.as_str());
                 (own.ledger, vec![key])
             }
         };
-        Ok(Fsck { objects: Arc::new(DurableFolder::open(&folder)?), ledger, keys, kept: vec![] })
+        Ok(Fsck {
+            objects: location.open(&access_to(location)?, Arc::new(SystemAmbient::new()))?,
+            ledger,
+            keys,
+            kept: vec![],
+            durable: vec![],
+        })
     }
 }
 
@@ -103,13 +116,34 @@ pub fn run(arguments: &Arguments) -> Outcome {
         arguments.tenant.as_ref().is_none_or(|only| only == tenant) && arguments.stream.is_none_or(|only| only == kind)
     };
     let bar = ProgressBar::new_spinner();
-    let report = block_on(fsck.streams(wanted, |entries| bar.inc(entries)))??;
+    let report = block_on(check(fsck, arguments.elsewhere.as_ref(), wanted, |entries| bar.inc(entries)))??;
     bar.finish_and_clear();
-    if report.streams.is_empty() {
+    if report.streams.is_empty() && report.is_sound() {
         return Err("no such stream is sealed in this store; what is not sealed yet is in the service's write-ahead log, and `piperoll serve --seal-on-exit` seals it when it stops".into());
     }
     show(&report, arguments.json);
     Ok(exit_code(&report))
+}
+
+/// Checks the streams, and what was kept of them elsewhere.
+async fn check(
+    mut fsck: Fsck,
+    elsewhere: Option<&Location>,
+    wanted: impl Fn(&TenantId, StreamKind) -> bool,
+    progress: impl FnMut(u64),
+) -> Result<Report, Box<dyn std::error::Error>> {
+    let Some(location) = elsewhere else { return Ok(fsck.streams(wanted, progress).await?) };
+    let notes = location.open(&access_to(location)?, Arc::new(SystemAmbient::new()))?;
+    let kept = Kept::read(&notes, &fsck.ledger, &fsck.keys).await?;
+    if kept.notes == 0 && kept.findings.is_empty() {
+        return Err(format!("no heads of ledger {} were kept at {location}", fsck.ledger).into());
+    }
+    kept.tell(&mut fsck);
+    let mut report = fsck.streams(&wanted, progress).await?;
+    report.findings.extend(kept.missing(&report, wanted));
+    report.findings.extend(fsck.log_against(&kept).await?);
+    report.findings.extend(kept.findings);
+    Ok(report)
 }
 
 fn kept_head(path: &std::path::Path, keys: &[VerifierKey]) -> Result<StreamHead, Box<dyn std::error::Error>> {

@@ -193,7 +193,7 @@ impl<'a> Rows<'a> {
         if batch.schema_ref().fields().iter().any(|column| !known(column.name())) {
             return Err(StoreError::Newer {
                 object: "the segment".into(),
-                what: "it has columns that are not known here",
+                what: "it has columns that are not known here".into(),
             });
         }
         if batch.num_columns() > Field::ALL.len() + 3 {

@@ -14,7 +14,7 @@ use crate::error::StoreError;
 use crate::ids::IdRun;
 use crate::layout;
 use crate::limits::{Limits, MERGE_ROWS, ROW_GROUP_ROWS};
-use crate::objects_of::create;
+use crate::objects::create;
 use crate::precheck;
 use crate::segment::{self, Segment, Statistics};
 use crate::store::Shared;

@@ -6,6 +6,7 @@ use ledger::field::FieldsError;
 use ledger::name::NameError;
 use ledger::pack::PackError;
 use ledger::verify::Fault;
+use std::borrow::Cow;
 
 /// What the caller should do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,17 @@ pub enum StoreError {
         /// What this program was told.
         expected: String,
     },
+    /// The object store cannot keep a ledger.
+    #[error(
+        "the store {store} cannot keep a ledger: {why}. Known to work: local disks, Amazon S3, Google Cloud Storage, \
+         Azure Blob Storage, and servers that honour `If-None-Match: *` on a put"
+    )]
+    Unfit {
+        /// Where it is.
+        store: String,
+        /// What it does not do.
+        why: &'static str,
+    },
     /// The write-ahead log failed; nothing more is accepted until it is reopened.
     #[error("the write-ahead log failed and accepts nothing until the service is restarted")]
     LogFailed,
@@ -111,7 +123,7 @@ pub enum StoreError {
         /// Which object, or which place in a file.
         object: String,
         /// What this program does not know.
-        what: &'static str,
+        what: Cow<'static, str>,
     },
     /// A stored name is malformed.
     #[error("a stored name is malformed")]
@@ -154,7 +166,7 @@ impl StoreError {
         match self {
             error if error.is_newer() => ErrorKind::Unavailable,
             Self::NotFound(_) => ErrorKind::NotFound,
-            Self::OutOfRange { .. } | Self::Invalid(_) => ErrorKind::Invalid,
+            Self::OutOfRange { .. } | Self::Invalid(_) | Self::Unfit { .. } => ErrorKind::Invalid,
             Self::Busy(_) => ErrorKind::Busy,
             Self::KeyReused | Self::Foreign { .. } => ErrorKind::Conflict,
             Self::LogFailed | Self::Stopping | Self::ClockLeapt | Self::Newer { .. } => ErrorKind::Unavailable,

@@ -6,9 +6,12 @@
 //! Invariant: a stream is called sound only after every leaf of it was recomputed from its rows.
 
 mod chain;
+mod kept;
 mod store_log;
 mod tree;
 mod views;
+
+pub use kept::Kept;
 
 use crate::error::StoreError;
 use crate::layout::StreamPrefix;
@@ -106,6 +109,8 @@ pub struct Fsck {
     pub keys: Vec<VerifierKey>,
     /// Heads that somebody kept earlier, their signatures checked: the streams must still agree with them.
     pub kept: Vec<StreamHead>,
+    /// The same, of entries that were durable then and need not be sealed yet.
+    pub durable: Vec<StreamHead>,
 }
 
 const RESTORE: &str = "restore this object from a copy and check again; nothing was changed";
@@ -159,37 +164,16 @@ impl Fsck {
         let marks = self.chain(&prefix, &mut chain, &mut findings).await?;
         let live: Vec<LiveSegment> = chain.live().cloned().collect();
         let (commits, segments) = (chain.commits(), live.len() as u64);
-        let kept = self.kept.iter().filter(|head| head.size > 0 && head.origin == origin.as_str());
-        let kept = kept.map(|head| (head.size, head.root)).collect();
-        let mut tree = TreeWalk::new(chain.clone(), (tenant.clone(), kind), kept);
+        let mut tree = TreeWalk::new(chain.clone(), (tenant.clone(), kind), self.kept_of(origin.as_str()));
         for held in &live {
             if let Err(finding) = self.segment(&prefix, held, &mut tree, progress).await {
                 findings.push(finding);
                 break;
             }
         }
-        if let Some(size) = tree.disagrees {
-            findings.push(Finding {
-                object: prefix.path().to_string(),
-                entries: Some((0, size - 1)),
-                what: format!("the first {size} entries are not those of the head that was signed and kept"),
-                sound: "what is here fits together and is signed, but it is another history".into(),
-                advice: "this history was replaced after that head was given out; ask who holds the ledger's key",
-                is_fault: true,
-                is_newer: false,
-            });
-        }
-        let is_readable = findings.iter().all(|finding| !finding.is_newer);
-        if let Some((size, _)) = tree.kept.last_key_value().filter(|_| is_readable) {
-            findings.push(Finding {
-                object: prefix.path().to_string(),
-                entries: Some((tree.edge.size(), size - 1)),
-                what: format!("a head of {size} entries was signed and kept, and only {} are sealed here", tree.edge.size()),
-                sound: format!("the {} entries that are here hold", tree.edge.size()),
-                advice: "seal what the service still holds and check again; if it holds no more, the stream was rolled back",
-                is_fault: true,
-                is_newer: false,
-            });
+        // What this program is too old to read is not gone.
+        if tree.disagrees.is_some() || findings.iter().all(|finding| !finding.is_newer) {
+            findings.extend(self.against_kept(&prefix, origin.as_str(), &tree));
         }
         if findings.iter().all(|finding| !finding.is_fault) {
             self.tiles(&prefix, &tree, &mut findings).await?;

@@ -3,7 +3,7 @@
 //! Not here: what the objects hold. Invariant: every path of a stream begins with its own prefix, so that a
 //! handle rooted there can name nothing of another tenant.
 
-use ledger::name::{StreamKind, TenantId};
+use ledger::name::{LedgerName, Origin, StreamKind, TenantId};
 use ledger::tile::Tile;
 use object_store::path::Path;
 
@@ -50,6 +50,27 @@ pub(crate) fn log_heads() -> Path {
 /// A signed head of the store log and its right edge.
 pub(crate) fn log_head(size: u64) -> Path {
     log_heads().join(twenty(size))
+}
+
+/// The folder of probes: beside `_store`, so that no check of the store takes one for a part of it.
+pub(crate) fn probes() -> Path {
+    Path::from("_probe")
+}
+
+/// One probe of a store.
+pub(crate) fn probe(id: &[u8; 16]) -> Path {
+    probes().join(format!("{:032x}", u128::from_be_bytes(*id)))
+}
+
+/// The folder, in another store, of the notes that keep a ledger's heads.
+pub(crate) fn kept_heads_of(ledger: &LedgerName) -> Path {
+    Path::from(ledger.as_str())
+}
+
+/// One note of a store's heads, in another store: by the store log's size, and a number where there are several.
+pub(crate) fn kept_heads(ledger: &LedgerName, log: &Origin, size: u64, number: u64) -> Path {
+    let store = log.as_str().split('/').nth(1).unwrap_or_default().trim_start_matches('_');
+    kept_heads_of(ledger).join(store).join(format!("{}-{number}", twenty(size)))
 }
 
 /// A tile of the store log.
@@ -202,6 +223,9 @@ mod tests {
         assert_eq!(prefix.tile(&tile).as_ref(), "tenant=acme/stream=audit/_ledger/tile/1/x001/000.p/3");
         assert_eq!(prefix.relative(&prefix.commit(1)), Some("_ledger/commits/00000000000000000001"));
         assert!(ledger::commit::is_segment_path(&segment(1_786_699_613_589_793, 5, 2, 9)));
+        let (ledger, name) = ("example".parse().unwrap(), "main".parse().unwrap());
+        let kept = kept_heads(&ledger, &Origin::store_log(&ledger, &name, 0), 17, 0);
+        assert_eq!(kept.as_ref(), "example/main/00000000000000000017-0");
         assert_eq!(segment(1_786_699_613_589_793, 5, 2, 9), "2026-08/00000000000000000005-2-9.parquet");
         assert_eq!(folder_and_epoch(&segment(1_786_699_613_589_793, 5, 2, 9)), Some(("2026-08", 2)));
         let merged = merged_segment("2026-08", 5, 21, 0);

@@ -20,12 +20,14 @@ mod fsck;
 #[cfg(test)]
 mod fuzz;
 mod handle;
+mod heads;
 mod ids;
 mod layout;
 mod limits;
 mod log_head;
 mod objects;
 mod objects_of;
+mod observed;
 mod pack;
 mod precheck;
 mod proofs;
@@ -43,10 +45,11 @@ mod writer;
 
 pub use ambient::Ambient;
 pub use error::{ErrorKind, StoreError};
-pub use fsck::{Finding, Fsck, Report, StreamReport};
+pub use fsck::{Finding, Fsck, Kept, Report, StreamReport};
 pub use handle::{AppendHandle, StreamHandle};
+pub use heads::HeadKeeper;
 pub use limits::Limits;
-pub use objects::DurableFolder;
+pub use objects::{Access, DurableFolder, Location, LocationError, Patience, Steady, create, holds_anything, probe};
 pub use proofs::{ConsistencyProof, InclusionProof};
 pub use segment::{Segment, Statistics};
 pub use store::{AppendRequest, Appended, Store, StoreOptions};

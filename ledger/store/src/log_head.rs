@@ -3,6 +3,7 @@
 //! Not here: who writes them ([`crate::seal`], [`crate::recover`]), who checks them ([`crate::fsck`]).
 //! Invariant: each has one spelling; a head that was read folds to its root.
 
+use crate::error::StoreError;
 use ledger::key::VerifierKey;
 use ledger::note::Note;
 use ledger::tree::{Edge, Hash};
@@ -78,6 +79,22 @@ pub(crate) fn read_head(bytes: &[u8], size: u64, trusted: &VerifierKey) -> Resul
 /// The record of a store's format, and of the origin of its log.
 pub(crate) fn format_text(origin: &str) -> String {
     format!("{FORMAT}\norigin {origin}\n")
+}
+
+/// A store of another format is one of a newer program: there was none before the first.
+pub(crate) fn newer(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Foreign { found, .. } if found.starts_with("piperoll-store/v") && !is_ours(&found) => {
+            let found: String = found.split(", ").next().unwrap_or_default().chars().take(64).collect();
+            let what = format!("its format is {found}, and this program reads {FORMAT}").into();
+            StoreError::Newer { object: "the store".into(), what }
+        }
+        other => other,
+    }
+}
+
+fn is_ours(found: &str) -> bool {
+    found.strip_prefix(FORMAT).is_some_and(|rest| rest.is_empty() || rest.starts_with(", "))
 }
 
 /// The record of the key that signs, under the origin of the store log. Of several, the highest number counts.

@@ -6,12 +6,10 @@
 use crate::error::StoreError;
 use crate::layout;
 use crate::limits::OPENINGS;
-use crate::segment;
-use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use ledger::name::{StreamKind, TenantId};
 use object_store::path::Path;
-use object_store::{ObjectStore, PutMode, PutOptions, PutPayload};
+use object_store::ObjectStore;
 use std::sync::Arc;
 
 /// The numbers of a folder's numbered objects, ascending: those that `name` gives just these paths.
@@ -45,18 +43,4 @@ pub(crate) async fn list_streams(objects: &Arc<dyn ObjectStore>) -> Result<Vec<(
     let mut streams: Vec<_> = kinds.try_concat().await?;
     streams.sort();
     Ok(streams)
-}
-
-/// Creates an object that must not be there. That it is there with these very bytes is as good: an earlier
-/// try was carried out and its confirmation lost.
-///
-/// # Errors
-/// It is there with other bytes, or the object store failed and whether it was created is not known.
-pub(crate) async fn create(objects: &Arc<dyn ObjectStore>, path: &Path, bytes: Bytes) -> Result<(), StoreError> {
-    let options = PutOptions::from(PutMode::Create);
-    match objects.put_opts(path, PutPayload::from_bytes(bytes.clone()), options).await {
-        Ok(_) => Ok(()),
-        Err(object_store::Error::AlreadyExists { .. }) if segment::fetch(objects, path).await? == bytes => Ok(()),
-        Err(source) => Err(StoreError::Objects { path: path.to_string(), source }),
-    }
 }

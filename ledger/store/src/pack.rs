@@ -8,7 +8,7 @@
 use crate::commits::{Reader, Stored, read_pack};
 use crate::error::StoreError;
 use crate::limits::CONCURRENT_OBJECTS;
-use crate::objects_of::create;
+use crate::objects::create;
 use crate::snapshot;
 use crate::store::Shared;
 use crate::stream::Stream;

@@ -139,7 +139,7 @@ impl Recovered {
 }
 
 /// How far the store log was flushed, and its edge there.
-async fn flushed_log(shared: &Shared) -> Result<(u64, Edge), StoreError> {
+pub(crate) async fn flushed_log(shared: &Shared) -> Result<(u64, Edge), StoreError> {
     let sizes = list_numbers(&shared.objects, &layout::log_heads(), layout::log_head).await?;
     let Some(size) = sizes.into_iter().next_back() else {
         return Ok((0, Edge::default()));
@@ -150,7 +150,7 @@ async fn flushed_log(shared: &Shared) -> Result<(u64, Edge), StoreError> {
     let object = path.to_string();
     match log_head::read_head(&bytes, size, &trusted) {
         Ok(edge) => Ok((size, edge)),
-        Err(HeadFault::Newer) => Err(StoreError::Newer { object, what: "it is a head of a later form" }),
+        Err(HeadFault::Newer) => Err(StoreError::Newer { object, what: "it is a head of a later form".into() }),
         Err(HeadFault::Wrong(why)) => Err(StoreError::Damaged { path: object, why }),
     }
 }

@@ -1,6 +1,6 @@
 //! Sealing: the unsealed tail of a stream becomes a segment and a commit. One thread, one seal at a time.
 //!
-//! [`seal_stream`] is the commit of a segment, top to bottom. Not here: when to seal ([`crate::writer`]),
+//! [`try_seal`] is the commit of a segment, top to bottom. Not here: when to seal ([`crate::writer`]),
 //! what the bytes are ([`crate::segment`], `ledger::commit`), merging of segments ([`crate::compact`]).
 //!
 //! Invariants: a commit names only objects that are durable; tiles up to a commit's head are there before
@@ -10,7 +10,8 @@ use crate::delta;
 use crate::error::StoreError;
 use crate::layout;
 use crate::log_head;
-use crate::objects_of::create;
+use crate::objects::create;
+use crate::observed;
 use crate::precheck;
 use crate::proofs;
 use crate::segment::{self, Segment};
@@ -124,6 +125,13 @@ async fn seal_now(shared: &Shared, stream: &Stream, epoch: u64) -> Result<u64, S
 /// # Errors
 /// The object store failed, or another writer owns the stream.
 async fn seal_stream(shared: &Shared, stream: &Stream, epoch: u64) -> Result<u64, StoreError> {
+    let result = try_seal(shared, stream, epoch).await;
+    observed::sealed(&result);
+    result
+}
+
+/// The commit of a segment.
+async fn try_seal(shared: &Shared, stream: &Stream, epoch: u64) -> Result<u64, StoreError> {
     precheck::warm(shared, stream).await?;
     let mut turn = stream.turn.lock().await;
     turn::settle(shared, stream, &mut turn).await?;

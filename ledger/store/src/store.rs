@@ -9,6 +9,7 @@ use crate::ambient::Ambient;
 use crate::error::StoreError;
 use crate::handle::{AppendHandle, StreamHandle};
 use crate::limits::{Limits, REQUEST_BYTES};
+use crate::observed;
 use crate::precheck::{self, Known};
 use crate::recover;
 use crate::seal::SealJob;
@@ -23,7 +24,7 @@ use ledger::leaf::{Commitments, Seed, id_fingerprint};
 use ledger::name::{LedgerName, Origin, StreamKind, TenantId};
 use object_store::ObjectStore;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{mpsc, oneshot};
@@ -155,6 +156,7 @@ pub struct Store {
     seals: mpsc::UnboundedSender<SealJob>,
     upkeep: mpsc::UnboundedSender<UpkeepJob>,
     epoch: u64,
+    log: Arc<Path>,
 }
 
 impl Store {
@@ -172,6 +174,7 @@ impl Store {
     pub(crate) async fn open_on(options: StoreOptions, files: Arc<dyn LogFiles>) -> Result<Self, StoreError> {
         let runtime = tokio::runtime::Handle::current();
         let limits = options.limits.clone();
+        let log = options.log.as_path().into();
         let recovered = recover::recover(options, files).await?;
         let (writer, messages) = mpsc::channel(limits.queue);
         let (seals, jobs) = mpsc::unbounded_channel();
@@ -212,7 +215,7 @@ impl Store {
                 }
             }
         });
-        Ok(Self { shared, writer, seals, upkeep, epoch })
+        Ok(Self { shared, writer, seals, upkeep, epoch, log })
     }
 
     /// Stops the writer after what is queued, then sealer and upkeep after what they are at, and gives the log back.
@@ -231,6 +234,21 @@ impl Store {
         if self.upkeep.send(UpkeepJob::Stop(done)).is_ok() {
             let _ = stopped.await;
         }
+    }
+
+    /// What the store's threads and handles share.
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The writer's epoch.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The folder of the write-ahead log.
+    pub(crate) fn log_folder(&self) -> &Path {
+        &self.log
     }
 
     /// The ledger's name.
@@ -313,7 +331,10 @@ impl Store {
             let submission = Submission { parts, atomic, key, bytes, reply };
             self.writer.send(Message::Submit(submission)).await.map_err(|_| StoreError::Stopping)?;
             match answer.await.map_err(|_| StoreError::Stopping)?? {
-                Reply::Done { verdicts, receipt } => return Ok(Appended::Done { verdicts, receipt }),
+                Reply::Done { verdicts, receipt } => {
+                    observed::appended(&verdicts);
+                    return Ok(Appended::Done { verdicts, receipt });
+                }
                 Reply::Repeated { answer, receipt } => return Ok(Appended::Repeated { answer, receipt }),
                 Reply::Refused { verdicts } => {
                     let first = |known| match known {

@@ -7,7 +7,7 @@
 
 use crate::delta;
 use crate::error::StoreError;
-use crate::objects_of::create;
+use crate::objects::create;
 use crate::segment::Segment;
 use crate::store::Shared;
 use crate::stream::{Merged, Stream};

@@ -17,12 +17,12 @@ use object_store::{ObjectStore, PutMode, PutOptions};
 pub(super) async fn own(shared: &Shared, log_id: &str) -> Result<(), StoreError> {
     let origin = shared.log_origin.as_str();
     let (format, what) = (log_head::format_text(origin), "the store is of another format or ledger");
-    state(shared, &layout::format(), &format, what).await?;
+    state(shared, &layout::format(), &format, what).await.map_err(log_head::newer)?;
     let key = log_head::key_text(&shared.key.verifier(origin));
     let keys = list_numbers(&shared.objects, &layout::keys(), layout::key).await?;
     if let Some(later) = keys.into_iter().find(|number| *number > 1) {
         let object = layout::key(later).to_string();
-        return Err(StoreError::Newer { object, what: "this program knows one key in a store's life" });
+        return Err(StoreError::Newer { object, what: "this program knows one key in a store's life".into() });
     }
     let newest = layout::key(1);
     state(shared, &newest, &key, "the store is signed with another key").await?;
@@ -41,7 +41,10 @@ async fn state(shared: &Shared, path: &Path, text: &str, what: &'static str) -> 
                 return Ok(());
             }
             if log_head::is_newer_record(&found, text) {
-                return Err(StoreError::Newer { object: path.to_string(), what: "it is a record of a later form" });
+                return Err(StoreError::Newer {
+                    object: path.to_string(),
+                    what: "it is a record of a later form".into(),
+                });
             }
             let found = String::from_utf8_lossy(&found).trim_end().replace('\n', ", ");
             Err(StoreError::Foreign { what, found, expected: text.trim_end().replace('\n', ", ") })

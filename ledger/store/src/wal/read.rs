@@ -111,7 +111,7 @@ impl Reader<'_, '_> {
                 Found::Torn => return Ok(good),
                 Found::Unknown => {
                     let object = format!("the write-ahead log {} at byte {at}", self.name);
-                    return Err(StoreError::Newer { object, what: "a whole frame is not understood" });
+                    return Err(StoreError::Newer { object, what: "a whole frame is not understood".into() });
                 }
                 Found::Frame(frame, _) => frame,
             };
