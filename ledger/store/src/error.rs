@@ -200,7 +200,7 @@ impl StoreError {
 
     /// For `map_err` on an object-store call about `path`.
     pub(crate) fn objects(path: &object_store::path::Path) -> impl FnOnce(object_store::Error) -> Self {
-        let path = path.to_string();
+        let path = if path.as_ref().is_empty() { "its top folder".into() } else { path.to_string() };
         move |source| Self::Objects { path, source }
     }
 

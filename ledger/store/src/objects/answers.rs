@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// A server refused or failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the server answered with status {status}")]
+#[error("the server answered with status {status}{}", told(*status))]
 pub(super) struct Answered {
     /// The HTTP status.
     pub status: u16,
@@ -22,9 +22,24 @@ pub(super) struct Answered {
     pub after: Option<Duration>,
 }
 
-/// Outcomes that the library tells apart by itself: not modified, unauthenticated, forbidden, not found, there
-/// already, precondition failed.
+/// Outcomes that the library tells apart by itself, but for listings: not modified, unauthenticated, forbidden, not
+/// found, there already, precondition failed.
 const NAMED: [u16; 6] = [304, 401, 403, 404, 409, 412];
+
+fn told(status: u16) -> &'static str {
+    match status {
+        401 => ": these credentials are not known there",
+        403 => ": these credentials may not do that",
+        404 => ": there is no such bucket or container",
+        _ => "",
+    }
+}
+
+/// Whether a request lists: of these the library names no outcome.
+fn lists(request: &HttpRequest) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    request.method().as_str() == "GET" && query.split('&').any(|part| matches!(part, "list-type=2" | "comp=list"))
+}
 
 /// Makes clients that tell what was answered.
 #[derive(Debug)]
@@ -50,9 +65,10 @@ struct TellingClient {
 #[async_trait]
 impl HttpService for TellingClient {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let is_listing = lists(&request);
         let response = self.inner.execute(request).await?;
         let status = response.status().as_u16();
-        let named = NAMED.contains(&status) && !(status == 409 && self.conflict_passes);
+        let named = NAMED.contains(&status) && !is_listing && !(status == 409 && self.conflict_passes);
         if status < 300 || named {
             return Ok(response);
         }

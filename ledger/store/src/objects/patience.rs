@@ -87,6 +87,8 @@ fn generic(source: &(dyn std::error::Error + 'static)) -> Trouble {
                 429 | 503 => Trouble::Passes("throttled", answered.after),
                 409 => Trouble::Passes("conflict", answered.after),
                 408 | 425 | 500..=599 => Trouble::Passes("server", answered.after),
+                401 | 403 => Trouble::Stays("denied"),
+                404 => Trouble::Stays("not_found"),
                 _ => Trouble::Stays("refused"),
             };
         }

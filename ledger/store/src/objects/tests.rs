@@ -72,5 +72,9 @@ async fn a_store_that_is_not_there_is_named_without_credentials() {
         let error = probe(&store, &location, world().as_ref()).await.unwrap_err();
         let told = format!("{error:?} {error}");
         assert!(told.contains("NotFound") && !told.contains("sesame") && !told.contains("Eby8vdM0"), "{told}");
+        // A listing of what is not there is not tried again.
+        let error = holds_anything(&store).await.unwrap_err();
+        let told = format!("{error:?} {error}");
+        assert!(told.contains("status: 404") && !told.contains("GaveUp") && !told.contains("sesame"), "{told}");
     }
 }
