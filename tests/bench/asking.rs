@@ -19,7 +19,7 @@ const WARM_UP: usize = 2;
 /// Answers of which the median is taken.
 const TIMED: usize = 15;
 /// Proofs of which the median is taken.
-const PROOFS: usize = 50;
+pub const PROOFS: usize = 50;
 
 /// Someone who asks one server.
 pub struct Asker {
