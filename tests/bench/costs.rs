@@ -1,7 +1,7 @@
 //! The part about what one event costs: ledger's own functions on the fields of the reference events, and the
-//! processor time of the server's threads while such events come in.
+//! processor time of a server while such events come in, by thread and by part of the work.
 //!
-//! Not here: where inside a thread the time goes; docs/benchmarks.md has the command for a profile.
+//! Not here: how samples are taken and sorted (`profile`).
 //!
 //! Invariant: what is timed is the function that the server calls, on the bytes that it would be given.
 
@@ -19,9 +19,10 @@ use serde_json::value::RawValue;
 use crate::events::BATCH;
 use crate::load::{Pace, load};
 use crate::machine::threads;
+use crate::profile::{PARTS, Profile};
 use crate::program::{Mode, Server};
 use crate::quiet::quiet;
-use crate::report::table;
+use crate::report::{table, thousands};
 use crate::sections::Bench;
 use crate::trouble::{Outcome, Trouble};
 
@@ -79,30 +80,43 @@ impl Bench {
             rows.push(vec![part, format!("{micros:.3}")]);
         }
         self.report.detail(table("What ledger's functions cost, on one thread", &["part", "µs an event"], &rows));
-        let rows = self.server_threads().await?;
-        self.report.detail(table(
-            "What the server's threads spent, sealing included",
-            &["threads", "µs an event"],
-            &rows,
-        ));
-        Ok(())
+        self.server().await
     }
 
-    /// Processor time of each kind of thread for all reference events, until nothing was left to do.
-    async fn server_threads(&self) -> Outcome<Vec<Vec<String>>> {
+    /// Where the processor time of a server goes from its start to its end, everything sealed: by thread, and by part
+    /// of the work where `perf` is installed.
+    async fn server(&mut self) -> Outcome<()> {
         let data = self.place("costs");
-        let server = Server::start(&self.programs, Mode::Plain, &data).await?;
+        let server = Server::start(&self.programs, Mode::SealOnExit, &data).await?;
+        let profile = if Profile::is_possible() { Some(Profile::start(server.id(), &self.folder)?) } else { None };
         let bodies = self.events.bodies(0, self.events.len());
         let loaded = load(&server.url("/v1/events"), bodies, Pace::Full).await?;
         quiet(&server, &data).await?;
         let spent = threads(server.id())?;
-        server.kill()?;
+        let stopped = server.stop().await?;
         self.discard(&data)?;
         let each = |seconds: f64| format!("{:.2}", seconds * 1e6 / loaded.events.max(1) as f64);
-        let mut rows: Vec<Vec<String>> =
+        let rows: Vec<Vec<String>> =
             spent.iter().map(|(name, time)| vec![format!("`{name}`"), each(time.as_secs_f64())]).collect();
-        rows.push(vec!["all".to_owned(), each(spent.values().map(std::time::Duration::as_secs_f64).sum())]);
-        Ok(rows)
+        let heading = "What the server's threads spent until it was quiet";
+        self.report.detail(table(heading, &["threads", "µs an event"], &rows));
+        let Some(profile) = profile else {
+            self.report
+                .detail("`perf` is not installed, so what each part of the server cost is not known.".to_owned());
+            return Ok(());
+        };
+        let samples = profile.sorted().await?;
+        let all = samples.iter().sum::<usize>().max(1) as f64;
+        let total = stopped.processor.as_secs_f64();
+        let part = |((name, _), samples): (&(&str, &[&str]), &usize)| {
+            let share = *samples as f64 / all;
+            vec![(*name).to_owned(), format!("{:.1}", 100.0 * share), each(share * total)]
+        };
+        let mut rows: Vec<Vec<String>> = PARTS.iter().zip(&samples).map(part).collect();
+        rows.push(vec!["all".to_owned(), "100".to_owned(), each(total)]);
+        let heading = format!("What each part of the server cost, by {} samples", thousands(all));
+        self.report.detail(table(&heading, &["part", "share, %", "µs an event"], &rows));
+        Ok(())
     }
 }
 

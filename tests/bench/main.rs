@@ -5,7 +5,7 @@
 //!
 //! The map: `events` makes and holds the reference events, `rekeyed` gives them again and again; `floor` is the floor
 //! program; `process` and `program` start and stop servers; `load` brings events in; `questions` and `asking` get
-//! answers; `quiet` waits; `storage` weighs. `peers` compares with other programs: `postgres` over `pgwire`, `engines`
+//! answers; `quiet` waits; `storage` weighs; `profile` samples. `peers` compares with other programs: `postgres` over `pgwire`, `engines`
 //! through peers.py over the files that `live` lists. `sections` puts these together, with `ingest`, `answers`,
 //! `costs`, `tenants` and `growth`; `machine` and `report` write the table.
 //!
@@ -28,6 +28,7 @@ mod peers;
 mod pgwire;
 mod postgres;
 mod process;
+mod profile;
 mod program;
 mod questions;
 mod quiet;

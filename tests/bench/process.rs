@@ -69,22 +69,27 @@ impl Process {
     }
 
     /// Sends a signal by name and waits for a good end.
-    pub async fn stop(mut self, signal: &str) -> Outcome<Stopped> {
+    pub async fn stop(self, signal: &str) -> Outcome<Stopped> {
+        self.signal(signal)?;
+        self.end().await
+    }
+
+    /// Waits for a good end that something else brings about.
+    pub async fn end(mut self) -> Outcome<Stopped> {
         let begin = Instant::now();
         let mut peak = self.peak_mib();
-        self.signal(signal)?;
         let status = loop {
             if let Some(status) = self.ended()? {
                 break status;
             }
             if begin.elapsed() > PATIENCE {
-                return Err(self.failed(format!("did not stop within {} s of SIG{signal}", PATIENCE.as_secs())));
+                return Err(self.failed(format!("did not end within {} s", PATIENCE.as_secs())));
             }
             peak = peak.max(self.peak_mib());
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
         if !status.success() {
-            return Err(self.failed(format!("answered SIG{signal} by ending with {status}")));
+            return Err(self.failed(format!("ended with {status}")));
         }
         let processor = Processor::now()?.children.saturating_sub(self.children_before);
         Ok(Stopped { processor, peak_mib: peak, took: begin.elapsed() })

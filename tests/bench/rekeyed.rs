@@ -81,13 +81,15 @@ impl Rekeyed {
         let mut text = self.events.body(from, to).to_vec();
         let year = format!("{:04}", YEAR.saturating_sub(back));
         let mark = format!("{back:04x}");
+        let unlike = format!("z{back:03x}");
         let mut at = 0;
         for (number, places) in (from..to).zip(&self.places[from..to]) {
             let line = &mut text[at..];
             rename(number, &mut line[usize::from(places.tenant)..][..5]);
             if back > 0 {
-                // An id is `<12 hex>-<20 hex>`; its random part begins with the turn from now on.
-                put(line, places.id + 13, &mark);
+                // An id is `<12 hex>-<20 hex>`; its random part begins with the turn from now on, after a letter that
+                // no reference id has there.
+                put(line, places.id + 13, &unlike);
                 put(line, places.time, &dates[usize::from(places.day)]);
                 put(line, places.session, &mark);
                 put(line, places.release, &year);
