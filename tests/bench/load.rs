@@ -71,6 +71,11 @@ impl Loaded {
         self.events as f64 / self.took.as_secs_f64().max(1e-9)
     }
 
+    /// Events of the bodies that were answered between two moments.
+    pub fn between(&self, from: Duration, to: Duration) -> usize {
+        self.done.iter().filter(|(at, _)| (from..to).contains(at)).map(|(_, events)| events).sum()
+    }
+
     /// Events a second while these shares (0 to 1) of the bodies were answered.
     pub fn rate_of(&self, shares: Range<f64>) -> f64 {
         let place = |share: f64| ((share * self.done.len() as f64) as usize).min(self.done.len());

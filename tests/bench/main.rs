@@ -22,7 +22,6 @@ mod ingest;
 mod live;
 mod load;
 mod machine;
-mod metrics;
 mod options;
 mod peers;
 mod pgwire;

@@ -3,7 +3,8 @@
 //!
 //! A turn lies 90 days before the turn that follows it, and the last turn is the reference itself, byte for byte. So a
 //! question about a day, a release or a session of the reference has the same answer however many turns came before,
-//! while actors, addresses and tenants are the same people in every turn.
+//! while actors, addresses and tenants are the same people in every turn. Digits are exchanged for others, turn by
+//! turn, in ids, traces, sessions and attributes, so that no turn compresses as a repetition of another.
 //!
 //! Invariants: (1) what is patched keeps its length, so a line's other bytes stay where they are; (2) no two turns of a
 //! run share an id.
@@ -20,6 +21,8 @@ use crate::trouble::{Outcome, Trouble};
 /// Days of the reference events, and so between two turns.
 const TURN_DAYS: i64 = 90;
 const DAY: i64 = 86_400_000_000;
+/// More turns than any stretch of time has.
+const STRETCH_TURNS: usize = 1_000;
 /// The year in which the releases of the reference events are named.
 const YEAR: usize = 2026;
 
@@ -32,13 +35,15 @@ struct Places {
     session: u16,
     release: u16,
     trace: u16,
+    /// Of the sixteen digits that every reference event's attributes begin with.
+    request: u16,
     /// Days since the first of all lines.
     day: u16,
 }
 
 /// Reference events that can be had again.
 #[derive(Debug)]
-pub struct Rekeyed {
+struct Rekeyed {
     events: Events,
     places: Vec<Places>,
     first_day: i64,
@@ -47,7 +52,7 @@ pub struct Rekeyed {
 
 impl Rekeyed {
     /// Looks where the values stand that will change.
-    pub fn of(events: Events) -> Outcome<Self> {
+    fn of(events: Events) -> Outcome<Self> {
         let mut first_day = None;
         let mut days = 0;
         let mut places = Vec::with_capacity(events.len());
@@ -63,41 +68,91 @@ impl Rekeyed {
     }
 
     /// How many reference events there are.
-    pub fn len(&self) -> usize {
+    fn len(&self) -> usize {
         self.events.len()
     }
 
-    /// The dates of a turn that lies this many turns back, by day.
-    fn dates(&self, back: usize) -> Vec<String> {
+    /// The turn that lies so many turns back.
+    fn turn(&self, back: usize) -> Turn {
         let first = self.first_day - back as i64 * TURN_DAYS;
         let date = |day: u16| format_micros((first + i64::from(day)) * DAY).get(..10).unwrap_or_default().to_owned();
-        (0..=self.days).map(date).collect()
+        Turn {
+            back,
+            dates: (0..=self.days).map(date).collect(),
+            year: format!("{:04}", YEAR.saturating_sub(back)),
+            // No reference id has this letter.
+            mark: format!("z{back:03x}"),
+            hexadecimal: exchanged(b"0123456789abcdef", back),
+            // Without 0, numbers stay numbers: none begins with a 0 that did not before.
+            decimal: exchanged(b"123456789", back),
+        }
     }
 
-    /// Events `from..to` as they were `back` turns ago, under the tenants that `rename` gives them: it is handed the
-    /// number of the event and the five bytes of its tenant's name.
-    fn body(&self, from: usize, to: usize, back: usize, dates: &[String], rename: &dyn Fn(usize, &mut [u8])) -> Body {
+    /// Events `from..to` as they were in a turn, under the tenants that `rename` gives them: it is handed the number of
+    /// the event and the five bytes of its tenant's name.
+    fn body(&self, from: usize, to: usize, turn: &Turn, rename: &dyn Fn(usize, &mut [u8])) -> Body {
         let to = to.min(self.len());
         let mut text = self.events.body(from, to).to_vec();
-        let year = format!("{:04}", YEAR.saturating_sub(back));
-        let mark = format!("{back:04x}");
-        let unlike = format!("z{back:03x}");
         let mut at = 0;
         for (number, places) in (from..to).zip(&self.places[from..to]) {
-            let line = &mut text[at..];
+            let end = at + self.events.line_bytes(number);
+            let line = &mut text[at..end];
             rename(number, &mut line[usize::from(places.tenant)..][..5]);
-            if back > 0 {
-                // An id is `<12 hex>-<20 hex>`; its random part begins with the turn from now on, after a letter that
-                // no reference id has there.
-                put(line, places.id + 13, &unlike);
-                put(line, places.time, &dates[usize::from(places.day)]);
-                put(line, places.session, &mark);
-                put(line, places.release, &year);
-                put(line, places.trace, &mark);
+            if turn.back > 0 {
+                turn.change(line, places);
             }
-            at += self.events.line_bytes(number);
+            at = end;
         }
         Body { events: to - from, bytes: Bytes::from(text) }
+    }
+}
+
+/// What a turn has of its own.
+#[derive(Debug)]
+struct Turn {
+    back: usize,
+    dates: Vec<String>,
+    year: String,
+    mark: String,
+    hexadecimal: [u8; 256],
+    decimal: [u8; 256],
+}
+
+impl Turn {
+    fn change(&self, line: &mut [u8], places: &Places) {
+        // An id is `<12 digits>-<20 digits>`.
+        exchange(line, places.id + 13, 20, &self.hexadecimal);
+        put(line, places.id + 13, &self.mark);
+        put(line, places.time, &self.dates[usize::from(places.day)]);
+        exchange(line, places.session, 16, &self.hexadecimal);
+        put(line, places.release, &self.year);
+        exchange(line, places.trace, 32, &self.hexadecimal);
+        exchange(line, places.request, 16, &self.hexadecimal);
+        let rest = places.request + 16;
+        exchange(line, rest, line.len() - usize::from(rest), &self.decimal);
+    }
+}
+
+/// A table that exchanges these digits among each other, another one for each turn; nothing for turn 0.
+fn exchanged(digits: &[u8], turn: usize) -> [u8; 256] {
+    let mut table = [0; 256];
+    for (at, byte) in table.iter_mut().enumerate() {
+        *byte = at as u8;
+    }
+    if turn > 0 {
+        // Fisher and Yates, by a generator of Lehmer's.
+        let mut bits = turn as u64;
+        for last in (1..digits.len()).rev() {
+            bits = bits * 48_271 % 0x7fff_ffff;
+            table.swap(usize::from(digits[last]), usize::from(digits[bits as usize % (last + 1)]));
+        }
+    }
+    table
+}
+
+fn exchange(line: &mut [u8], at: u16, long: usize, table: &[u8; 256]) {
+    for byte in &mut line[usize::from(at)..][..long] {
+        *byte = table[usize::from(*byte)];
     }
 }
 
@@ -116,6 +171,7 @@ impl Places {
             session: after("\"session\":\"s-")?,
             release: after("\"release\":\"r-")?,
             trace: after("\"trace_id\":\"")?,
+            request: after("\"attributes\":{\"request_id\":\"")?,
             day: 0,
         };
         Some((places, date))
@@ -129,7 +185,8 @@ fn put(line: &mut [u8], at: u16, value: &str) {
 /// Turn after turn, the reference itself last.
 pub struct Turns {
     rekeyed: Rekeyed,
-    dates: Vec<Vec<String>>,
+    /// The one that lies furthest back is the last.
+    turns: Vec<Turn>,
     /// Every event under one tenant's name.
     one_tenant: Option<[u8; 5]>,
 }
@@ -138,22 +195,22 @@ impl Turns {
     /// So many turns.
     pub fn new(events: Events, turns: usize, one_tenant: Option<[u8; 5]>) -> Outcome<Self> {
         let rekeyed = Rekeyed::of(events)?;
-        let dates = (0..turns).map(|back| rekeyed.dates(back)).collect();
-        Ok(Self { rekeyed, dates, one_tenant })
+        let turns = (0..turns).map(|back| rekeyed.turn(back)).collect();
+        Ok(Self { rekeyed, turns, one_tenant })
     }
 }
 
 impl Bodies for Turns {
     fn body(&self, at: usize) -> Option<Body> {
         let bodies = self.rekeyed.len().div_ceil(BATCH);
-        let back = self.dates.len().checked_sub(1 + at / bodies)?;
+        let turn = &self.turns[self.turns.len().checked_sub(1 + at / bodies)?];
         let from = at % bodies * BATCH;
         let rename = |_: usize, name: &mut [u8]| {
             if let Some(one) = self.one_tenant {
                 name.copy_from_slice(&one);
             }
         };
-        Some(self.rekeyed.body(from, from + BATCH, back, &self.dates[back], &rename))
+        Some(self.rekeyed.body(from, from + BATCH, turn, &rename))
     }
 }
 
@@ -169,7 +226,7 @@ pub enum Crowd {
 /// Reference events over and over, for so long.
 pub struct Stretch {
     rekeyed: Rekeyed,
-    dates: Vec<String>,
+    turns: Vec<Turn>,
     crowd: Crowd,
     until: Instant,
 }
@@ -178,8 +235,8 @@ impl Stretch {
     /// From now on, for so long.
     pub fn new(events: Events, crowd: Crowd, long: Duration) -> Outcome<Self> {
         let rekeyed = Rekeyed::of(events)?;
-        let dates = rekeyed.dates(0);
-        Ok(Self { rekeyed, dates, crowd, until: Instant::now() + long })
+        let turns = (0..STRETCH_TURNS).map(|back| rekeyed.turn(back)).collect();
+        Ok(Self { rekeyed, turns, crowd, until: Instant::now() + long })
     }
 }
 
@@ -190,16 +247,16 @@ impl Bodies for Stretch {
         }
         let bodies = self.rekeyed.len().div_ceil(BATCH);
         let from = at % bodies * BATCH;
-        let turn = at / bodies;
+        let turn = self.turns.get(at / bodies)?;
         let rename = |number: usize, name: &mut [u8]| {
             let Crowd::Trickling(others) = self.crowd else { return };
             if number % 100 == 0 {
-                let one = (turn * self.rekeyed.len() + number) / 100 % others;
+                let one = (turn.back * self.rekeyed.len() + number) / 100 % others;
                 name.copy_from_slice(format!("q{one:04}").as_bytes());
             } else if name.starts_with(b"t-1") {
                 name[2] = b'0';
             }
         };
-        Some(self.rekeyed.body(from, from + BATCH, turn, &self.dates, &rename))
+        Some(self.rekeyed.body(from, from + BATCH, turn, &rename))
     }
 }

@@ -1,5 +1,8 @@
 //! The part about many tenants: 200 busy ones, and 10,000 of which 9,900 trickle, for a while each; and whether what a
-//! server holds and does for them stays bounded from the first half of that while to the second.
+//! server holds and does for them stays bounded.
+//!
+//! The first third of the while fills what has a bound, the log above all; then the second third is compared with the
+//! last.
 //!
 //! Not here: how the events are made (`rekeyed`).
 //!
@@ -8,9 +11,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::asking::Asker;
 use crate::load::{Loaded, Pace, load};
 use crate::machine::{Processor, resident_mib};
-use crate::metrics::Metrics;
 use crate::program::{Mode, Server};
 use crate::rekeyed::{Crowd, Stretch};
 use crate::report::{Bar, Unit, table, thousands};
@@ -22,7 +25,7 @@ use crate::trouble::{Outcome, Trouble};
 const TRICKLING: usize = 9_900;
 /// Between two looks at memory.
 const LOOK: Duration = Duration::from_millis(250);
-/// A half may have so many times of what the half before it had, and still be called bounded.
+/// The last third may have so many times of what the second had, and still be called bounded.
 const BOUNDED: f64 = 1.25;
 
 /// What a server has done and holds at one moment.
@@ -33,22 +36,22 @@ struct Moment {
     /// The largest resident size seen since the moment before.
     peak_mib: f64,
     files: Files,
-    /// None where the server does not say.
-    syncs: Option<f64>,
+    /// Groups, each made durable by one fsync of the log.
+    groups: u64,
 }
 
 /// One crowd's run.
 struct Run {
     name: &'static str,
     loaded: Loaded,
-    /// At the begin, in the middle, at the end.
+    /// When one third, two thirds and all of the time had passed.
     moments: [Moment; 3],
     open: Duration,
     open_mib: f64,
 }
 
-/// What is printed of a half: name, figure, and whether it must not grow.
-type Figure = (&'static str, Option<f64>, bool);
+/// What is printed of a third: name, figure, and whether it must not grow.
+type Figure = (&'static str, f64, bool);
 
 impl Bench {
     /// Both crowds, one after the other.
@@ -62,7 +65,7 @@ impl Bench {
             self.report.row("its resident memory", Unit::Mebibytes, Bar::None, run.open_mib, None);
             rows.extend(run.rows());
         }
-        let columns = ["tenants", "measure", "first half", "second half", "bounded?"];
+        let columns = ["tenants", "measure", "second third", "last third", "bounded?"];
         let heading = format!("Many tenants, {} s at full load each", self.options.seconds);
         self.report.detail(table(&heading, &columns, &rows));
         Ok(())
@@ -86,65 +89,58 @@ impl Bench {
     }
 }
 
-/// Looks at a server at the begin, in the middle and at the end of a while, and at its memory all the time.
+/// Looks at a server three times in a while, and at its memory all the time.
 async fn watch(server: &Server, data: &Path, long: Duration) -> Outcome<[Moment; 3]> {
     let begin = Instant::now();
+    let asker = Asker::new(server.url(""))?;
     let mut moments = Vec::with_capacity(3);
-    for part in 0..3 {
+    for part in 1..=3 {
         let mut peak_mib = 0.0_f64;
-        while begin.elapsed() < long / 2 * part {
+        while begin.elapsed() < long / 3 * part {
             tokio::time::sleep(LOOK).await;
             peak_mib = peak_mib.max(resident_mib(server.id()).unwrap_or(0.0));
         }
-        let metrics = Metrics::of(server).await?;
+        let (at, groups) = (begin.elapsed(), asker.groups().await?);
+        let processor = Processor::of(server.id())?.own;
         // Counting files takes its time with ten thousand tenants; it must not hold up the client's threads.
         let folder = data.to_owned();
         let files = tokio::task::spawn_blocking(move || Files::of(&folder));
         let files = files.await.map_err(|e| Trouble::machine("counting files")(std::io::Error::other(e)))??;
-        let processor = Processor::of(server.id())?.own;
-        moments.push(Moment { at: begin.elapsed(), processor, peak_mib, files, syncs: metrics.syncs() });
+        moments.push(Moment { at, processor, peak_mib, files, groups });
     }
     moments.try_into().map_err(|_| Trouble::lacking("three looks at a server"))
 }
 
 impl Run {
     fn rows(&self) -> Vec<Vec<String>> {
-        let [begin, middle, end] = &self.moments;
-        let halves = [self.half(begin, middle, 0.0), self.half(middle, end, 0.5)];
-        let [first, second] = halves;
-        let write = |figure: Option<f64>| match figure {
-            None => "not told".to_owned(),
-            Some(figure) if figure < 100.0 => format!("{figure:.1}"),
-            Some(figure) => thousands(figure),
-        };
-        let bounded = |before: &Figure, after: &Figure| match (before.1, after.1) {
-            (Some(before), Some(after)) if after <= before * BOUNDED + 1.0 => "yes",
-            (Some(_), Some(_)) => "**no**",
-            _ => "—",
-        };
+        let [first, second, last] = &self.moments;
+        let write = |figure: f64| if figure < 100.0 { format!("{figure:.1}") } else { thousands(figure) };
         let line = |(before, after): (Figure, Figure)| {
-            let verdict = if before.2 { bounded(&before, &after) } else { "—" };
+            let verdict = match (before.2, after.1 <= before.1 * BOUNDED + 1.0) {
+                (false, _) => "—",
+                (true, true) => "yes",
+                (true, false) => "**no**",
+            };
             vec![self.name.to_owned(), before.0.to_owned(), write(before.1), write(after.1), verdict.to_owned()]
         };
-        first.into_iter().zip(second).map(line).collect()
+        self.third(first, second).into_iter().zip(self.third(second, last)).map(line).collect()
     }
 
-    fn half(&self, from: &Moment, to: &Moment, share: f64) -> Vec<Figure> {
+    fn third(&self, from: &Moment, to: &Moment) -> Vec<Figure> {
         let seconds = to.at.saturating_sub(from.at).as_secs_f64().max(1e-9);
-        let each_second = |from: usize, to: usize| Some(to.saturating_sub(from) as f64 / seconds);
-        let rate = self.loaded.rate_of(share..share + 0.5);
-        let processor = to.processor.saturating_sub(from.processor).as_secs_f64() * 1e6 / (rate * seconds);
-        let syncs = to.syncs.zip(from.syncs).map(|(to, from)| (to - from) / seconds);
+        let each_second = |from: usize, to: usize| to.saturating_sub(from) as f64 / seconds;
+        let events = self.loaded.between(from.at, to.at);
+        let processor = to.processor.saturating_sub(from.processor).as_secs_f64() * 1e6 / events.max(1) as f64;
         vec![
-            ("events/s", Some(rate), false),
-            ("CPU-s per 10⁶", Some(processor), true),
-            ("resident memory at most, MiB", Some(to.peak_mib), true),
-            ("fsyncs/s", syncs, true),
+            ("events/s", events as f64 / seconds, false),
+            ("CPU-s per 10⁶", processor, true),
+            ("resident memory at most, MiB", to.peak_mib, true),
+            ("groups, and so fsyncs of the log, /s", to.groups.saturating_sub(from.groups) as f64 / seconds, true),
             ("commits/s", each_second(from.files.commits, to.files.commits), true),
             ("segments/s", each_second(from.files.segments, to.files.segments), true),
             ("files/s, all kinds", each_second(from.files.all, to.files.all), true),
-            ("log files at its end", Some(to.files.logs as f64), true),
-            ("log at its end, MiB", Some(to.files.log_bytes as f64 / 1_048_576.0), true),
+            ("log files at its end", to.files.logs as f64, true),
+            ("log at its end, MiB", to.files.log_bytes as f64 / 1_048_576.0, true),
         ]
     }
 }
