@@ -31,6 +31,8 @@ struct Brought {
     processor: f64,
     /// Milliseconds until a batch was committed, 50 and 99 of 100; DuckDB is not asked.
     receipts: Option<(f64, f64)>,
+    /// Processor seconds of the client for a million events; DuckDB has none.
+    client: Option<f64>,
 }
 
 /// The rounds of one peer.
@@ -87,9 +89,10 @@ impl Peers {
         for way in Way::ALL {
             let Some(cluster) = &self.cluster else { break };
             let log = self.folder.join("postgres.log");
-            let brought = cluster.round(way, events, &log).await.map(|(loaded, stopped)| Brought {
+            let brought = cluster.round(way, events, &log).await.map(|(loaded, stopped, client)| Brought {
                 rate: loaded.rate(),
                 processor: per_million(stopped.processor.as_secs_f64(), loaded.events),
+                client: Some(per_million(client.as_secs_f64(), loaded.events)),
                 receipts: Some((loaded.latencies.milliseconds(0.5), loaded.latencies.milliseconds(0.99))),
             });
             self.add(way.name(), way.bar(), brought);
@@ -105,7 +108,7 @@ impl Peers {
         let brought = engines.load(events, &folder)?;
         std::fs::remove_dir_all(&folder).map_err(Trouble::at("removing", &folder))?;
         let processor = per_million(brought.processor_seconds, events.len());
-        Ok(Brought { rate: brought.rate(), processor, receipts: None })
+        Ok(Brought { rate: brought.rate(), processor, receipts: None, client: None })
     }
 
     fn add(&mut self, name: &str, bar: Option<f64>, brought: Outcome<Brought>) {
@@ -140,7 +143,7 @@ impl Peers {
             }
         }
         if !rounds.is_empty() {
-            let columns = ["run", "events/s", "CPU-s per 10⁶", "batch p50, ms", "batch p99, ms"];
+            let columns = ["run", "events/s", "CPU-s per 10⁶", "client's", "batch p50, ms", "batch p99, ms"];
             report.detail(table("Rounds of peers", &columns, &rounds));
         }
     }
@@ -190,17 +193,16 @@ impl Peer {
 
     fn lines(&self) -> Vec<Vec<String>> {
         let line = |(at, brought): (usize, &Brought)| {
-            let receipt = |of: fn(&(f64, f64)) -> f64| {
-                brought.receipts.as_ref().map_or_else(|| "—".to_owned(), |receipts| format!("{:.1}", of(receipts)))
+            let write = |figure: Option<f64>, decimals: usize| {
+                figure.map_or_else(|| "—".to_owned(), |figure| format!("{figure:.decimals$}"))
             };
-            let name = format!("{}, round {}", self.name, at + 1);
-            let processor = format!("{:.2}", brought.processor);
             vec![
-                name,
+                format!("{}, round {}", self.name, at + 1),
                 thousands(brought.rate),
-                processor,
-                receipt(|receipts| receipts.0),
-                receipt(|receipts| receipts.1),
+                format!("{:.2}", brought.processor),
+                write(brought.client, 2),
+                write(brought.receipts.map(|receipts| receipts.0), 1),
+                write(brought.receipts.map(|receipts| receipts.1), 1),
             ]
         };
         self.rounds.iter().filter_map(|round| round.as_ref().ok()).enumerate().map(line).collect()

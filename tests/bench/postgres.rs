@@ -20,6 +20,7 @@ use serde_json::value::RawValue;
 
 use crate::events::{BATCH, Events};
 use crate::load::{CONNECTIONS, Loaded};
+use crate::machine::Processor;
 use crate::pgwire::{Connection, USER};
 use crate::process::{self, Process, Stopped};
 use crate::program::free_port;
@@ -138,8 +139,8 @@ impl Cluster {
         Ok(Some(Self { folder: data, programs, user, version }))
     }
 
-    /// Brings all events in, one server's life from start to end.
-    pub async fn round(&self, way: Way, events: &Events, log: &Path) -> Outcome<(Loaded, Stopped)> {
+    /// Brings all events in, one server's life from start to end; with the client's processor time.
+    pub async fn round(&self, way: Way, events: &Events, log: &Path) -> Outcome<(Loaded, Stopped, Duration)> {
         let bodies = way.bodies(events)?;
         let port = free_port()?;
         let mut serve = command(&self.programs, "postgres", self.user, &["-c", "listen_addresses=127.0.0.1"]);
@@ -155,9 +156,11 @@ impl Cluster {
         };
         first.run(&way.setup())?;
         drop(first);
+        let before = Processor::now()?.own;
         let loaded = tokio::task::block_in_place(|| bring(way, port, &bodies))?;
+        let client = Processor::now()?.own.saturating_sub(before);
         // SIGINT is PostgreSQL's fast stop: it ends sessions and writes a checkpoint.
-        Ok((loaded, process.stop("INT").await?))
+        Ok((loaded, process.stop("INT").await?, client))
     }
 }
 

@@ -23,7 +23,13 @@ pub const PARTS: &[(&str, &[&str])] = &[
     ("hashes of leaves and tree", &["leaf_hash", "ledger::tree::"]),
     (
         "compaction and upkeep",
-        &["ledger_store::compact", "ledger_store::upkeep", "ledger_store::pack", "ledger-upkeep"],
+        &[
+            "ledger_store::compact",
+            "ledger_store::upkeep",
+            "ledger_store::pack",
+            "ledger_store::snapshot",
+            "ledger-upkeep",
+        ],
     ),
     ("duplicate check", &["ledger_store::precheck", "ledger_store::ids", "id_fingerprint", "Live::find"]),
     ("log: frames, checksums, write, fsync", &["ledger_store::wal"]),

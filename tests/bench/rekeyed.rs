@@ -250,7 +250,7 @@ impl Bodies for Stretch {
         let turn = self.turns.get(at / bodies)?;
         let rename = |number: usize, name: &mut [u8]| {
             let Crowd::Trickling(others) = self.crowd else { return };
-            if number % 100 == 0 {
+            if number.is_multiple_of(100) {
                 let one = (turn.back * self.rekeyed.len() + number) / 100 % others;
                 name.copy_from_slice(format!("q{one:04}").as_bytes());
             } else if name.starts_with(b"t-1") {
