@@ -37,7 +37,9 @@ async fn a_store_whose_log_was_deleted_is_refused() {
     append_ids(&store, "acme", 0..3).await;
     store.close().await;
     std::fs::remove_dir_all(bed.at("log")).unwrap();
-    assert!(matches!(bed.refusal().await, StoreError::Foreign { .. }));
+    let refused = bed.refusal().await;
+    assert!(matches!(refused, StoreError::LogMissing { .. }) && refused.to_string().contains("--log-lost"));
+    assert!(!bed.at("log").exists(), "no folder is made where one should have been");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
