@@ -4,7 +4,10 @@
 //! on folders that outlive it, and the full check of a stream. The topics are modules.
 
 mod faults;
+mod fencing;
+mod log_faults;
 mod log_life;
+mod lost_log;
 mod model;
 mod ownership;
 mod races;

@@ -11,6 +11,10 @@ async fn a_second_owner_is_refused() {
     assert!(matches!(bed.refusal().await, StoreError::Foreign { .. }));
     let mut other_log = bed.options();
     other_log.log = bed.at("another-log");
+    assert!(matches!(Store::open(other_log).await, Err(StoreError::LogMissing { .. })));
+    let elsewhere = Bed::new(10);
+    elsewhere.open().await.close().await;
+    let other_log = StoreOptions { log: elsewhere.at("log"), ..bed.options() };
     assert!(matches!(Store::open(other_log).await, Err(StoreError::Foreign { .. })));
     store.close().await;
     assert_eq!(append_ids(&bed.open().await, "acme", 0..3).await, duplicates(0..3));
