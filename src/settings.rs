@@ -4,6 +4,7 @@
 //! (`limits.rs` of each crate). Invariant: an unknown key is an error that names it.
 
 use clap::Args;
+use ledger::group::Durability;
 use ledger_store::{Limits, Location, LocationError};
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -67,8 +68,19 @@ pub struct File {
     heads_to: Option<String>,
     heads_every_minutes: Option<u64>,
     listen: Option<SocketAddr>,
+    durability: Option<Durable>,
     log: Log,
     limits: StoreLimits,
+}
+
+/// What an acknowledged event has survived to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Durable {
+    /// The local disk, synced.
+    Wal,
+    /// The object store.
+    Object,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -109,6 +121,10 @@ pub struct Settings {
     pub heads: Option<(Location, Duration)>,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// What "durable" means.
+    pub durability: Durability,
+    /// Whether the write-ahead log is lost for ever, so that the store goes on without it.
+    pub log_lost: bool,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written, as for `tracing-subscriber`.
@@ -126,6 +142,10 @@ pub struct Overrides {
     pub heads_to: Option<Location>,
     /// Where to listen.
     pub listen: Option<SocketAddr>,
+    /// What "durable" means.
+    pub durability: Option<Durable>,
+    /// Whether the write-ahead log is lost for ever.
+    pub log_lost: bool,
     /// How log lines look.
     pub log_format: Option<LogFormat>,
     /// Which log lines are written.
@@ -178,6 +198,11 @@ impl Settings {
             heads: heads_to.map(|to| (to, heads_every)),
             data,
             listen,
+            durability: match overrides.durability.or(file.durability) {
+                Some(Durable::Object) => Durability::Object,
+                Some(Durable::Wal) | None => Durability::Wal,
+            },
+            log_lost: overrides.log_lost,
             log_format: overrides.log_format.or(file.log.format).unwrap_or(LogFormat::Text),
             log_level: overrides.log_level.or(file.log.level).unwrap_or_else(|| "info".into()),
             limits: limits(&file.limits, overrides.seal_bytes),

@@ -8,6 +8,7 @@
 
 use crate::commit::{CommitError, SegmentRef, SignedCommit};
 use crate::key::VerifierKey;
+use crate::name::Origin;
 use crate::tree::{Edge, Hash};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
@@ -96,6 +97,8 @@ pub struct LiveSegment {
 /// Where a chain stands after some commit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ChainState {
+    /// The origin of the last commit.
+    pub origin: String,
     /// How many commits there are: the number of the next.
     pub commits: u64,
     /// SHA-256 of the last.
@@ -108,11 +111,30 @@ pub struct ChainState {
     pub live: Vec<SegmentRef>,
 }
 
+/// A declared break: the stream went on in a later generation, without the log that it had.
+///
+/// What was acknowledged above `size` and not sealed is lost, and was said to be. It is no fork: nothing of the
+/// earlier generation was ever signed differently by the later one, whose heads have another origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Break {
+    /// The first commit of the later generation.
+    pub number: u64,
+    /// The origin that ended.
+    pub from: Origin,
+    /// The origin that goes on.
+    pub to: Origin,
+    /// Entries that the earlier generation leaves.
+    pub size: u64,
+    /// The root over them.
+    pub root: Hash,
+}
+
 /// Walks commits from number 0 upward.
 #[derive(Debug, Clone)]
 pub struct ChainVerifier {
     origin: String,
     trusted: Vec<VerifierKey>,
+    breaks: Vec<Break>,
     next: u64,
     previous: Option<Hash>,
     epoch: u64,
@@ -124,27 +146,29 @@ pub struct ChainVerifier {
 }
 
 impl ChainVerifier {
-    /// A verifier for the stream `origin`, whose commits must be signed by one of `trusted`.
+    /// A verifier for the stream `origin`, whose commits must be signed by one of `trusted`: under that origin, or
+    /// under that of a later generation once the chain has gone over to it.
     pub fn new(origin: &str, trusted: Vec<VerifierKey>) -> Self {
-        let (edge, live, firsts, heads) = Default::default();
-        Self { origin: origin.into(), trusted, next: 0, previous: None, epoch: 0, edge, live, firsts, heads }
+        let (breaks, edge, live, firsts, heads) = Default::default();
+        Self { origin: origin.into(), trusted, breaks, next: 0, previous: None, epoch: 0, edge, live, firsts, heads }
     }
 
     /// A verifier that goes on after `state`, which somebody trusted found to be where a chain stood. It knows
     /// no head of before, nor which commit added a segment, and names the last for all: only a chain that was
-    /// walked from commit 0 on proves the leaves.
-    pub fn resume(origin: &str, trusted: Vec<VerifierKey>, state: ChainState) -> Self {
+    /// walked from commit 0 on proves the leaves. `trusted` are under the state's origin.
+    pub fn resume(trusted: Vec<VerifierKey>, state: ChainState) -> Self {
         let added_by = state.commits.saturating_sub(1);
         let firsts = state.live.iter().map(|segment| (segment.path.clone(), segment.first)).collect();
         let live = state.live.into_iter().map(|segment| (segment.first, LiveSegment { segment, added_by })).collect();
-        let ChainState { commits, last_hash, epoch, edge, .. } = state;
-        let heads = BTreeMap::new();
-        Self { origin: origin.into(), trusted, next: commits, previous: last_hash, epoch, edge, live, firsts, heads }
+        let ChainState { origin, commits: next, last_hash: previous, epoch, edge, .. } = state;
+        let (breaks, heads) = Default::default();
+        Self { origin, trusted, breaks, next, previous, epoch, edge, live, firsts, heads }
     }
 
     /// Where the chain stands.
     pub fn state(&self) -> ChainState {
         ChainState {
+            origin: self.origin.clone(),
             commits: self.next,
             last_hash: self.previous,
             epoch: self.epoch,
@@ -153,15 +177,30 @@ impl ChainVerifier {
         }
     }
 
+    /// The break that a commit with this stated origin would be, if it is of a later generation of this stream.
+    fn step(&self, stated: Option<Origin>) -> Option<Break> {
+        let (from, to) = (self.origin.parse::<Origin>().ok()?, stated?);
+        let is_later = from.is_same_log(&to) && to.generation() > from.generation();
+        is_later.then(|| Break { number: self.next, from, to, size: self.edge.size(), root: self.edge.root() })
+    }
+
     /// Verifies the next commit.
     ///
     /// # Errors
     /// The fault, and nothing of the commit is taken over.
     pub fn commit(&mut self, bytes: &[u8]) -> Result<SignedCommit, Fault> {
         let number = self.next;
-        let signed = SignedCommit::open(bytes, &self.trusted).map_err(|source| Fault::Commit { number, source })?;
+        let step = self.step(SignedCommit::stated_origin(bytes));
+        let origin = step.as_ref().map_or(self.origin.as_str(), |step| step.to.as_str()).to_string();
+        // Only the ledger's own kind of key is believed under another generation's name, never a witness's.
+        let own = self.trusted.iter().filter(|key| key.under(key.name()) == **key);
+        let trusted: Vec<VerifierKey> = match step {
+            Some(_) => own.map(|key| key.under(&origin)).collect(),
+            None => self.trusted.clone(),
+        };
+        let signed = SignedCommit::open(bytes, &trusted).map_err(|source| Fault::Commit { number, source })?;
         let commit = signed.commit();
-        let misfit = if commit.origin != self.origin {
+        let misfit = if commit.origin != origin {
             Some("it is of another stream")
         } else if commit.number != number {
             Some("it has another number")
@@ -181,7 +220,20 @@ impl ChainVerifier {
         self.heads.entry(commit.edge.size()).or_insert((number, commit.edge.root()));
         (self.next, self.previous, self.epoch) = (number + 1, Some(signed.hash()), commit.epoch);
         self.edge = commit.edge.clone();
+        // A stream that had nothing sealed before has nothing that could break.
+        self.breaks.extend(step.filter(|step| step.number > 0));
+        (self.origin, self.trusted) = (origin, trusted);
         Ok(signed)
+    }
+
+    /// The origin of the last commit.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The declared breaks on the way, in order.
+    pub fn breaks(&self) -> &[Break] {
+        &self.breaks
     }
 
     /// Takes over what a commit adds and removes. Before it the live segments cover everything once; so they do
@@ -235,11 +287,6 @@ impl ChainVerifier {
             self.live.insert(segment.first, LiveSegment { segment: segment.clone(), added_by: number });
         }
         Ok(())
-    }
-
-    /// The stream's origin.
-    pub fn origin(&self) -> &str {
-        &self.origin
     }
 
     /// How many commits were verified.

@@ -5,6 +5,7 @@
 //!
 //! Invariant: a stream is called sound only after every leaf of it was recomputed from its rows.
 
+mod breaks;
 mod chain;
 mod kept;
 mod store_log;
@@ -19,6 +20,7 @@ use crate::objects_of::list_streams;
 use crate::segment;
 use chain::Marks;
 use futures::TryStreamExt;
+use kept::against_kept;
 use ledger::checkpoint::StreamHead;
 use ledger::key::VerifierKey;
 use ledger::name::{LedgerName, Origin, StreamKind, TenantId};
@@ -157,14 +159,16 @@ impl Fsck {
         progress: &mut impl FnMut(u64),
     ) -> Result<StreamReport, StoreError> {
         let prefix = StreamPrefix::new(tenant, kind);
-        let origin = Origin::stream(&self.ledger, tenant, kind, 0);
-        let trusted = self.keys.iter().map(|key| key.under(origin.as_str())).collect();
+        let first = Origin::stream(&self.ledger, tenant, kind, 0);
+        let trusted = self.keys.iter().map(|key| key.under(first.as_str())).collect();
         let mut findings = Vec::new();
-        let mut chain = ChainVerifier::new(origin.as_str(), trusted);
+        let mut chain = ChainVerifier::new(first.as_str(), trusted);
         let marks = self.chain(&prefix, &mut chain, &mut findings).await?;
         let live: Vec<LiveSegment> = chain.live().cloned().collect();
         let (commits, segments) = (chain.commits(), live.len() as u64);
-        let mut tree = TreeWalk::new(chain.clone(), (tenant.clone(), kind), self.kept_of(origin.as_str()));
+        let kept = self.surviving(&prefix, &chain, &mut findings);
+        let were_sealed = kept.were_sealed;
+        let mut tree = TreeWalk::new(chain.clone(), (tenant.clone(), kind), kept.heads);
         for held in &live {
             if let Err(finding) = self.segment(&prefix, held, &mut tree, progress).await {
                 findings.push(finding);
@@ -173,7 +177,7 @@ impl Fsck {
         }
         // What this program is too old to read is not gone.
         if tree.disagrees.is_some() || findings.iter().all(|finding| !finding.is_newer) {
-            findings.extend(self.against_kept(&prefix, origin.as_str(), &tree));
+            findings.extend(against_kept(&prefix, were_sealed, &tree));
         }
         if findings.iter().all(|finding| !finding.is_fault) {
             self.tiles(&prefix, &tree, &mut findings).await?;
@@ -181,7 +185,7 @@ impl Fsck {
         }
         self.strangers(&prefix, &live, &marks, &mut findings).await?;
         let edge = &tree.edge;
-        let head = StreamHead { origin: origin.to_string(), size: edge.size(), root: edge.root() };
+        let head = StreamHead { origin: chain.origin().into(), size: edge.size(), root: edge.root() };
         Ok(StreamReport { tenant: tenant.clone(), kind, head, commits, segments, findings })
     }
 

@@ -102,7 +102,11 @@ fn log_heads() {
             let _ = log_head::read_head(bytes, size, &trusted);
         }
         let Ok(text) = std::str::from_utf8(bytes) else { return };
-        for ours in [log_head::format_text(LOG), log_head::owner_text("0f"), log_head::epoch_text(3)] {
+        if let Some(owner) = log_head::read_owner(bytes) {
+            assert_eq!(log_head::owner_text(&owner), text, "two spellings");
+        }
+        let owner = log_head::Owner { durability: ledger::group::Durability::Wal, log: "0f".into(), generation: 0 };
+        for ours in [log_head::format_text(LOG), log_head::owner_text(&owner), log_head::epoch_text(3)] {
             assert!(!log_head::is_newer_record(ours.as_bytes(), &ours));
             let _ = log_head::is_newer_record(bytes, &ours);
         }

@@ -8,8 +8,8 @@ use crate::layout;
 use crate::limits::OPENINGS;
 use futures::{StreamExt, TryStreamExt};
 use ledger::name::{StreamKind, TenantId};
-use object_store::path::Path;
 use object_store::ObjectStore;
+use object_store::path::Path;
 use std::sync::Arc;
 
 /// The numbers of a folder's numbered objects, ascending: those that `name` gives just these paths.

@@ -14,6 +14,7 @@ use crate::stream::{Sealed, Stream};
 use crate::turn::{Removed, Turn};
 use ledger::commit::{SegmentRef, is_segment_path};
 use ledger::key::VerifierKey;
+use ledger::name::Origin;
 use ledger::note::Note;
 use ledger::tree::{Edge, Hash};
 use ledger::verify::ChainState;
@@ -51,13 +52,14 @@ impl ChainSnapshot {
         out
     }
 
-    /// Its bytes: a signed note that names the hash of what follows it.
-    pub(crate) fn sign(&self, origin: &str, key: &ledger::LedgerKey) -> Vec<u8> {
+    /// Its bytes: a note that names the hash of what follows it, signed under the stream's first origin.
+    pub(crate) fn sign(&self, first: &str, key: &ledger::LedgerKey) -> Vec<u8> {
         let (chain, body) = (&self.chain, self.body());
         let last = chain.last_hash.map_or("-".into(), |hash| hash.to_base64());
         let checkpoint = self.checkpoint.map_or("-".into(), |version| version.to_string());
         let mut text = format!(
-            "{TAG}\norigin {origin}\ncommits {}\nlast {last}\nepoch {}\npacked {}\nview {checkpoint}\nhead {} {}\n",
+            "{TAG}\norigin {}\ncommits {}\nlast {last}\nepoch {}\npacked {}\nview {checkpoint}\nhead {} {}\n",
+            chain.origin,
             chain.commits,
             chain.epoch,
             self.packed,
@@ -68,7 +70,7 @@ impl ChainSnapshot {
             let _ = writeln!(text, "edge {node}");
         }
         let _ = writeln!(text, "body {} {}", body.len(), Hash::of(body.as_bytes()));
-        let mut bytes = ledger::note::sign(&text, origin, &[key]).into_bytes();
+        let mut bytes = ledger::note::sign(&text, first, &[key]).into_bytes();
         bytes.extend_from_slice(body.as_bytes());
         bytes
     }
@@ -86,7 +88,8 @@ impl ChainSnapshot {
         if stated != format!("body {} {}", body.len(), Hash::of(body.as_bytes())) {
             return Err("what follows the signed text is not what was signed");
         }
-        if note.text().lines().nth(1) != Some(&format!("origin {}", trusted.name())) {
+        let (origin, first) = (snapshot.chain.origin.parse::<Origin>(), trusted.name().parse::<Origin>());
+        if !origin.is_ok_and(|origin| first.is_ok_and(|first| origin.is_same_log(&first))) {
             return Err("it is of another stream");
         }
         Ok(snapshot)
@@ -96,7 +99,7 @@ impl ChainSnapshot {
         let mut lines = text.lines();
         (lines.next() == Some(TAG)).then_some(())?;
         let mut valued = |word: &str| lines.next()?.strip_prefix(word)?.strip_prefix(' ');
-        valued("origin")?;
+        let origin = valued("origin")?.to_string();
         let commits = valued("commits")?.parse().ok()?;
         let last = valued("last")?;
         let last_hash = if last == "-" { None } else { Some(Hash::from_base64(last)?) };
@@ -130,7 +133,7 @@ impl ChainSnapshot {
                 _ => return None,
             }
         }
-        let chain = ChainState { commits, last_hash, epoch, edge, live };
+        let chain = ChainState { origin, commits, last_hash, epoch, edge, live };
         Some(Self { chain, statistics, removed, packed, checkpoint })
     }
 }
@@ -164,8 +167,9 @@ fn from_json(value: &Value) -> Statistics {
 }
 
 /// What is known of a stream now, as a snapshot.
-fn of(sealed: &Sealed, turn: &Turn) -> ChainSnapshot {
+fn of(stream: &Stream, sealed: &Sealed, turn: &Turn) -> ChainSnapshot {
     let chain = ChainState {
+        origin: stream.origin.at_generation(sealed.generation).to_string(),
         commits: sealed.commits,
         last_hash: sealed.last_commit,
         epoch: sealed.epoch,
@@ -185,7 +189,7 @@ fn of(sealed: &Sealed, turn: &Turn) -> ChainSnapshot {
 pub(crate) async fn write(shared: &Shared, stream: &Stream) -> Result<(), StoreError> {
     let mut turn = stream.turn.lock().await;
     let sealed = stream.view().sealed;
-    let bytes = of(&sealed, &turn).sign(stream.origin.as_str(), &shared.key);
+    let bytes = of(stream, &sealed, &turn).sign(stream.origin.at_generation(0).as_str(), &shared.key);
     let path = stream.prefix.snapshot();
     shared.objects.put(&path, bytes.into()).await.map_err(StoreError::objects(&path))?;
     turn.noted = sealed.commits;

@@ -34,6 +34,8 @@ pub(crate) struct Sealed {
     pub last_commit: Option<Hash>,
     /// The writer's epoch in the last commit.
     pub epoch: u64,
+    /// The generation of the last commit.
+    pub generation: u32,
     /// The segments, ascending.
     pub segments: Vec<Arc<Segment>>,
 }
@@ -47,6 +49,8 @@ pub(crate) struct Merged {
     pub last_commit: Option<Hash>,
     /// The writer's epoch.
     pub epoch: u64,
+    /// The generation.
+    pub generation: u32,
     /// The segment that takes the place of those in its range.
     pub segment: Arc<Segment>,
 }
@@ -209,6 +213,12 @@ impl Stream {
         while state.tail.front().is_some_and(|chunk| chunk.end() <= through) {
             freed += state.tail.pop_front().map_or(0, |chunk| chunk.bytes);
         }
+        // A commit that another writer made may end inside a chunk.
+        if let Some(front) = state.tail.front_mut().filter(|chunk| chunk.first < through) {
+            let rest = Chunk::new(through, front.entries[(through - front.first) as usize..].to_vec());
+            freed += front.bytes - rest.bytes;
+            *front = Arc::new(rest);
+        }
         state.tail_bytes -= freed;
         state.sealed = sealed;
         state.runs = runs;
@@ -221,7 +231,7 @@ impl Stream {
 
     /// Takes over a commit that put one segment in the place of several; answers who may still hold those.
     pub(crate) fn merged(&self, commit: Merged) -> Vec<Weak<Segment>> {
-        let Merged { commits, last_commit, epoch, segment } = commit;
+        let Merged { commits, last_commit, epoch, generation, segment } = commit;
         let range = segment.reference.first..segment.reference.end();
         let mut state = held(self.state.write());
         let is_inside = |segment: &Segment| range.contains(&segment.reference.first);
@@ -229,7 +239,8 @@ impl Stream {
         let from = sealed.segments.partition_point(|segment| segment.reference.first < range.start);
         let to = sealed.segments.partition_point(|segment| segment.reference.first < range.end);
         let gone: Vec<Arc<Segment>> = sealed.segments.splice(from..to, [segment]).collect();
-        (sealed.commits, sealed.last_commit, sealed.epoch) = (commits, last_commit, epoch);
+        (sealed.commits, sealed.last_commit) = (commits, last_commit);
+        (sealed.epoch, sealed.generation) = (epoch, generation);
         let cold = state.cold.iter().filter(|cold| cold.upgrade().is_some_and(|cold| is_inside(&cold))).cloned();
         cold.chain(gone.iter().map(Arc::downgrade)).collect()
     }

@@ -86,12 +86,28 @@ pub(crate) async fn settle(shared: &Shared, stream: &Stream, turn: &mut Turn) ->
         }
         Err(error) => return Err(error),
     }
-    // 2. Show it: readers who come now get the merged segment; who holds the inputs reads them to the end.
+    // 2. Show it. Died before it: recovery shows it.
+    let (signed, segment) = (signed.clone(), Arc::clone(segment));
+    show(shared, stream, turn, &signed, segment).await;
+    turn.unsettled = None;
+    Ok(Settled::Done)
+}
+
+/// Shows a merge that stands: readers who come now get the merged segment; who holds the inputs reads them to the end.
+pub(crate) async fn show(
+    shared: &Shared,
+    stream: &Stream,
+    turn: &mut Turn,
+    signed: &SignedCommit,
+    segment: Arc<Segment>,
+) {
+    let commit = signed.commit();
     let merged = Merged {
         commits: commit.number + 1,
         last_commit: Some(signed.hash()),
         epoch: commit.epoch,
-        segment: Arc::clone(segment),
+        generation: stream.origin.generation(),
+        segment: Arc::clone(&segment),
     };
     let holders = stream.merged(merged);
     let removed = commit.removes.iter().map(|path| {
@@ -99,11 +115,9 @@ pub(crate) async fn settle(shared: &Shared, stream: &Stream, turn: &mut Turn) ->
         Removed { path: path.clone(), at: commit.time, holders: holders.iter().filter(is_its).cloned().collect() }
     });
     turn.removed.extend(removed);
-    // 3. Show it to other engines. Died before it: the view is caught up at the next start.
-    if let Err(error) = delta::show(shared, stream, commit, &[segment]).await {
+    // Then to other engines. Died before it: the view is caught up at the next start.
+    if let Err(error) = delta::show(shared, stream, commit, &[&segment]).await {
         let error = &error as &dyn std::error::Error;
         tracing::warn!(tenant = %stream.tenant, stream = %stream.kind, error, "the delta view is behind until restart");
     }
-    turn.unsettled = None;
-    Ok(Settled::Done)
 }

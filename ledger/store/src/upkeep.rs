@@ -130,7 +130,7 @@ impl Upkeep {
     /// All that one stream needs.
     async fn keep(&self, stream: &Stream, is_round: bool) -> Result<(), StoreError> {
         let shared = &self.shared;
-        if stream.view().sealed.commits == 0 {
+        if stream.view().sealed.commits == 0 || shared.log.is_fenced() {
             return Ok(());
         }
         while compact::compact(shared, stream, self.epoch).await? {}
@@ -158,6 +158,11 @@ impl Upkeep {
         let due: Vec<_> = removed.iter().filter(|one| now - one.at >= grace && !one.is_held()).collect();
         if due.is_empty() {
             return Ok(false);
+        }
+        // A writer that was overtaken and does not know it yet may have merged what its successor still reads.
+        match shared.objects.head(&layout::epoch(self.epoch + 1)).await {
+            Err(object_store::Error::NotFound { .. }) => {}
+            _ => return Ok(false),
         }
         let paths = due.iter().map(|one| stream.prefix.below(&one.path));
         delete(shared, paths.collect()).await?;

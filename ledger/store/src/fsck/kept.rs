@@ -8,13 +8,14 @@ use super::tree::TreeWalk;
 use super::{Finding, Fsck, Report, fault};
 use crate::error::StoreError;
 use crate::layout::{self, StreamPrefix};
+use crate::log_head;
 use crate::objects_of::list_numbers;
 use crate::segment;
 use futures::{StreamExt, TryStreamExt, stream};
 use ledger::checkpoint::StreamHead;
 use ledger::heads::KeptHeads;
 use ledger::key::VerifierKey;
-use ledger::name::{LedgerName, StreamKind, TenantId};
+use ledger::name::{LedgerName, Origin, StreamKind, TenantId};
 use ledger::tile::{TILE_HASHES, Tile, TileKind};
 use ledger::tree::{Edge, Hash};
 use object_store::ObjectStore;
@@ -43,6 +44,12 @@ pub struct Kept {
     sealed: Heads,
     log: Heads,
     flushed: Heads,
+}
+
+/// Whether two origins are of one log, in whatever generations.
+fn same_log(a: &str, b: &str) -> bool {
+    let parsed = a.parse::<Origin>().ok().zip(b.parse::<Origin>().ok());
+    parsed.is_some_and(|(a, b)| a.is_same_log(&b))
 }
 
 impl Kept {
@@ -113,7 +120,7 @@ impl Kept {
             let tenant = parts.next().and_then(|tenant| tenant.parse().ok());
             let kind = parts.next().and_then(|kind| kind.parse().ok());
             let is_wanted = tenant.zip(kind).is_some_and(|(tenant, kind)| wanted(&tenant, kind));
-            *size > 0 && is_wanted && !report.streams.iter().any(|stream| stream.head.origin == *origin)
+            *size > 0 && is_wanted && !report.streams.iter().any(|stream| same_log(&stream.head.origin, origin))
         });
         let finding = |(origin, size): (&str, u64)| Finding {
             object: origin.into(),
@@ -129,46 +136,37 @@ impl Kept {
     }
 }
 
+/// A stream's entries, as they were recomputed, against what was kept of it; `were_sealed` of them were in segments then.
+pub(super) fn against_kept(prefix: &StreamPrefix, were_sealed: u64, tree: &TreeWalk) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let sealed = tree.edge.size();
+    let about = |entries, what: String, sound: String, advice| Finding {
+        entries: Some(entries),
+        sound,
+        advice,
+        ..fault(prefix.path(), what)
+    };
+    if let Some(size) = tree.disagrees {
+        let what = format!("the first {size} entries are not those of the head that was signed and kept");
+        let sound = "what is here fits together and is signed, but it is another history".into();
+        findings.push(about((0, size - 1), what, sound, REPLACED));
+    }
+    if were_sealed > sealed {
+        let what = format!("a head of {were_sealed} entries was signed and kept, and only {sealed} are sealed here");
+        let advice =
+            "seal what the service still holds and check again; if it holds no more, the stream was rolled back";
+        let sound = format!("the {sealed} entries that are here hold");
+        findings.push(about((sealed, were_sealed - 1), what, sound, advice));
+    } else if let Some((size, _)) = tree.kept.last_key_value() {
+        let what = format!("{size} entries were durable when a head was kept, and {sealed} are sealed here");
+        let advice = "the others are in the service's write-ahead log: seal, and check again";
+        let sound = format!("the {sealed} entries that are here hold");
+        findings.push(Finding { is_fault: false, ..about((sealed, size - 1), what, sound, advice) });
+    }
+    findings
+}
+
 impl Fsck {
-    /// The kept heads of a stream, by size.
-    pub(super) fn kept_of(&self, origin: &str) -> BTreeMap<u64, Hash> {
-        let kept = self.kept.iter().chain(&self.durable).filter(|head| head.size > 0 && head.origin == origin);
-        kept.map(|head| (head.size, head.root)).collect()
-    }
-
-    /// A stream's entries, as they were recomputed, against what was kept of it.
-    pub(super) fn against_kept(&self, prefix: &StreamPrefix, origin: &str, tree: &TreeWalk) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        let sealed = tree.edge.size();
-        let about = |entries, what: String, sound: String, advice| Finding {
-            entries: Some(entries),
-            sound,
-            advice,
-            ..fault(prefix.path(), what)
-        };
-        if let Some(size) = tree.disagrees {
-            let what = format!("the first {size} entries are not those of the head that was signed and kept");
-            let sound = "what is here fits together and is signed, but it is another history".into();
-            findings.push(about((0, size - 1), what, sound, REPLACED));
-        }
-        let were_sealed = self.kept.iter().filter(|head| head.origin == origin).map(|head| head.size).max();
-        let were_sealed = were_sealed.unwrap_or_default();
-        if were_sealed > sealed {
-            let what =
-                format!("a head of {were_sealed} entries was signed and kept, and only {sealed} are sealed here");
-            let advice =
-                "seal what the service still holds and check again; if it holds no more, the stream was rolled back";
-            let sound = format!("the {sealed} entries that are here hold");
-            findings.push(about((sealed, were_sealed - 1), what, sound, advice));
-        } else if let Some((size, _)) = tree.kept.last_key_value() {
-            let what = format!("{size} entries were durable when a head was kept, and {sealed} are sealed here");
-            let advice = "the others are in the service's write-ahead log: seal, and check again";
-            let sound = format!("the {sealed} entries that are here hold");
-            findings.push(Finding { is_fault: false, ..about((sealed, size - 1), what, sound, advice) });
-        }
-        findings
-    }
-
     /// The store log's tiles against what was kept of it. Streams that were copied without a store log have none.
     ///
     /// # Errors
@@ -181,13 +179,20 @@ impl Fsck {
         };
         let flushed = list_numbers(&self.objects, &layout::log_heads(), layout::log_head).await?;
         let flushed = flushed.last().copied().unwrap_or_default();
-        let of_this = |heads: &Heads| -> BTreeMap<u64, Hash> {
-            let own = heads.iter().filter(|((of, size), _)| of == origin && *size > 0);
+        // What was flushed stays through every generation; what was only durable, in its own.
+        let owners = list_numbers(&self.objects, &layout::owners(), layout::owner).await?;
+        let owner = match owners.last() {
+            Some(number) => log_head::read_owner(&segment::fetch(&self.objects, &layout::owner(*number)).await?),
+            None => None,
+        };
+        let present = origin.parse::<Origin>()?.at_generation(owner.map_or(0, |owner| owner.generation));
+        let of_this = |heads: &Heads, is_its: &dyn Fn(&str) -> bool| -> BTreeMap<u64, Hash> {
+            let own = heads.iter().filter(|((of, size), _)| is_its(of) && *size > 0);
             own.map(|((_, size), root)| (*size, *root)).collect()
         };
-        let mut heads = of_this(&kept.flushed);
+        let mut heads = of_this(&kept.flushed, &|of| same_log(of, origin));
         let were_flushed = heads.last_key_value().map_or(0, |(size, _)| *size);
-        heads.extend(of_this(&kept.log));
+        heads.extend(of_this(&kept.log, &|of| of == present.as_str()));
         let folder = layout::log_heads();
         if were_flushed > flushed {
             let what =

@@ -44,9 +44,10 @@ struct Walked {
 }
 
 async fn open_stream(shared: &Shared, tenant: TenantId, kind: StreamKind) -> Result<Stream, StoreError> {
-    let origin = Origin::stream(&shared.ledger, &tenant, kind, 0);
+    let first = Origin::stream(&shared.ledger, &tenant, kind, 0);
+    let origin = first.at_generation(shared.log_origin.generation());
     let mut stream = Stream::new(tenant.clone(), kind, origin.clone(), Sealed::default());
-    let trusted = shared.key.verifier(origin.as_str());
+    let trusted = shared.key.verifier(first.as_str());
     let found = snapshot::read(&shared.objects, &stream.prefix, &trusted).await?;
     let walked = match found {
         Some(found) => walk_on(shared, &stream, found).await?,
@@ -55,14 +56,20 @@ async fn open_stream(shared: &Shared, tenant: TenantId, kind: StreamKind) -> Res
     let has_snapshot = walked.is_some();
     let walked = match walked {
         Some(walked) => walked,
-        None => walk_all(shared, &stream).await?,
+        None => walk_all(shared, &stream, &first).await?,
     };
     let Walked { chain, commits, mut statistics, mut turn } = walked;
     let live = chain.live().map(|held| held.segment.clone());
     let segments = snapshot::segments(&stream.prefix, live, |reference| statistics.remove(&reference.path));
     let (number, last_commit) = (chain.commits(), chain.last_hash());
     catch_up_views(shared, &stream, &commits, has_snapshot, number, &segments, &mut turn).await?;
-    let sealed = Sealed { edge: chain.edge().clone(), commits: number, last_commit, epoch: chain.epoch(), segments };
+    let generation = chain.origin().parse::<Origin>()?.generation();
+    if generation > origin.generation() {
+        let path = stream.prefix.commits().to_string();
+        return Err(StoreError::Damaged { path, why: "its commits are of a later generation than the store's owner" });
+    }
+    let (edge, epoch) = (chain.edge().clone(), chain.epoch());
+    let sealed = Sealed { edge, commits: number, last_commit, epoch, generation, segments };
     stream = Stream::new(tenant, kind, origin, sealed);
     *stream.turn.get_mut() = turn;
     Ok(stream)
@@ -83,18 +90,16 @@ async fn walk_on(shared: &Shared, stream: &Stream, found: ChainSnapshot) -> Resu
         return Ok(None);
     }
     let statistics = state.live.iter().map(|segment| segment.path.clone()).zip(statistics).collect();
-    let trusted = vec![shared.key.verifier(stream.origin.as_str())];
-    let chain = ChainVerifier::resume(stream.origin.as_str(), trusted, state);
+    let chain = ChainVerifier::resume(vec![shared.key.verifier(&state.origin)], state);
     let turn = Turn { removed, packed, noted: newest + 1, checkpoint, ..Turn::default() };
     let mut walked = Walked { chain, commits: vec![], statistics, turn };
     walk(&mut walked, stream, &mut reader, stored.end()).await?;
     Ok(Some(walked))
 }
 
-async fn walk_all(shared: &Shared, stream: &Stream) -> Result<Walked, StoreError> {
+async fn walk_all(shared: &Shared, stream: &Stream, first: &Origin) -> Result<Walked, StoreError> {
     let stored = Stored::list(&shared.objects, &stream.prefix, 0).await?;
-    let trusted = vec![shared.key.verifier(stream.origin.as_str())];
-    let chain = ChainVerifier::new(stream.origin.as_str(), trusted);
+    let chain = ChainVerifier::new(first.as_str(), vec![shared.key.verifier(first.as_str())]);
     let mut walked = Walked { chain, commits: vec![], statistics: HashMap::new(), turn: Turn::default() };
     let mut reader = Reader::new(&shared.objects, &stream.prefix, &stored);
     walk(&mut walked, stream, &mut reader, stored.end()).await?;

@@ -3,7 +3,7 @@
 //! Lengths and checksums are set right around what the fuzzer made, or nothing would get past them. Not here: what
 //! frames mean to streams.
 
-use super::frame::{self, Found, Frame};
+use super::frame::{self, Found, Frame, Takeover};
 use super::tests::read_all;
 use super::{Batch, Fact, GroupFrame, Part};
 use crate::columns::tests::entry;
@@ -17,6 +17,7 @@ fn encoded(frame: &Frame) -> Vec<u8> {
     let mut out = Vec::new();
     match frame {
         Frame::Group(group) => group.encode(&mut out),
+        Frame::Takeover(takeover) => takeover.encode(&mut out),
         Frame::Batch(batch) => {
             let parts = batch.parts.iter().map(|part| Part {
                 tenant: &part.tenant,
@@ -128,6 +129,7 @@ fn write_seeds() {
             previous_file: 0,
             previous_offset: ended,
             previous_root: Hash::of(b"log"),
+            oldest: 0,
             heads,
         };
         let (mut first, mut second) = (Vec::new(), Vec::new());
@@ -140,5 +142,8 @@ fn write_seeds() {
         ended = file.len() as u64;
         seed("log_files", &format!("groups-{}", index + 1), &file);
     }
+    let mut body = Vec::new();
+    Takeover { epoch: 2, previous_file: 0, previous_offset: ended, oldest: 0 }.encode(&mut body);
+    seed("log_frames", "takeover", &body);
     seed("log_files", "torn", &file[..file.len() - 9]);
 }
