@@ -8,6 +8,8 @@ mod log_life;
 mod model;
 mod ownership;
 mod races;
+mod scale;
+mod stops;
 mod tamper;
 mod trees;
 mod upkeep;
