@@ -149,7 +149,8 @@ pub fn show(report: &Report, json: bool) {
     match report.is_sound() {
         true => println!("Every entry holds: {entries} leaves recomputed, every signed root confirmed."),
         false => println!(
-            "Something does NOT hold. {entries} entries were confirmed all the same: in each stream, those below the first fault. Nothing was changed."
+            "Something does NOT hold. {entries} entries were confirmed all the same: \
+             in each stream, those below the first fault. Nothing was changed."
         ),
     }
 }
@@ -164,7 +165,10 @@ fn sentence(finding: &Finding) -> String {
 }
 
 fn as_json(report: &Report) -> Value {
-    let finding = |finding: &Finding| json!({"object": finding.object, "entries": finding.entries, "what": finding.what, "sound": finding.sound, "advice": finding.advice, "fault": finding.is_fault});
+    let finding = |finding: &Finding| {
+        json!({"object": finding.object, "entries": finding.entries, "what": finding.what, "sound": finding.sound,
+            "advice": finding.advice, "fault": finding.is_fault})
+    };
     let streams: Vec<Value> = report
         .streams
         .iter()
