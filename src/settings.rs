@@ -108,6 +108,9 @@ struct StoreLimits {
     unsealed_bytes: Option<usize>,
     duplicate_window_seconds: Option<u64>,
     idempotency_window_seconds: Option<u64>,
+    merge_bytes: Option<u64>,
+    merge_inputs: Option<usize>,
+    removed_grace_seconds: Option<u64>,
 }
 
 /// Everything that `serve` needs to know.
@@ -246,6 +249,9 @@ fn limits(file: &StoreLimits, seal_bytes: Option<usize>) -> Limits {
         seal_age: seconds(file.seal_age_seconds, defaults.seal_age),
         duplicate_window: seconds(file.duplicate_window_seconds, defaults.duplicate_window),
         idempotency_window: seconds(file.idempotency_window_seconds, defaults.idempotency_window),
+        merge_bytes: file.merge_bytes.unwrap_or(defaults.merge_bytes),
+        merge_inputs: file.merge_inputs.unwrap_or(defaults.merge_inputs),
+        removed_grace: seconds(file.removed_grace_seconds, defaults.removed_grace),
         ..defaults
     }
 }

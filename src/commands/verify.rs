@@ -200,7 +200,10 @@ pub fn show(report: &Report, json: bool) {
         false if report.is_newer() => println!(
             "Something is written in a newer format than this program reads, so it cannot tell; {entries} entries were confirmed."
         ),
-        false => println!("Something does NOT hold; {entries} entries were confirmed. See above for what and where."),
+        false => println!(
+            "Something does NOT hold. {entries} entries were confirmed all the same: \
+             in each stream, those below the first fault. Nothing was changed."
+        ),
     }
 }
 
@@ -211,11 +214,18 @@ fn sentence(finding: &Finding) -> String {
         false => "note",
     };
     let entries = finding.entries.map_or(String::new(), |(first, last)| format!(" (entries {first} to {last})"));
-    format!("{kind}  {}{entries}\n       {}\n       what to do: {}", finding.object, finding.what, finding.advice)
+    let sound =
+        if finding.sound.is_empty() { String::new() } else { format!("\n       still sound: {}", finding.sound) };
+    let Finding { object, what, advice, .. } = finding;
+    format!("{kind}  {object}{entries}\n       {what}{sound}\n       what to do: {advice}")
 }
 
 fn as_json(report: &Report) -> Value {
-    let finding = |finding: &Finding| json!({"object": finding.object, "entries": finding.entries, "what": finding.what, "advice": finding.advice, "fault": finding.is_fault, "newer": finding.is_newer});
+    let finding = |finding: &Finding| {
+        json!({"object": finding.object, "entries": finding.entries, "what": finding.what, "sound": finding.sound,
+            "advice": finding.advice, "fault": finding.is_fault,
+            "newer": finding.is_newer})
+    };
     let streams: Vec<Value> = report
         .streams
         .iter()

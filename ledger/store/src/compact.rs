@@ -76,10 +76,15 @@ struct Merged {
 /// # Errors
 /// The object store failed, or an input is not what its commit says; nothing changed.
 pub(crate) async fn compact(shared: &Shared, stream: &Stream, epoch: u64) -> Result<bool, StoreError> {
-    precheck::warm(shared, stream).await?;
     let closes = shared.ambient.now_micros() - crate::limits::MONTH_CLOSES_MICROS;
+    let open_from = ledger::time::month_of(closes);
+    // A stream with nothing to merge is left cold.
+    if plan(&stream.view().sealed.segments, &shared.limits, &open_from).is_none() {
+        return Ok(false);
+    }
+    precheck::warm(shared, stream).await?;
     let live = stream.view().sealed.segments;
-    let Some(range) = plan(&live, &shared.limits, &ledger::time::month_of(closes)) else { return Ok(false) };
+    let Some(range) = plan(&live, &shared.limits, &open_from) else { return Ok(false) };
     let inputs = &live[range];
     // 1. Merge in memory. Died: nothing happened. Seals go on meanwhile.
     let merged = match merge(shared, stream, inputs, epoch).await {
@@ -124,7 +129,9 @@ async fn commit(
     let from = sealed.segments.partition_point(|held| held.reference.first < segment.reference.first);
     let live = sealed.segments.get(from..from + inputs.len()).unwrap_or_default();
     let is_live = live.len() == inputs.len() && live.iter().zip(inputs).all(|(a, b)| a.reference == b.reference);
-    if !is_live || stream.tried.load(Ordering::Acquire) > sealed.edge.size() {
+    // A writer that may no longer write its log adds nothing to a stream either.
+    let may_write = shared.log.get().refusal().is_none();
+    if !is_live || !may_write || stream.tried.load(Ordering::Acquire) > sealed.edge.size() {
         return Ok(Settled::Nothing);
     }
     let commit = Commit {

@@ -199,7 +199,14 @@ impl Fsck {
         let reference = &held.segment;
         let path = prefix.below(&reference.path);
         let entries = Some((reference.first, reference.end() - 1));
-        let finding = |what: String| Finding { entries, ..fault(&path, what) };
+        let sound = match reference.first {
+            0 => "the commits hold; entries after this segment were not looked at".into(),
+            first => format!(
+                "entries 0 to {} hold, and the commits; entries after this segment were not looked at",
+                first - 1
+            ),
+        };
+        let finding = |what: String| Finding { entries, sound: sound.clone(), ..fault(&path, what) };
         let bytes = segment::fetch(&self.objects, &path).await;
         let bytes = bytes.map_err(|_| finding("the segment is missing or cannot be read".into()))?;
         let is_as_committed = bytes.len() as u64 == reference.bytes && Hash::of(&bytes) == reference.sha256;
@@ -259,7 +266,8 @@ impl Fsck {
             let range = tile.range();
             findings.push(Finding {
                 entries: Some((range.start << shift, (range.end << shift) - 1)),
-                advice: "the entries are sound; delete this tile, and proofs recompute it from them",
+                sound: "the entries and the commits: a tile only saves work".into(),
+                advice: "delete this tile: proofs recompute it from the entries",
                 ..fault(&path, what)
             });
         }

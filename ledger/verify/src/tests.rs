@@ -341,6 +341,14 @@ fn commits_are_one_chain_or_the_file_is_named() {
     ] {
         assert!(whole.code == 0 && whole.out.contains(part), "{part}\nis not in\n{}", whole.out);
     }
+    let parts: Vec<&[u8]> = made.iter().map(Vec::as_slice).collect();
+    let packed = desk.put("pack", ledger::pack::pack(0, &parts[..2]));
+    assert_eq!(call(&[&packed, &files[2]]).out, whole.out);
+    assert_eq!(call(&[&packed, &files[1], &files[2]]).out, whole.out);
+    assert_eq!(call(&[&packed, &files[0]]).code, 0);
+    let cut = desk.put("cut", &ledger::pack::pack(0, &parts[..2])[..200]);
+    let unreadable = call(&[&cut]);
+    assert!(unreadable.code == 1 && unreadable.err.contains("pack of commits"), "{unreadable:?}");
     let gap = call(&[&files[0], &files[2]]);
     assert!(gap.code == 3 && gap.out.contains("00000000000000000002") && gap.out.contains("another number"), "{gap:?}");
     let late = call(&[&files[1], &files[2]]);

@@ -95,11 +95,19 @@ fn encode(path: &Path, actions: &[Value]) -> Result<Vec<u8>, StoreError> {
     writer.into_inner().map_err(StoreError::parquet(path))
 }
 
-/// What names a checkpoint as the newest: its version, and so that a change of it is found, its hash.
-pub(crate) fn newest_text(version: u64, actions: usize, bytes: &[u8], live: usize) -> String {
-    let sha256 = ledger::Hash::of(bytes).to_base64();
+/// What names a checkpoint as the newest: its version, and so that a change is found, the hash of its bytes; with
+/// version and bytes of the one that was named before it.
+pub(crate) fn newest_text(
+    version: u64,
+    actions: usize,
+    bytes: &[u8],
+    live: usize,
+    before: Option<(u64, &[u8])>,
+) -> String {
+    let sha256 = |bytes: &[u8]| ledger::Hash::of(bytes).to_base64();
+    let before = before.map(|(version, bytes)| json!({"version": version, "sha256": sha256(bytes)}));
     let value = json!({"version": version, "size": actions, "sizeInBytes": bytes.len(), "numOfAddFiles": live,
-        "piperollSha256": sha256});
+        "piperollSha256": sha256(bytes), "piperollBefore": before});
     value.to_string()
 }
 
@@ -139,7 +147,7 @@ pub(crate) async fn checkpoint_if_due(shared: &Shared, stream: &Stream) -> Resul
     if shared.objects.head(&stream.prefix.delta(version)).await.is_err() {
         return Ok(());
     }
-    write(shared, stream, version, &sealed.segments, &removed).await?;
+    write(shared, stream, version, before, &sealed.segments, &removed).await?;
     if let Some(before) = before {
         clean(shared, stream, before).await?;
     }
@@ -157,7 +165,7 @@ pub(crate) async fn rebuild(
     live: &[Arc<Segment>],
     removed: &[Removed],
 ) -> Result<(), StoreError> {
-    write(shared, stream, version, live, removed).await?;
+    write(shared, stream, version, None, live, removed).await?;
     let path = stream.prefix.delta(version);
     // The checkpoint has the state; the entry is there so that versions have no gap from here on.
     let info = json!({"commitInfo": {"timestamp": 0, "operation": "WRITE", "engineInfo": "piperoll",
@@ -169,13 +177,22 @@ async fn write(
     shared: &Shared,
     stream: &Stream,
     version: u64,
+    before: Option<u64>,
     live: &[Arc<Segment>],
     removed: &[Removed],
 ) -> Result<(), StoreError> {
     let path = stream.prefix.delta_checkpoint(version);
     let actions = actions(stream, live, removed);
     let bytes = encode(&path, &actions)?;
-    let newest = newest_text(version, actions.len(), &bytes, live.len());
+    let before = match before {
+        Some(before) => {
+            let bytes = segment::fetch(&shared.objects, &stream.prefix.delta_checkpoint(before)).await;
+            bytes.ok().map(|bytes| (before, bytes))
+        }
+        None => None,
+    };
+    let before = before.as_ref().map(|(version, bytes)| (*version, &bytes[..]));
+    let newest = newest_text(version, actions.len(), &bytes, live.len(), before);
     // 1. The checkpoint. Died after it: a checkpoint that readers find by listing, or do not miss.
     shared.objects.put(&path, bytes.into()).await.map_err(StoreError::objects(&path))?;
     // 2. Name it. Died before it: readers use the one before, whose entries are still there.

@@ -25,8 +25,8 @@ pub(super) struct Marks {
     pub removed: BTreeSet<String>,
     /// The paths that were live at each version that the view has a checkpoint of.
     pub at_checkpoints: BTreeMap<u64, BTreeSet<String>>,
-    /// The listing that was walked.
-    stored: Stored,
+    /// First and last commit of packs that do not hold.
+    broken_packs: Vec<(u64, u64)>,
 }
 
 impl Marks {
@@ -56,10 +56,16 @@ impl Fsck {
         let views: Vec<_> =
             self.objects.list(Some(&folder)).try_collect().await.map_err(StoreError::objects(&folder))?;
         let wanted: BTreeSet<u64> = views.iter().filter_map(|meta| prefix.checkpoint_version(&meta.location)).collect();
-        let mut marks = Marks { stored: self.stored(prefix, findings).await?, ..Marks::default() };
-        let stored = std::mem::take(&mut marks.stored);
+        let mut marks = Marks::default();
+        let stored = self.stored(prefix, &mut marks, findings).await?;
         let mut reader = Reader::new(&self.objects, prefix, &stored);
+        let faults = findings.len();
         for number in 0..stored.end() {
+            // That a pack does not hold was said; that its commits are missing is the same once more.
+            let is_lost = |(first, last): &(u64, u64)| (first..=last).contains(&&number);
+            if stored.pack_of(number).is_none() && marks.broken_packs.iter().any(is_lost) {
+                break;
+            }
             let Some(bytes) = self.commit(prefix, &stored, &mut reader, number, findings).await else { break };
             match chain.commit(&bytes) {
                 Ok(signed) => {
@@ -85,19 +91,17 @@ impl Fsck {
                 findings.push(Finding { advice, ..fault(&prefix.snapshot(), what) });
             }
         }
-        if let Some(ahead) = snapshot.filter(|snapshot| snapshot.chain.commits > chain.commits()) {
+        let is_whole = findings.len() == faults && marks.broken_packs.is_empty();
+        if let Some(ahead) = snapshot.filter(|snapshot| snapshot.chain.commits > chain.commits() && is_whole) {
+            let (commits, size) = (ahead.chain.commits, ahead.chain.edge.size());
             let what = format!(
-                "it was signed over {} commits with {} entries, and {} commits with {} entries are here: the newest are gone",
-                ahead.chain.commits,
-                ahead.chain.edge.size(),
-                chain.commits(),
-                chain.edge().size()
+                "the commit is missing: the snapshot beside it was signed over {commits} commits with {size} entries"
             );
-            let advice =
-                "restore the commits and segments from a copy; if they are nowhere, the stream was rolled back";
-            findings.push(Finding { advice, sound: sound(chain), ..fault(&prefix.snapshot(), what) });
+            let advice = "restore commits and segments from a copy; if they are nowhere, the stream was rolled back";
+            let entries = (chain.edge().size() < size).then(|| (chain.edge().size(), size - 1));
+            let path = prefix.commit(chain.commits());
+            findings.push(Finding { advice, entries, sound: sound(chain), ..fault(&path, what) });
         }
-        marks.stored = stored;
         Ok(marks)
     }
 
@@ -122,7 +126,12 @@ impl Fsck {
     }
 
     /// The listing, without packs that do not hold what their names say.
-    async fn stored(&self, prefix: &StreamPrefix, findings: &mut Vec<Finding>) -> Result<Stored, StoreError> {
+    async fn stored(
+        &self,
+        prefix: &StreamPrefix,
+        marks: &mut Marks,
+        findings: &mut Vec<Finding>,
+    ) -> Result<Stored, StoreError> {
         let mut stored = Stored::list(&self.objects, prefix, 0).await?;
         let mut kept: Vec<(u64, u64)> = Vec::new();
         for (first, last) in std::mem::take(&mut stored.packs) {
@@ -139,6 +148,7 @@ impl Fsck {
             match wrong {
                 None => kept.push((first, last)),
                 Some(what) => {
+                    marks.broken_packs.push((first, last));
                     let sound = format!("commits below {first} do not depend on it");
                     findings.push(Finding { sound, ..fault(&path, what) });
                 }

@@ -36,10 +36,23 @@ impl Fsck {
                 findings.push(fault(&path, "the commit is missing, and the delta view shows it"));
             }
         }
-        let (mut shown, from) = match marks.at_checkpoints.last_key_value() {
-            Some((version, live)) => (self.checkpoint(prefix, *version, live, findings).await, version + 1),
+        let path = prefix.delta_newest();
+        let newest = segment::fetch(&self.objects, &path).await.unwrap_or_default();
+        let named = serde_json::from_slice::<Value>(&newest).unwrap_or_default();
+        // A checkpoint that a stopped writer did not come to name is nobody's.
+        let marked = |version: &Value| marks.at_checkpoints.get_key_value(&version.as_u64()?);
+        let (mut shown, from) = match marked(&named["version"]).or(marks.at_checkpoints.last_key_value()) {
+            Some((version, live)) => {
+                let before = marked(&named["piperollBefore"]["version"]);
+                (self.checkpoint(prefix, (*version, live), before, &newest, findings).await, version + 1)
+            }
             None => (BTreeSet::new(), 0),
         };
+        for version in versions.iter().copied().filter(|version| *version < from) {
+            // Still there for readers that had begun.
+            let bytes = segment::fetch(&self.objects, &prefix.delta(version)).await.unwrap_or_default();
+            self.entry(prefix, marks, version, &bytes, findings);
+        }
         for version in from..chain.commits() {
             let path = prefix.delta(version);
             let Ok(bytes) = segment::fetch(&self.objects, &path).await else {
@@ -47,11 +60,7 @@ impl Fsck {
                 return Ok(());
             };
             let text = String::from_utf8_lossy(&bytes);
-            let commit = marks.commits[version as usize].commit();
-            if !delta::is_entry_of(&text, commit) {
-                let what = format!("the delta view shows something else here than commit {version} says");
-                findings.push(note(&path, what, REBUILD));
-            }
+            self.entry(prefix, marks, version, &bytes, findings);
             for line in text.lines() {
                 let value: Value = serde_json::from_str(line).unwrap_or_default();
                 if let Some(path) = value["add"]["path"].as_str() {
@@ -72,34 +81,60 @@ impl Fsck {
         Ok(())
     }
 
-    /// What the newest checkpoint shows; what it should show when it is itself damaged.
+    /// An entry of the view must say what its commit says.
+    fn entry(&self, prefix: &StreamPrefix, marks: &Marks, version: u64, bytes: &[u8], findings: &mut Vec<Finding>) {
+        let commit = usize::try_from(version).ok().and_then(|version| marks.commits.get(version));
+        let text = String::from_utf8_lossy(bytes);
+        if commit.is_some_and(|signed| !delta::is_entry_of(&text, signed.commit())) {
+            let what = format!("the delta view shows something else here than commit {version} says");
+            findings.push(note(&prefix.delta(version), what, REBUILD));
+        }
+    }
+
+    /// What the newest checkpoint shows; what it should show when it is itself damaged. The one before it is still
+    /// there for readers that had begun.
     async fn checkpoint(
         &self,
         prefix: &StreamPrefix,
-        version: u64,
-        live: &BTreeSet<String>,
+        (version, live): (u64, &BTreeSet<String>),
+        older: Option<(&u64, &BTreeSet<String>)>,
+        newest: &[u8],
         findings: &mut Vec<Finding>,
     ) -> BTreeSet<String> {
-        let (path, named) = (prefix.delta_checkpoint(version), prefix.delta_newest());
-        let wrong = match segment::fetch(&self.objects, &path).await {
-            Ok(bytes) => match delta::live_in_checkpoint(&path, bytes.clone()) {
-                Ok((shown, _)) if shown != *live => {
-                    let what = "this checkpoint of the delta view does not show the segments that the commits name";
-                    findings.push(fault(&path, what));
-                    return shown;
-                }
-                Ok((_, actions)) => match segment::fetch(&self.objects, &named).await {
-                    Ok(newest) if newest == delta::newest_text(version, actions, &bytes, live.len()) => {
-                        return live.clone();
-                    }
-                    Ok(_) => (named, "it names another checkpoint than the newest one, or that one was changed"),
-                    Err(_) => (named, "it is missing, and a checkpoint is there"),
-                },
-                Err(_) => (path, "the checkpoint of the delta view cannot be read"),
-            },
-            Err(_) => (path, "the checkpoint of the delta view cannot be read"),
+        let unreadable = "the checkpoint of the delta view cannot be read";
+        let path = prefix.delta_newest();
+        let named: Value = serde_json::from_slice(newest).unwrap_or_default();
+        let mut before = None;
+        if let Some((older, live)) = older {
+            let path = prefix.delta_checkpoint(*older);
+            let bytes = segment::fetch(&self.objects, &path).await.unwrap_or_default();
+            let shown = delta::live_in_checkpoint(&path, bytes.clone());
+            let is_named = named["piperollBefore"]["sha256"] == ledger::Hash::of(&bytes).to_base64();
+            if !is_named || !shown.is_ok_and(|(shown, _)| shown == *live) {
+                findings.push(note(&path, "an older checkpoint of the delta view is not as it was written", REBUILD));
+            }
+            before = Some((*older, bytes));
+        }
+        let checkpoint = prefix.delta_checkpoint(version);
+        let Ok(bytes) = segment::fetch(&self.objects, &checkpoint).await else {
+            findings.push(note(&checkpoint, unreadable, REBUILD));
+            return live.clone();
         };
-        findings.push(note(&wrong.0, wrong.1, REBUILD));
-        live.clone()
+        let Ok((shown, actions)) = delta::live_in_checkpoint(&checkpoint, bytes.clone()) else {
+            findings.push(note(&checkpoint, unreadable, REBUILD));
+            return live.clone();
+        };
+        if shown != *live {
+            let what = "this checkpoint of the delta view does not show the segments that the commits name";
+            findings.push(Finding { advice: REBUILD, ..fault(&checkpoint, what) });
+        } else if named["piperollSha256"] != ledger::Hash::of(&bytes).to_base64() {
+            let what = "this checkpoint of the delta view is not the one that was named when it was written";
+            findings.push(note(&checkpoint, what, REBUILD));
+        }
+        let before = before.as_ref().map(|(version, bytes)| (*version, &bytes[..]));
+        if newest != delta::newest_text(version, actions, &bytes, live.len(), before).as_bytes() {
+            findings.push(note(&path, "it does not name the newest checkpoint as it is", REBUILD));
+        }
+        shown
     }
 }
