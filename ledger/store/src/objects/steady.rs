@@ -262,8 +262,11 @@ impl ObjectStore for Steady {
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
         let (prefix, offset) = (prefix.cloned(), offset.clone());
+        let after = offset.clone();
         let listed = self.clone().listing(move |inner| inner.list_with_offset(prefix.as_ref(), &offset));
-        stream::once(listed).map_ok(|listed| stream::iter(listed.into_iter().map(Ok))).try_flatten().boxed()
+        let listed = stream::once(listed).map_ok(|listed| stream::iter(listed.into_iter().map(Ok))).try_flatten();
+        // Some servers pass the offset over, or include it.
+        listed.try_filter(move |meta| future::ready(meta.location > after)).boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
