@@ -195,7 +195,8 @@ impl Settings {
         let data = place.data.clone().or(file.data).unwrap_or_else(|| DEFAULT_DATA.into());
         let store = overrides.store.or(location("store", file.store)?);
         let heads_to = overrides.heads_to.or(location("heads_to", file.heads_to)?);
-        let heads_every = Duration::from_secs(60 * file.heads_every_minutes.unwrap_or(HEADS_EVERY_MINUTES).max(1));
+        let heads_every =
+            Duration::from_secs(file.heads_every_minutes.unwrap_or(HEADS_EVERY_MINUTES).max(1).saturating_mul(60));
         Ok(Self {
             store: store.unwrap_or_else(|| Location::folder(&store_in(&data))),
             heads: heads_to.map(|to| (to, heads_every)),

@@ -23,6 +23,7 @@ pub use location::{Access, Location, LocationError};
 pub use patience::Patience;
 pub use probe::{holds_anything, probe};
 pub use steady::Steady;
+pub(crate) use steady::claim;
 
 #[cfg(test)]
 mod conformance;

@@ -4,8 +4,8 @@
 //! ([`super::patience`]), bodies that break off ([`super::reading`]).
 //!
 //! Invariants: a create whose outcome is unknown is settled by reading back, so that `AlreadyExists` says that
-//! somebody else's bytes are there; what creates to claim something must write bytes that nobody else writes. Every
-//! operation ends.
+//! somebody else's bytes are there; a [`claim`], whose bytes others would write too, is never called ours after the
+//! fact. Every operation ends.
 
 use super::patience::{GaveUp, Passing, Patience, Trouble, trouble_of};
 use super::reading::Reading;
@@ -28,6 +28,18 @@ use std::time::Duration;
 
 /// How many deletes are under way together.
 const DELETES: usize = 16;
+
+/// Marks a create as a claim.
+#[derive(Debug, Clone, Copy)]
+struct Claim;
+
+/// Options of a create that claims a name with bytes that others would write too: if its answer is lost, the name counts
+/// as taken by somebody else, and the claimant takes the next.
+pub(crate) fn claim() -> PutOptions {
+    let mut options = PutOptions::from(PutMode::Create);
+    options.extensions.insert(Claim);
+    options
+}
 
 /// A store behind the retry policy.
 #[derive(Clone)]
@@ -116,9 +128,12 @@ impl Steady {
 
     /// Creates; a try after the first may find what an earlier one has put.
     async fn create(&self, path: &Path, payload: &PutPayload, options: &PutOptions) -> Result<PutResult> {
+        let settles = options.extensions.get::<Claim>().is_none();
         self.run("create", time_for(payload.content_length()), |tries| async move {
             match self.inner.put_opts(path, payload.clone(), options.clone()).await {
-                Err(there @ Error::AlreadyExists { .. }) if tries > 1 => self.settle(path, payload, there).await,
+                Err(there @ Error::AlreadyExists { .. }) if tries > 1 && settles => {
+                    self.settle(path, payload, there).await
+                }
                 other => other,
             }
         })
@@ -262,8 +277,11 @@ impl ObjectStore for Steady {
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
         let (prefix, offset) = (prefix.cloned(), offset.clone());
+        let after = offset.clone();
         let listed = self.clone().listing(move |inner| inner.list_with_offset(prefix.as_ref(), &offset));
-        stream::once(listed).map_ok(|listed| stream::iter(listed.into_iter().map(Ok))).try_flatten().boxed()
+        let listed = stream::once(listed).map_ok(|listed| stream::iter(listed.into_iter().map(Ok))).try_flatten();
+        // Some servers pass the offset over, or include it.
+        listed.try_filter(move |meta| future::ready(meta.location > after)).boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

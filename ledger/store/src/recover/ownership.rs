@@ -12,6 +12,7 @@
 use crate::error::StoreError;
 use crate::layout;
 use crate::log_head::{self, Owner};
+use crate::objects::claim;
 use crate::objects_of::list_numbers;
 use crate::segment;
 use crate::store::{Shared, StoreOptions};
@@ -175,7 +176,8 @@ pub(super) async fn next_epoch(shared: &Shared, last: u64) -> Result<u64, StoreE
         let epoch = last.checked_add(1).ok_or_else(exhausted)?;
         let path = layout::epoch(epoch);
         let text = log_head::epoch_text(epoch);
-        match shared.objects.put_opts(&path, text.into(), PutOptions::from(PutMode::Create)).await {
+        // Each writer would write the same bytes: a claim, so that no two believe it theirs.
+        match shared.objects.put_opts(&path, text.into(), claim()).await {
             Ok(_) => return Ok(epoch),
             Err(object_store::Error::AlreadyExists { .. }) => {}
             Err(source) => return Err(StoreError::Objects { path: path.to_string(), source }),

@@ -60,6 +60,10 @@ async fn a_create_whose_answer_is_lost_is_settled_by_reading_back() {
     let faulty = Faulty::new([Fate::Fails(broken)]);
     faulty.inner.put(&Path::from("x"), PutPayload::from_static(b"them")).await.unwrap();
     assert!(matches!(put_new(&steady(&faulty), "ours").await, Err(Error::AlreadyExists { .. })));
+    // A claim, whose bytes somebody else would write too, is never called ours after the fact.
+    let faulty = Faulty::new([Fate::FailsAfter(broken)]);
+    let claimed = steady(&faulty).put_opts(&Path::from("x"), PutPayload::from_static(b"5"), claim()).await;
+    assert!(matches!(claimed, Err(Error::AlreadyExists { .. })));
     // The read that settles it may fail too.
     let faulty = Faulty::new([Fate::FailsAfter(broken), Fate::Fails(broken), Fate::Fails(broken)]);
     put_new(&steady(&faulty), "ours").await.unwrap();
