@@ -15,6 +15,8 @@ mod frame;
 mod read;
 
 pub(crate) use disk::{DiskLog, LogFolder};
+#[cfg(test)]
+pub(crate) use files::LogFile;
 pub(crate) use files::{DiskFiles, LogFiles};
 pub(crate) use frame::{Batch, Fact, GroupFrame, Part};
 pub(crate) use read::{ReplayedGroup, replay};

@@ -3,13 +3,15 @@
 //! Here stands the bed that all of them lie in: a world with a settable clock and seeded randomness, a store
 //! on folders that outlive it, and the full check of a stream. The topics are modules.
 
-pub(crate) mod faulty;
+pub(crate) mod disk;
 mod faults;
+pub(crate) mod faulty;
 mod log_life;
 mod matrix;
 mod model;
 mod ownership;
 mod races;
+mod schedules;
 pub(crate) mod script;
 mod tamper;
 mod trees;

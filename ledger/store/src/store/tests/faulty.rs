@@ -70,7 +70,11 @@ impl Faulty {
         }
     }
 
-    fn listing(&self, listed: BoxStream<'static, Result<ObjectMeta>>, at: Path) -> BoxStream<'static, Result<ObjectMeta>> {
+    fn listing(
+        &self,
+        listed: BoxStream<'static, Result<ObjectMeta>>,
+        at: Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
         let this = self.clone();
         let all = async move {
             let strike = match this.meet(Call::List, &at).await {
