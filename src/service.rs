@@ -62,7 +62,9 @@ impl Service {
         let objects = DurableFolder::open(&settings.store())?;
         let options = StoreOptions {
             objects: Arc::new(objects),
+            durability: settings.durability,
             log: settings.data.join("wal"),
+            log_lost: settings.log_lost,
             cache: settings.data.join("cache"),
             ledger: keys.ledger,
             name: main_store(),
@@ -160,10 +162,8 @@ async fn ready(State(door): State<Door>) -> Result<&'static str, Problem> {
     if door.is_writable() {
         Ok("ready\n")
     } else {
-        Err(Problem::new(
-            ProblemKind::Unavailable,
-            "events are not accepted now: the log failed, the clock leapt, or too much waits to be sealed; the log says which",
-        ))
+        let why = door.problem().unwrap_or_else(|| "the service is stopping".into());
+        Err(Problem::new(ProblemKind::Unavailable, format!("events are not accepted now: {why}")))
     }
 }
 

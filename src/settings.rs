@@ -4,6 +4,7 @@
 //! (`limits.rs` of each crate). Invariant: an unknown key is an error that names it.
 
 use clap::Args;
+use ledger::group::Durability;
 use ledger_store::Limits;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -55,8 +56,19 @@ pub struct Place {
 pub struct File {
     data: Option<PathBuf>,
     listen: Option<SocketAddr>,
+    durability: Option<Durable>,
     log: Log,
     limits: StoreLimits,
+}
+
+/// What an acknowledged event has survived to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Durable {
+    /// The local disk, synced.
+    Wal,
+    /// The object store.
+    Object,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -93,6 +105,10 @@ pub struct Settings {
     pub data: PathBuf,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// What "durable" means.
+    pub durability: Durability,
+    /// Whether the write-ahead log is lost for ever, so that the store goes on without it.
+    pub log_lost: bool,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written, as for `tracing-subscriber`.
@@ -106,6 +122,10 @@ pub struct Settings {
 pub struct Overrides {
     /// Where to listen.
     pub listen: Option<SocketAddr>,
+    /// What "durable" means.
+    pub durability: Option<Durable>,
+    /// Whether the write-ahead log is lost for ever.
+    pub log_lost: bool,
     /// How log lines look.
     pub log_format: Option<LogFormat>,
     /// Which log lines are written.
@@ -142,6 +162,11 @@ impl Settings {
         Ok(Self {
             data: place.data.clone().or(file.data).unwrap_or_else(|| DEFAULT_DATA.into()),
             listen,
+            durability: match overrides.durability.or(file.durability) {
+                Some(Durable::Object) => Durability::Object,
+                Some(Durable::Wal) | None => Durability::Wal,
+            },
+            log_lost: overrides.log_lost,
             log_format: overrides.log_format.or(file.log.format).unwrap_or(LogFormat::Text),
             log_level: overrides.log_level.or(file.log.level).unwrap_or_else(|| "info".into()),
             limits: limits(&file.limits, overrides.seal_bytes),

@@ -69,4 +69,9 @@ impl Door {
     pub fn is_writable(&self) -> bool {
         self.store.is_writable()
     }
+
+    /// Why events are not accepted now, in words for whoever runs the service; none while they are.
+    pub fn problem(&self) -> Option<String> {
+        self.store.problem()
+    }
 }

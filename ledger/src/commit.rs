@@ -8,6 +8,7 @@
 //! Invariant: each commit has one spelling; a parsed commit's edge folds to its head's root.
 
 use crate::key::{LedgerKey, VerifierKey};
+use crate::name::Origin;
 use crate::note::{self, Note, NoteError};
 use crate::text;
 use crate::time::{format_micros, parse_micros};
@@ -217,6 +218,13 @@ impl SignedCommit {
         }
         let commit = Commit::parse(verified.text())?;
         Ok(Self { commit, bytes: bytes.to_vec() })
+    }
+
+    /// The origin that a commit's bytes state, before anything of them is verified: under which name its signatures
+    /// are to be looked for.
+    pub(crate) fn stated_origin(bytes: &[u8]) -> Option<Origin> {
+        let line = bytes.split(|byte| *byte == b'\n').nth(1)?.strip_prefix(b"origin ")?;
+        std::str::from_utf8(line).ok()?.parse().ok()
     }
 
     /// What it says.

@@ -149,6 +149,25 @@ impl Origin {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    fn parts(&self) -> (&str, &str) {
+        self.0.rsplit_once('/').expect("an origin has four parts, by construction")
+    }
+
+    /// The generation: how often the stream or log went on without the log that it had.
+    pub fn generation(&self) -> u32 {
+        self.parts().1.parse().expect("an origin's last part is a u32, by construction")
+    }
+
+    /// The same stream or log in another generation.
+    pub fn at_generation(&self, generation: u32) -> Self {
+        Self(format!("{}/{generation}", self.parts().0).into())
+    }
+
+    /// Whether both are of one stream or log, in whatever generations.
+    pub fn is_same_log(&self, other: &Self) -> bool {
+        self.parts().0 == other.parts().0
+    }
 }
 
 impl FromStr for Origin {
@@ -195,6 +214,9 @@ mod tests {
         let tenant: TenantId = "acme".parse().unwrap();
         for origin in [Origin::stream(&ledger, &tenant, StreamKind::Audit, 0), Origin::store_log(&ledger, &tenant, 3)] {
             assert_eq!(origin.as_str().parse::<Origin>().unwrap(), origin);
+            let next = origin.at_generation(origin.generation() + 1);
+            assert_eq!(next.generation(), origin.generation() + 1);
+            assert!(next.is_same_log(&origin) && next != origin);
         }
         for bad in [
             "l/acme/audit",

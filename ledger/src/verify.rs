@@ -8,6 +8,7 @@
 
 use crate::commit::{CommitError, SegmentRef, SignedCommit};
 use crate::key::VerifierKey;
+use crate::name::Origin;
 use crate::tree::{Edge, Hash};
 use std::collections::BTreeMap;
 
@@ -86,11 +87,30 @@ pub struct LiveSegment {
     pub added_by: u64,
 }
 
+/// A declared break: the stream went on in a later generation, without the log that it had.
+///
+/// What was acknowledged above `size` and not sealed is lost, and was said to be. It is no fork: nothing of the
+/// earlier generation was ever signed differently by the later one, whose heads have another origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Break {
+    /// The first commit of the later generation.
+    pub number: u64,
+    /// The origin that ended.
+    pub from: Origin,
+    /// The origin that goes on.
+    pub to: Origin,
+    /// Entries that the earlier generation leaves.
+    pub size: u64,
+    /// The root over them.
+    pub root: Hash,
+}
+
 /// Walks commits from number 0 upward.
 #[derive(Debug, Clone)]
 pub struct ChainVerifier {
     origin: String,
     trusted: Vec<VerifierKey>,
+    breaks: Vec<Break>,
     next: u64,
     previous: Option<Hash>,
     epoch: u64,
@@ -100,10 +120,18 @@ pub struct ChainVerifier {
 }
 
 impl ChainVerifier {
-    /// A verifier for the stream `origin`, whose commits must be signed by one of `trusted`.
+    /// A verifier for the stream `origin`, whose commits must be signed by one of `trusted`: under that origin, or
+    /// under that of a later generation once the chain has gone over to it.
     pub fn new(origin: &str, trusted: Vec<VerifierKey>) -> Self {
         let (edge, live, heads) = Default::default();
-        Self { origin: origin.into(), trusted, next: 0, previous: None, epoch: 0, edge, live, heads }
+        Self { origin: origin.into(), trusted, breaks: vec![], next: 0, previous: None, epoch: 0, edge, live, heads }
+    }
+
+    /// The break that a commit with this stated origin would be, if it is of a later generation of this stream.
+    fn step(&self, stated: Option<Origin>) -> Option<Break> {
+        let (from, to) = (self.origin.parse::<Origin>().ok()?, stated?);
+        let is_later = from.is_same_log(&to) && to.generation() > from.generation();
+        is_later.then(|| Break { number: self.next, from, to, size: self.edge.size(), root: self.edge.root() })
     }
 
     /// Verifies the next commit.
@@ -112,9 +140,17 @@ impl ChainVerifier {
     /// The fault, and nothing of the commit is taken over.
     pub fn commit(&mut self, bytes: &[u8]) -> Result<SignedCommit, Fault> {
         let number = self.next;
-        let signed = SignedCommit::open(bytes, &self.trusted).map_err(|source| Fault::Commit { number, source })?;
+        let step = self.step(SignedCommit::stated_origin(bytes));
+        let origin = step.as_ref().map_or(self.origin.as_str(), |step| step.to.as_str()).to_string();
+        // Only the ledger's own kind of key is believed under another generation's name, never a witness's.
+        let own = self.trusted.iter().filter(|key| key.under(key.name()) == **key);
+        let trusted: Vec<VerifierKey> = match step {
+            Some(_) => own.map(|key| key.under(&origin)).collect(),
+            None => self.trusted.clone(),
+        };
+        let signed = SignedCommit::open(bytes, &trusted).map_err(|source| Fault::Commit { number, source })?;
         let commit = signed.commit();
-        let misfit = if commit.origin != self.origin {
+        let misfit = if commit.origin != origin {
             Some("it is of another stream")
         } else if commit.number != number {
             Some("it has another number")
@@ -138,7 +174,20 @@ impl ChainVerifier {
         self.heads.entry(commit.edge.size()).or_insert((number, commit.edge.root()));
         (self.next, self.previous, self.epoch) = (number + 1, Some(signed.hash()), commit.epoch);
         self.edge = commit.edge.clone();
+        // A stream that had nothing sealed before has nothing that could break.
+        self.breaks.extend(step.filter(|step| step.number > 0));
+        (self.origin, self.trusted) = (origin, trusted);
         Ok(signed)
+    }
+
+    /// The origin of the last commit.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The declared breaks on the way, in order.
+    pub fn breaks(&self) -> &[Break] {
+        &self.breaks
     }
 
     /// Takes over what a commit adds that removes nothing: such commits are nearly all, and looking at every

@@ -4,7 +4,7 @@
 
 use super::{Outcome, block_on, interrupted, start_logging};
 use crate::service::Service;
-use crate::settings::{LogFormat, Overrides, Place, Settings};
+use crate::settings::{Durable, LogFormat, Overrides, Place, Settings};
 use clap::Args;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -25,6 +25,7 @@ Try it:
 Settings file (TOML), all optional:
   data = \"/var/lib/piperoll\"
   listen = \"127.0.0.1:7117\"
+  durability = \"wal\"                 # or object: acknowledged once in the object store
   [log]
   format = \"json\"                    # or text
   level = \"info\"
@@ -40,6 +41,12 @@ pub struct Arguments {
     /// Where to listen; a loopback address
     #[arg(long, env = "PIPEROLL_LISTEN", value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
+    /// What an acknowledged event has survived to: the local disk, or the object store. Chosen when a store is made
+    #[arg(long, env = "PIPEROLL_DURABILITY", value_name = "MODE")]
+    durability: Option<Durable>,
+    /// Go on without the write-ahead log, which is lost for ever: what was not sealed is given up, and said to be
+    #[arg(long)]
+    log_lost: bool,
     /// How log lines look
     #[arg(long, env = "PIPEROLL_LOG_FORMAT")]
     log_format: Option<LogFormat>,
@@ -59,8 +66,9 @@ pub struct Arguments {
 /// # Errors
 /// The service cannot start, or could not seal at its end.
 pub fn run(arguments: Arguments) -> Outcome {
-    let Arguments { place, listen, log_format, log_level, seal_bytes, seal_on_exit } = arguments;
-    let settings = Settings::load(&place, Overrides { listen, log_format, log_level, seal_bytes })?;
+    let Arguments { place, listen, durability, log_lost, log_format, log_level, seal_bytes, seal_on_exit } = arguments;
+    let overrides = Overrides { listen, durability, log_lost, log_format, log_level, seal_bytes };
+    let settings = Settings::load(&place, overrides)?;
     start_logging(settings.log_format, &settings.log_level);
     block_on(async move {
         let service = Service::start(&settings).await?;

@@ -163,3 +163,38 @@ fn a_head_that_its_segments_do_not_give_is_named() {
     chain.iter().for_each(|signed| drop(verifier.commit(signed.bytes()).unwrap()));
     assert_eq!(feed(&mut verifier.into_leaves(), &leaves(20)), Err(Fault::Head { number: 1, size: 20, sound: 10 }));
 }
+
+#[test]
+fn a_chain_may_go_on_in_a_later_generation_and_never_goes_back() {
+    let chain = chain(3);
+    let at = |signed: &SignedCommit, generation: u32, previous: Option<Hash>| {
+        let origin = ORIGIN.parse::<Origin>().unwrap().at_generation(generation).to_string();
+        Commit { origin, previous, ..signed.commit().clone() }.sign(&[&key()])
+    };
+    let later = at(&chain[1], 2, Some(chain[0].hash()));
+    let mut verifier = verifier();
+    verifier.commit(chain[0].bytes()).unwrap();
+    verifier.commit(later.bytes()).unwrap();
+    let found = verifier.breaks().to_vec();
+    assert_eq!(found.len(), 1);
+    let edge = &chain[0].commit().edge;
+    assert_eq!((found[0].number, found[0].size, found[0].root), (1, 10, edge.root()));
+    assert_eq!((found[0].from.generation(), found[0].to.generation()), (0, 2));
+    for back in [0, 1] {
+        let back = at(&chain[2], back, Some(later.hash()));
+        assert!(verifier.clone().commit(back.bytes()).is_err(), "it never goes back");
+    }
+    verifier.commit(at(&chain[2], 2, Some(later.hash())).bytes()).unwrap();
+    assert_eq!((verifier.breaks().len(), verifier.origin()), (1, "example/acme/audit/2"));
+    feed(&mut verifier.into_leaves(), &leaves(30)).unwrap();
+}
+
+#[test]
+fn a_stream_that_begins_in_a_later_generation_has_no_break() {
+    let first = Commit { origin: "example/acme/audit/1".into(), ..chain(1)[0].commit().clone() }.sign(&[&key()]);
+    let mut verifier = verifier();
+    verifier.commit(first.bytes()).unwrap();
+    assert!(verifier.breaks().is_empty());
+    let other = Commit { origin: "example/globex/audit/1".into(), ..chain(1)[0].commit().clone() }.sign(&[&key()]);
+    assert!(self::verifier().commit(other.bytes()).is_err(), "another stream is no later generation");
+}

@@ -58,9 +58,35 @@ pub enum StoreError {
         /// What this program was told.
         expected: String,
     },
-    /// The write-ahead log failed; nothing more is accepted until it is reopened.
-    #[error("the write-ahead log failed and accepts nothing until the service is restarted")]
+    /// The write-ahead log failed; nothing more is accepted until it is reopened, which is tried again and again.
+    #[error("the write-ahead log failed; it is tried again until it works, and accepts nothing meanwhile")]
     LogFailed,
+    /// The log's disk is full.
+    #[error(
+        "the disk of the write-ahead log is full: until there is room, only access and control streams are written"
+    )]
+    LogFull,
+    /// Another writer took the store over.
+    #[error(
+        "another writer took this store over with epoch {epoch}: this one writes nothing more; stop it, or restart it \
+         to take the store back"
+    )]
+    Fenced {
+        /// The other's epoch.
+        epoch: u64,
+    },
+    /// The store's log is on a disk, and not where it was looked for.
+    #[error(
+        "the folder of the write-ahead log holds no log, and this store belongs to log {log}: bring that folder back; \
+         only if it is lost for ever, start once with --log-lost, which gives up what was not sealed"
+    )]
+    LogMissing {
+        /// The log that the store names.
+        log: String,
+    },
+    /// The log was said to be lost, and is there.
+    #[error("the write-ahead log is not lost: it is the one that the store names; start without --log-lost")]
+    LogNotLost,
     /// The write-ahead log does not answer because the service is stopping.
     #[error("the service is stopping")]
     Stopping,
@@ -137,9 +163,9 @@ impl StoreError {
             Self::OutOfRange { .. } | Self::Invalid(_) => ErrorKind::Invalid,
             Self::Busy(_) => ErrorKind::Busy,
             Self::KeyReused | Self::Foreign { .. } => ErrorKind::Conflict,
-            Self::LogFailed | Self::Stopping | Self::ClockLeapt | Self::Objects { .. } | Self::File { .. } => {
-                ErrorKind::Unavailable
-            }
+            Self::LogMissing { .. } | Self::LogNotLost => ErrorKind::Conflict,
+            Self::LogFailed | Self::LogFull | Self::Fenced { .. } | Self::Stopping => ErrorKind::Unavailable,
+            Self::ClockLeapt | Self::Objects { .. } | Self::File { .. } => ErrorKind::Unavailable,
             Self::LogDamaged { .. } | Self::History { .. } | Self::Damaged { .. } => ErrorKind::Corrupt,
             Self::Name(_) | Self::Fields(_) | Self::Parquet { .. } => ErrorKind::Corrupt,
         }
@@ -147,13 +173,16 @@ impl StoreError {
 
     /// Whether its message says nothing of files and objects.
     pub fn is_for_callers(&self) -> bool {
-        matches!(self, Self::LogFailed | Self::Stopping | Self::ClockLeapt | Self::Busy(_) | Self::KeyReused)
+        let of_the_log = matches!(self, Self::LogFailed | Self::LogFull | Self::Fenced { .. });
+        of_the_log || matches!(self, Self::Stopping | Self::ClockLeapt | Self::Busy(_) | Self::KeyReused)
     }
 
     /// The same error for another of several who wait; only for those that carry nothing.
     pub(crate) fn again(&self) -> Self {
         match self {
             Self::ClockLeapt => Self::ClockLeapt,
+            Self::LogFull => Self::LogFull,
+            Self::Fenced { epoch } => Self::Fenced { epoch: *epoch },
             _ => Self::LogFailed,
         }
     }

@@ -5,6 +5,7 @@
 //!
 //! Invariant: a stream is called sound only after every leaf of it was recomputed from its rows.
 
+mod breaks;
 mod store_log;
 mod tree;
 
@@ -138,15 +139,14 @@ impl Fsck {
         progress: &mut impl FnMut(u64),
     ) -> Result<StreamReport, StoreError> {
         let prefix = StreamPrefix::new(tenant, kind);
-        let origin = Origin::stream(&self.ledger, tenant, kind, 0);
-        let trusted = self.keys.iter().map(|key| key.under(origin.as_str())).collect();
+        let first = Origin::stream(&self.ledger, tenant, kind, 0);
+        let trusted = self.keys.iter().map(|key| key.under(first.as_str())).collect();
         let mut findings = Vec::new();
-        let mut chain = ChainVerifier::new(origin.as_str(), trusted);
+        let mut chain = ChainVerifier::new(first.as_str(), trusted);
         self.chain(&prefix, &mut chain, &mut findings).await?;
         let live: Vec<LiveSegment> = chain.live().cloned().collect();
         let (commits, segments) = (chain.commits(), live.len() as u64);
-        let kept = self.kept.iter().filter(|head| head.size > 0 && head.origin == origin.as_str());
-        let kept = kept.map(|head| (head.size, head.root)).collect();
+        let kept = self.surviving(&prefix, &chain, &mut findings);
         let mut tree = TreeWalk::new(chain.clone(), (tenant.clone(), kind), kept);
         for held in &live {
             if let Err(finding) = self.segment(&prefix, held, &mut tree, progress).await {
@@ -178,7 +178,7 @@ impl Fsck {
         }
         self.strangers(&prefix, &live, commits, &mut findings).await?;
         let edge = &tree.edge;
-        let head = StreamHead { origin: origin.to_string(), size: edge.size(), root: edge.root() };
+        let head = StreamHead { origin: chain.origin().into(), size: edge.size(), root: edge.root() };
         Ok(StreamReport { tenant: tenant.clone(), kind, head, commits, segments, findings })
     }
 

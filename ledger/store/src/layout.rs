@@ -42,6 +42,16 @@ pub(crate) fn epoch(number: u64) -> Path {
     epochs().join(twenty(number))
 }
 
+/// The folder of the log's groups, where they are objects of the store.
+pub(crate) fn log_objects() -> Path {
+    Path::from("_store/log/wal")
+}
+
+/// One object of that log.
+pub(crate) fn log_object(number: u64) -> Path {
+    log_objects().join(twenty(number))
+}
+
 /// The folder of signed heads of the store log.
 pub(crate) fn log_heads() -> Path {
     Path::from("_store/log/head")

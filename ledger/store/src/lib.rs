@@ -20,6 +20,7 @@ mod ids;
 mod layout;
 mod limits;
 mod log_head;
+mod log_state;
 mod objects;
 mod objects_of;
 mod precheck;

@@ -21,6 +21,8 @@ pub struct Limits {
     pub log_file_bytes: u64,
     /// Log files beyond this number make their oldest streams be sealed or copied forward.
     pub log_files: usize,
+    /// Bytes that the log keeps in reserve on its disk for access and control streams: some thousand entries.
+    pub log_reserve_bytes: u64,
     /// Requests waiting for the writer; each is bounded by the front door.
     pub queue: usize,
 }
@@ -36,6 +38,7 @@ impl Default for Limits {
             idempotency_window: Duration::from_secs(86_400),
             log_file_bytes: 64 << 20,
             log_files: 6,
+            log_reserve_bytes: 4 << 20,
             queue: 256,
         }
     }
@@ -56,3 +59,6 @@ pub(crate) const PAGE_ROWS: usize = 4_096;
 pub(crate) const ROW_GROUP_ROWS: usize = 131_072;
 /// A stream with fewer unsealed bytes than this is copied forward in the log rather than sealed.
 pub(crate) const WORTH_A_SEGMENT: usize = 256 << 10;
+/// Objects of the log that are trimmed together, as one file of a disk log is: at six such runs a start reads at
+/// most some 1,500 small objects, a few seconds.
+pub(crate) const LOG_RUN_OBJECTS: u64 = 256;

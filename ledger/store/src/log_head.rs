@@ -3,7 +3,9 @@
 //! Not here: who writes them ([`crate::seal`], [`crate::recover`]), who checks them ([`crate::fsck`]).
 //! Invariant: each has one spelling; a head that was read folds to its root.
 
+use ledger::group::Durability;
 use ledger::key::VerifierKey;
+use ledger::name::Origin;
 use ledger::note::Note;
 use ledger::tree::{Edge, Hash};
 
@@ -35,6 +37,23 @@ pub(crate) fn read_head(bytes: &[u8], size: u64, trusted: &VerifierKey) -> Resul
     }
 }
 
+/// Reads a signed head of this size, of the store log's present generation or an earlier one.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn read_head_until(
+    bytes: &[u8],
+    size: u64,
+    origin: &Origin,
+    key: impl Fn(&Origin) -> VerifierKey,
+) -> Result<Edge, &'static str> {
+    let stated = bytes.split(|byte| *byte == b'\n').nth(1).and_then(|line| line.strip_prefix(b"origin "));
+    let stated = stated.and_then(|text| std::str::from_utf8(text).ok()?.parse::<Origin>().ok());
+    let is_earlier = |stated: &Origin| stated.is_same_log(origin) && stated.generation() <= origin.generation();
+    let stated = stated.filter(is_earlier).ok_or("the flushed head of the store log is of another log")?;
+    read_head(bytes, size, &key(&stated))
+}
+
 /// The record of a store's format, and of the origin of its log.
 pub(crate) fn format_text(origin: &str) -> String {
     format!("{FORMAT}\norigin {origin}\n")
@@ -45,9 +64,32 @@ pub(crate) fn key_text(key: &VerifierKey) -> String {
     format!("piperoll-log-key/v1\nkey {key}\n")
 }
 
-/// The record of the one log that may extend a store. Of several, the highest number counts.
-pub(crate) fn owner_text(log_id: &str) -> String {
-    format!("piperoll-owner/v1\nlog {log_id}\n")
+/// Which log may extend a store, and in which generation. Of several records, the highest number counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owner {
+    /// Where that log is kept.
+    pub durability: Durability,
+    /// Its id; `-` where the store itself keeps it.
+    pub log: String,
+    /// How often the store went on without the log that it had.
+    pub generation: u32,
+}
+
+/// The record of the one log that may extend a store.
+pub(crate) fn owner_text(owner: &Owner) -> String {
+    let Owner { durability, log, generation } = owner;
+    format!("piperoll-owner/v1\ndurability {}\nlog {log}\ngeneration {generation}\n", durability.as_str())
+}
+
+/// Reads such a record in its one spelling.
+pub(crate) fn read_owner(bytes: &[u8]) -> Option<Owner> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let mut lines = text.lines().skip(1);
+    let mut valued = |key: &str| lines.next()?.strip_prefix(key)?.strip_prefix(' ');
+    let durability = Durability::of(valued("durability")?)?;
+    let log = valued("log").filter(|log| !log.is_empty())?.to_string();
+    let owner = Owner { durability, log, generation: valued("generation")?.parse().ok()? };
+    (owner_text(&owner) == text).then_some(owner)
 }
 
 /// The record of a writer's epoch.

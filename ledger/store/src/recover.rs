@@ -1,7 +1,7 @@
 //! Opening a store: who owns it, what is sealed, what the log holds beyond, and the head that follows.
 //!
 //! It runs the same functions as the happy path: chains are verified by `ledger::verify`, entries go back
-//! through [`Stream::publish`], the head is signed as after any group. Not here: the log's frames
+//! through `Stream::publish`, the head is signed as after any group. Not here: the log's frames
 //! ([`crate::wal`]).
 //!
 //! Invariants: a store is never opened below a head that was recorded; nothing is changed before all of it
@@ -14,19 +14,22 @@ mod streams;
 use crate::error::StoreError;
 use crate::layout;
 use crate::log_head;
+use crate::log_state::LogHealth;
 use crate::objects_of::list_numbers;
 use crate::segment;
 use crate::store::{LogHead, Shared, StoreOptions};
-use crate::wal::{self, DiskLog, Fact, Log, LogFiles, LogFolder};
-use crate::writer::{Live, LogUse, Writer};
+use crate::stream::{Stream, View};
+use crate::wal::{self, DiskLog, Fact, Log, LogFiles, ObjectLogReader, Place};
+use crate::writer::{Live, LogUse, Retries, Writer};
 use ledger::checkpoint::StreamHead;
+use ledger::group::Durability;
 use ledger::name::Origin;
 use ledger::tree::{Edge, Hash};
-use ownership::{next_epoch, own};
-use replay::{FoundGroups, republish};
+use ownership::{Ownership, next_epoch, own};
+use replay::{FoundGroups, check};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use streams::open_streams;
 use tokio::sync::mpsc;
 
@@ -47,18 +50,63 @@ pub(crate) struct Recovered {
 /// # Errors
 /// As [`crate::Store::open`].
 pub(crate) async fn recover(options: StoreOptions, files: Arc<dyn LogFiles>) -> Result<Recovered, StoreError> {
-    let ambient = Arc::clone(&options.ambient);
-    let folder = LogFolder::take(&options.log, files, || {
-        let mut id = [0; 16];
-        ambient.fill_random(&mut id);
-        id.iter().map(|byte| format!("{byte:02x}")).collect()
-    })?;
-    let cut_at = options.limits.log_file_bytes;
-    let shared = Arc::new(shared_of(options));
-    own(&shared, folder.id()).await?;
-    let streams = open_streams(&shared).await?;
-    let (flushed, log_edge) = flushed_log(&shared).await?;
-    let mut found = FoundGroups::new(&shared, flushed, log_edge);
+    let first_origin = Origin::store_log(&options.ledger, &options.name, 0);
+    let mut ownership = ownership::find(&options, files).await?;
+    let shared = Arc::new(shared_of(options, first_origin.at_generation(ownership.generation)));
+    own(&shared, &first_origin).await?;
+    // Where groups are objects, the writer before may be at work until it is overtaken: what it trims while we read
+    // is in commits by then, and reading begins anew.
+    for _ in 0..OVERTAKEN_READS {
+        match recover_once(&shared, &mut ownership).await {
+            Err(StoreError::Objects { source: object_store::Error::NotFound { .. }, .. }) => {}
+            done => return done,
+        }
+    }
+    recover_once(&shared, &mut ownership).await
+}
+
+/// How often reading begins anew because the writer before trimmed what was to be read.
+const OVERTAKEN_READS: u32 = 3;
+
+async fn recover_once(shared: &Arc<Shared>, ownership: &mut Ownership) -> Result<Recovered, StoreError> {
+    // First where the log begins, then what is sealed: what lies before the one is part of the other.
+    let cut_at = shared.limits.log_file_bytes;
+    let reader = match shared.durability {
+        Durability::Wal => None,
+        Durability::Object => Some(ObjectLogReader::find(&shared.objects, cut_at).await?),
+    };
+    let streams = open_streams(shared).await?;
+    let (flushed, log_edge) = flushed_log(shared).await?;
+    let epochs = streams.values().map(|stream| stream.view().sealed.epoch).max().unwrap_or_default();
+    let mut found = FoundGroups::new(shared, flushed, log_edge);
+    let (log, epoch) = match reader {
+        Some(reader) => read_objects(shared, ownership, reader, &mut found, epochs).await?,
+        None => read_disk(shared, ownership, &mut found, epochs).await?,
+    };
+    let FoundGroups { log_edge, unflushed, facts, log_use, streams: from_log, .. } = found;
+    let mut ready = Vec::new();
+    for (key, from_log) in from_log {
+        let stream = shared.stream_or_new(key);
+        ready.push(check(&stream, from_log)?.map(|tail| (stream, tail)));
+    }
+    for (stream, (chunk, edge)) in ready.into_iter().flatten() {
+        shared.unsealed_bytes.fetch_add(chunk.bytes, Ordering::Relaxed);
+        stream.publish(chunk, edge);
+    }
+    let head = StreamHead { origin: shared.log_origin.to_string(), size: log_edge.size(), root: log_edge.root() };
+    let checkpoint = head.sign(&[&shared.key]);
+    shared.set_log_head(LogHead { head, checkpoint });
+    Ok(Recovered { shared: Arc::clone(shared), epoch, log, log_edge, unflushed, flushed, facts, log_use })
+}
+
+/// Reads the log's files, and takes an epoch.
+async fn read_disk(
+    shared: &Arc<Shared>,
+    ownership: &mut Ownership,
+    found: &mut FoundGroups<'_>,
+    epochs: u64,
+) -> Result<(Log, u64), StoreError> {
+    let folder = ownership.folder.take().ok_or(StoreError::Stopping)?;
     let replayed = wal::replay(&folder, &mut |group| found.take(group))?;
     if replayed.cut_bytes > 0 {
         tracing::info!(
@@ -67,26 +115,30 @@ pub(crate) async fn recover(options: StoreOptions, files: Arc<dyn LogFiles>) -> 
         );
     }
     found.end()?;
-    let epochs = streams.values().map(|stream| stream.view().sealed.epoch);
-    let last_epoch = epochs.chain([found.epoch]).max().unwrap_or_default();
-    for (key, from_log) in std::mem::take(&mut found.streams) {
-        let stream = match streams.get(&key) {
-            Some(stream) => Arc::clone(stream),
-            None => shared.stream_or_new(key),
-        };
-        republish(&shared, &stream, from_log)?;
-    }
-    let epoch = next_epoch(&shared, last_epoch).await?;
-    let log = Log::new(DiskLog::open(folder, cut_at)?, replayed.end.unwrap_or_default());
-    let FoundGroups { log_edge, unflushed, facts, log_use, .. } = found;
-    let head = StreamHead { origin: shared.log_origin.to_string(), size: log_edge.size(), root: log_edge.root() };
-    let checkpoint = head.sign(&[&shared.key]);
-    shared.set_log_head(LogHead { head, checkpoint });
-    Ok(Recovered { shared, epoch, log, log_edge, unflushed, flushed, facts, log_use })
+    ownership.claim(shared).await?;
+    let epoch = next_epoch(shared, epochs.max(found.epoch)).await?;
+    let log = DiskLog::open(folder, shared.limits.log_file_bytes, shared.limits.log_reserve_bytes)?;
+    Ok((Log::new(Place::Disk(log), replayed.end.unwrap_or_default()), epoch))
 }
 
-fn shared_of(options: StoreOptions) -> Shared {
-    let log_origin = Origin::store_log(&options.ledger, &options.name, 0);
+/// Reads the log's objects, takes an epoch, and takes the log over with it.
+async fn read_objects(
+    shared: &Arc<Shared>,
+    ownership: &mut Ownership,
+    mut reader: ObjectLogReader,
+    found: &mut FoundGroups<'_>,
+    epochs: u64,
+) -> Result<(Log, u64), StoreError> {
+    reader.read(&mut |group| found.take(group)).await?;
+    found.end()?;
+    ownership.claim(shared).await?;
+    let epoch = next_epoch(shared, epochs.max(reader.epoch)).await?;
+    let log = reader.take_over(epoch, &mut |group| found.take(group)).await?;
+    let end = log.end();
+    Ok((Log::new(Place::Objects(log), end), epoch))
+}
+
+fn shared_of(options: StoreOptions, log_origin: Origin) -> Shared {
     let head = StreamHead { origin: log_origin.to_string(), size: 0, root: Edge::default().root() };
     Shared {
         objects: options.objects,
@@ -96,7 +148,8 @@ fn shared_of(options: StoreOptions) -> Shared {
         key: options.key,
         limits: options.limits,
         ambient: options.ambient,
-        failed: AtomicBool::new(false),
+        durability: options.durability,
+        log: LogHealth::default(),
         stopping: AtomicBool::new(false),
         leapt: AtomicBool::new(false),
         unsealed_bytes: AtomicUsize::new(0),
@@ -106,13 +159,24 @@ fn shared_of(options: StoreOptions) -> Shared {
 }
 
 impl Recovered {
-    /// The log's lock.
-    pub(crate) fn lock(&self) -> Arc<std::fs::File> {
-        self.log.place().folder().lock()
+    /// The log's lock, if it has one.
+    pub(crate) fn lock(&self) -> Option<Arc<std::fs::File>> {
+        self.log.lock()
+    }
+
+    /// Streams that go on in a new generation, and have no entry yet that says so. That entry is the first that a log
+    /// of a generation gets, so a stream with any entry in the log has it.
+    pub(crate) fn broken_streams(&self) -> Vec<Arc<Stream>> {
+        let streams = self.shared.streams.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let is_broken = |stream: &&Arc<Stream>| {
+            let View { sealed, tail, .. } = stream.view();
+            sealed.commits > 0 && tail.is_empty() && sealed.generation < stream.origin.generation()
+        };
+        streams.values().filter(is_broken).cloned().collect()
     }
 
     /// The writer that goes on from here.
-    pub(crate) fn into_writer(self, seals: mpsc::UnboundedSender<crate::seal::SealJob>) -> Writer {
+    pub(crate) fn into_writer(self, seals: mpsc::UnboundedSender<crate::seal::SealJob>, retries: Retries) -> Writer {
         let streams = self.shared.streams.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let unsealed = streams.iter().filter(|(_, stream)| stream.tail_bytes() > 0);
         let live = unsealed.map(|(key, stream)| (key.clone(), Live::resume(Arc::clone(stream)))).collect();
@@ -133,6 +197,9 @@ impl Recovered {
             seals,
             clock,
             resting: Vec::new(),
+            pending: None,
+            retries,
+            is_idle: true,
         }
     }
 }
@@ -145,7 +212,7 @@ async fn flushed_log(shared: &Shared) -> Result<(u64, Edge), StoreError> {
     };
     let path = layout::log_head(size);
     let bytes = segment::fetch(&shared.objects, &path).await?;
-    let trusted = shared.key.verifier(shared.log_origin.as_str());
-    let edge = log_head::read_head(&bytes, size, &trusted);
+    let key = |origin: &Origin| shared.key.verifier(origin.as_str());
+    let edge = log_head::read_head_until(&bytes, size, &shared.log_origin, key);
     Ok((size, edge.map_err(|why| StoreError::Damaged { path: path.to_string(), why })?))
 }

@@ -4,7 +4,9 @@
 //! what the bytes are ([`crate::segment`], `ledger::commit`).
 //!
 //! Invariants: a commit names only objects that are durable; tiles up to a commit's head are there before
-//! it; a commit's number is created once, by the one writer that owns the stream.
+//! it; a commit's number is created once, and a commit that a writer made before it was fenced counts ([`adopt`]).
+
+mod adopt;
 
 use crate::delta;
 use crate::error::StoreError;
@@ -49,7 +51,8 @@ pub(crate) fn run(
     runtime: &tokio::runtime::Handle,
 ) -> Option<oneshot::Sender<()>> {
     while let Some(job) = jobs.blocking_recv() {
-        let is_closing = shared.stopping.load(Ordering::Acquire);
+        // What a fenced writer would seal, its successor seals.
+        let is_closing = shared.stopping.load(Ordering::Acquire) || shared.log.is_fenced();
         let message = match job {
             SealJob::Stop(done) => return Some(done),
             SealJob::Now { done, .. } if is_closing => {
@@ -151,13 +154,21 @@ async fn seal_stream(shared: &Shared, stream: &Stream, epoch: u64) -> Result<u64
         edge: edge.clone(),
     };
     let signed = commit.sign(&[&shared.key]);
-    create(&shared.objects, &stream.prefix.commit(commit.number), signed.bytes().to_vec().into()).await?;
+    let path = stream.prefix.commit(commit.number);
+    match create(&shared.objects, &path, signed.bytes().to_vec().into()).await {
+        // A writer that was fenced since had begun this seal, and carried it out.
+        Err(StoreError::Objects { source: object_store::Error::AlreadyExists { .. }, .. }) => {
+            return adopt::adopt(shared, stream, epoch).await;
+        }
+        put => put?,
+    }
     // 5. Show it: readers move from the tail to the segment in one step.
     let segment = Arc::new(segment);
     let mut segments = view.sealed.segments.clone();
     segments.push(Arc::clone(&segment));
     let (commits, last_commit) = (commit.number + 1, Some(signed.hash()));
-    let sealed = Sealed { edge: edge.clone(), commits, last_commit, epoch, segments };
+    let generation = stream.origin.generation();
+    let sealed = Sealed { edge: edge.clone(), commits, last_commit, epoch, generation, segments };
     let freed = stream.sealed(sealed, runs);
     shared.unsealed_bytes.fetch_sub(freed, Ordering::Relaxed);
     // 6. Show it to other engines. Died before it: the view is caught up at the next start.

@@ -8,19 +8,22 @@
 use crate::ambient::Ambient;
 use crate::error::StoreError;
 use crate::handle::{AppendHandle, StreamHandle};
+use crate::layout;
 use crate::limits::{Limits, REQUEST_BYTES};
+use crate::log_state::{LogHealth, LogState};
 use crate::precheck::{self, Known};
 use crate::recover;
 use crate::seal::SealJob;
 use crate::stream::{Sealed, Stream};
 use crate::wal::{DiskFiles, LogFiles};
-use crate::writer::{Message, Prepared, Reply, RequestKey, Submission, SubmittedPart, Verdict};
+use crate::writer::{Message, Prepared, Reply, RequestKey, Retries, Submission, SubmittedPart, Verdict};
 use ledger::checkpoint::StreamHead;
 use ledger::draft::Draft;
+use ledger::group::Durability;
 use ledger::key::{LedgerKey, VerifierKey};
 use ledger::leaf::{Commitments, Seed, id_fingerprint};
 use ledger::name::{LedgerName, Origin, StreamKind, TenantId};
-use object_store::ObjectStore;
+use object_store::{ObjectStore, ObjectStoreExt as _};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -31,8 +34,12 @@ use tokio::sync::{mpsc, oneshot};
 pub struct StoreOptions {
     /// Where objects are kept.
     pub objects: Arc<dyn ObjectStore>,
-    /// The folder of the write-ahead log, on a local disk.
+    /// What "durable" means.
+    pub durability: Durability,
+    /// The folder of the write-ahead log, on a local disk; not used when groups are objects.
     pub log: PathBuf,
+    /// Whether to go on without the log that the store names: what was not sealed is given up.
+    pub log_lost: bool,
     /// The folder of caches, which may be deleted while nothing runs.
     pub cache: PathBuf,
     /// The ledger's name.
@@ -79,7 +86,8 @@ pub(crate) struct Shared {
     pub key: LedgerKey,
     pub limits: Limits,
     pub ambient: Arc<dyn Ambient>,
-    pub failed: AtomicBool,
+    pub durability: Durability,
+    pub log: LogHealth,
     /// Set when the store closes: the sealer finishes what it is at, and begins nothing.
     pub stopping: AtomicBool,
     /// Whether the wall clock leapt, which stops admission.
@@ -103,7 +111,7 @@ impl Shared {
         if let Some(known) = self.stream(&key) {
             return known;
         }
-        let origin = Origin::stream(&self.ledger, &key.0, key.1, 0);
+        let origin = Origin::stream(&self.ledger, &key.0, key.1, self.log_origin.generation());
         let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
         let make = || Arc::new(Stream::new(key.0.clone(), key.1, origin, Sealed::default()));
         Arc::clone(streams.entry(key.clone()).or_insert_with(make))
@@ -174,7 +182,9 @@ impl Store {
         let shared = Arc::clone(&recovered.shared);
         let epoch = recovered.epoch;
         let lock = recovered.lock();
-        let thread = recovered.into_writer(seals.clone());
+        let broken = recovered.broken_streams();
+        let retries = Retries::new(runtime.clone(), writer.downgrade());
+        let thread = recovered.into_writer(seals.clone(), retries);
         spawn("ledger-writer", move || {
             let stopped = thread.run(messages);
             let _ = stopped.map(|done| done.send(()));
@@ -188,17 +198,10 @@ impl Store {
             drop(lock);
             let _ = stopped.map(|done| done.send(()));
         })?;
-        let ticks = writer.downgrade();
-        runtime.spawn(async move {
-            loop {
-                tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-                let Some(writer) = ticks.upgrade() else { return };
-                if writer.send(Message::Tick).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Self { shared, writer, seals, epoch })
+        runtime.spawn(tick(Arc::clone(&shared), writer.downgrade(), epoch));
+        let store = Self { shared, writer, seals, epoch };
+        store.declare_lost(broken).await?;
+        Ok(store)
     }
 
     /// Stops the writer after what is queued, then the sealer after what it is at, and gives the log back.
@@ -238,9 +241,22 @@ impl Store {
     /// Whether the log accepts events.
     pub fn is_writable(&self) -> bool {
         let shared = &self.shared;
-        let refuses = shared.failed.load(Ordering::Acquire) || shared.leapt.load(Ordering::Acquire);
+        let refuses = shared.leapt.load(Ordering::Acquire) || shared.log.get() != LogState::Open;
         let full = shared.unsealed_bytes.load(Ordering::Relaxed) > shared.limits.unsealed_bytes_hard;
         !refuses && !full && !self.writer.is_closed()
+    }
+
+    /// Why it does not accept events, in words for whoever runs the service; none while it does.
+    pub fn problem(&self) -> Option<String> {
+        let shared = &self.shared;
+        if let Some(problem) = shared.log.get().problem() {
+            return Some(problem);
+        }
+        if shared.leapt.load(Ordering::Acquire) {
+            return Some(StoreError::ClockLeapt.to_string());
+        }
+        let why = "too much waits to be sealed: the object store does not take segments as fast as events come";
+        (!self.is_writable()).then(|| why.into())
     }
 
     /// Every stream there is, ascending by tenant.
@@ -362,6 +378,25 @@ impl Store {
         result
     }
 }
+
+/// Tells the writer that time passes, and whether another writer announced itself in the store.
+async fn tick(shared: Arc<Shared>, writer: mpsc::WeakSender<Message>, epoch: u64) {
+    loop {
+        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        let Some(writer) = writer.upgrade() else { return };
+        if writer.send(Message::Tick).await.is_err() {
+            return;
+        }
+        // Where groups are objects, the next object tells, and sooner.
+        let is_wal = shared.durability == Durability::Wal && !shared.log.is_fenced();
+        if is_wal && shared.objects.head(&layout::epoch(epoch + 1)).await.is_ok() {
+            // A writer that is gone signs nothing.
+            let _ = writer.send(Message::Overtaken(epoch + 1)).await;
+        }
+    }
+}
+
+mod lost;
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
     let thread = std::thread::Builder::new().name(name.into()).spawn(work);

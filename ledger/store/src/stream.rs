@@ -33,6 +33,8 @@ pub(crate) struct Sealed {
     pub last_commit: Option<Hash>,
     /// The writer's epoch in the last commit.
     pub epoch: u64,
+    /// The generation of the last commit.
+    pub generation: u32,
     /// The segments, ascending.
     pub segments: Vec<Arc<Segment>>,
 }
@@ -186,6 +188,12 @@ impl Stream {
         let mut freed = 0;
         while state.tail.front().is_some_and(|chunk| chunk.end() <= through) {
             freed += state.tail.pop_front().map_or(0, |chunk| chunk.bytes);
+        }
+        // A commit that another writer made may end inside a chunk.
+        if let Some(front) = state.tail.front_mut().filter(|chunk| chunk.first < through) {
+            let rest = Chunk::new(through, front.entries[(through - front.first) as usize..].to_vec());
+            freed += front.bytes - rest.bytes;
+            *front = Arc::new(rest);
         }
         state.tail_bytes -= freed;
         state.sealed = sealed;

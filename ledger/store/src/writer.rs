@@ -4,13 +4,15 @@
 //! originals ([`crate::precheck`]), sealing ([`crate::seal`]), the log's files ([`crate::wal`]).
 //!
 //! Invariants: positions of a stream are given in order and without gaps; nothing is signed, shown or
-//! acknowledged before it is on stable storage; no two signed heads of the store log disagree; after a
-//! failed sync nothing is accepted until the log is reopened.
+//! acknowledged before it is durable; no two signed heads of the store log disagree; after a failure of the log
+//! nothing is accepted until it is reopened ([`reopen`]), and nothing ever again once another writer took over.
 
 mod live;
+mod reopen;
 mod trim;
 
 pub(crate) use live::{Live, Own};
+pub(crate) use reopen::Retries;
 pub(crate) use trim::LogUse;
 
 use crate::entry::Chunk;
@@ -20,13 +22,14 @@ use crate::precheck::Known;
 use crate::seal::SealJob;
 use crate::store::{LogHead, Shared, StreamKey};
 use crate::stream::Stream;
-use crate::wal::{Batch, Fact, GroupFrame, Log, Part};
+use crate::wal::{Batch, Fact, GroupFrame, Log, Part, Written};
 use ledger::checkpoint::StreamHead;
 use ledger::draft::Draft;
-use ledger::group::{Durability, Group};
+use ledger::group::Group;
 use ledger::leaf::{Commitments, Seed};
 use ledger::receipt::{Covered, Receipt};
 use ledger::tree::{Edge, Hash};
+use reopen::Pending;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -112,6 +115,10 @@ pub(crate) enum Message {
     SealLater(Arc<Stream>),
     /// The store log was flushed up to this size.
     LogFlushed(u64),
+    /// Try to make the log usable again.
+    Reopen,
+    /// Another writer took the store over with this epoch.
+    Overtaken(u64),
     /// Time has passed.
     Tick,
     /// Stop after what is queued; answered when the log is closed.
@@ -135,6 +142,11 @@ pub(crate) struct Writer {
     pub clock: crate::ambient::LeapWatch,
     /// Streams whose seal failed, until the next tick.
     pub resting: Vec<Arc<Stream>>,
+    /// The group at which the log failed.
+    pub pending: Option<Pending>,
+    pub retries: Retries,
+    /// Whether nothing was written since the last tick.
+    pub is_idle: bool,
 }
 
 /// A submission of the group being made, with what it will be answered.
@@ -185,10 +197,15 @@ impl Writer {
         if group.is_empty() {
             return;
         }
-        if self.shared.failed.load(Ordering::Acquire) {
-            group.into_iter().for_each(|submission| drop(submission.reply.send(Err(StoreError::LogFailed))));
-            return;
+        let state = self.shared.log.get();
+        let mut accepted = Vec::with_capacity(group.len());
+        for submission in group {
+            match state.refusal_of(submission.parts.iter().map(|part| part.stream.kind)) {
+                Some(error) => drop(submission.reply.send(Err(error))),
+                None => accepted.push(submission),
+            }
         }
+        let group = accepted;
         if let Some(error) = self.clock.check(self.shared.ambient.as_ref()) {
             self.shared.leapt.store(true, Ordering::Release);
             group.into_iter().for_each(|submission| drop(submission.reply.send(Err(error.again()))));
@@ -202,41 +219,59 @@ impl Writer {
         let now = self.shared.ambient.now_micros();
         // 1. Sequence: drop repeats, stamp, hash, extend the trees. Died: all of it was memory, nobody was
         //    told; whoever asked asks again.
-        let mut group: Vec<InGroup> = submissions.into_iter().filter_map(|s| self.sequence(s, now)).collect();
+        let group: Vec<InGroup> = submissions.into_iter().filter_map(|s| self.sequence(s, now)).collect();
         let heads = self.touched_heads(&group);
         if heads.is_empty() && group.iter().all(|member| member.fact.is_none()) {
             group.into_iter().for_each(|member| member.answer(None));
             return;
         }
         let moved = Group::new(heads);
-        // 2. Log and sync: one write, one fsync for all. Died during it: a torn group, which reading cuts
-        //    away, or a whole one, which recovery keeps; nobody was told either way.
-        if let Err(error) = self.write_group(&mut group, &moved) {
-            tracing::error!(error = &error as &dyn std::error::Error, "the write-ahead log failed; restart to recover");
-            self.shared.failed.store(true, Ordering::Release);
-            group.into_iter().for_each(|member| drop(member.reply.send(Err(StoreError::LogFailed))));
-            return;
-        }
+        // 2. Log and sync: one write, one fsync or one put for all. Died during it: a torn group, which reading
+        //    cuts away, or a whole one, which recovery keeps; nobody was told either way. Where it only failed,
+        //    what became of it is found out before anything else is written.
+        let pending = Pending::of(moved, &group);
+        let written = match self.write_group(&group, &pending) {
+            Ok(written) => written,
+            Err(error) => {
+                let refusal = self.fail(error, pending);
+                group.into_iter().for_each(|member| drop(member.reply.send(Err(refusal.again()))));
+                return;
+            }
+        };
         // 3. Extend the store log and sign its head. Died: the group is durable, and recovery signs the very
         //    same head, because it finds the very same groups.
         let path: Vec<Hash> = self.log_edge.nodes().iter().rev().copied().collect();
         let log_index = self.log_edge.size();
-        let leaf = moved.log_leaf(Durability::Wal, self.epoch);
-        self.log_edge.push(leaf);
-        self.unflushed.push(leaf);
-        let checkpoint = self.sign_log_head();
+        let checkpoint = self.extend_log(&pending, written);
         // 4. Publish: from here on queries and proofs show it. Died: recovery shows it.
         self.publish();
         // 5. Answer. Died before it: whoever asked asks again and is told the positions of now.
         let covered = Covered {
-            durability: Durability::Wal,
+            durability: self.shared.durability,
             epoch: self.epoch,
-            group: &moved,
+            group: &pending.group,
             log_index,
             path: &path,
             checkpoint: &checkpoint,
         };
         group.into_iter().for_each(|member| member.answer(Some(&covered)));
+    }
+
+    /// Appends a durable group to the store log, notes what its file holds, and signs the new head.
+    fn extend_log(&mut self, pending: &Pending, written: Written) -> String {
+        let leaf = pending.group.log_leaf(self.shared.durability, self.epoch);
+        self.log_edge.push(leaf);
+        self.unflushed.push(leaf);
+        self.is_idle = false;
+        let held = self.log_use.entry(written.file).or_default();
+        pending.ends.iter().for_each(|(key, end)| held.holds(key, *end));
+        held.facts_until = held.facts_until.max(pending.facts_until);
+        held.groups_end = self.log_edge.size();
+        if let Some(old) = pending.copied.and_then(|file| self.log_use.get_mut(&file)) {
+            old.streams.clear();
+            old.facts_until = 0;
+        }
+        self.sign_log_head()
     }
 
     fn sequence(&mut self, submission: Submission, now: i64) -> Option<InGroup> {
@@ -312,8 +347,8 @@ impl Writer {
         touched.map(Live::head).filter(|head| head.size > 0).collect()
     }
 
-    fn write_group(&mut self, group: &mut [InGroup], moved: &Group) -> Result<(), StoreError> {
-        for member in group.iter() {
+    fn write_group(&mut self, group: &[InGroup], pending: &Pending) -> Result<Written, StoreError> {
+        for member in group {
             let parts = member.runs.iter().map(|(key, first, count)| {
                 let live = &self.live[key];
                 let at = (first - live.open_first) as usize;
@@ -325,31 +360,22 @@ impl Writer {
                 self.log.add(&batch);
             }
         }
-        let file = self.log.current_file();
-        self.append_group(moved.heads())?;
-        let log_size = self.log_edge.size() + 1;
-        let log_use = self.log_use.entry(file).or_default();
-        for member in group.iter() {
-            for (key, first, count) in &member.runs {
-                log_use.holds(key, first + *count as u64);
-            }
-            log_use.facts_until = log_use.facts_until.max(member.fact.as_ref().map_or(0, |fact| fact.expires));
-        }
-        log_use.groups_end = log_size;
-        Ok(())
+        self.append_group(pending.group.heads())
     }
 
-    fn append_group(&mut self, heads: &[StreamHead]) -> Result<(), StoreError> {
-        let previous = self.log.last_group_end();
+    fn append_group(&mut self, heads: &[StreamHead]) -> Result<Written, StoreError> {
+        let previous = self.log.last_end();
+        let current = self.log.current_file();
         let frame = GroupFrame {
             index: self.log_edge.size(),
             epoch: self.epoch,
             previous_file: previous.file,
             previous_offset: previous.offset,
             previous_root: self.log_edge.root(),
+            oldest: self.log_use.first_key_value().map_or(current, |(file, _)| current.min(*file)),
             heads: heads.iter().map(|head| (head.origin.clone(), head.size, head.root)).collect(),
         };
-        self.log.commit_group(&frame).map(|_| ())
+        self.log.commit_group(&frame)
     }
 
     fn sign_log_head(&self) -> String {

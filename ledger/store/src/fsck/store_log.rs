@@ -104,9 +104,7 @@ impl Fsck {
         for owner in listed.owners.iter().copied().filter(|number| *number != newest).chain([newest]) {
             let path = layout::owner(owner);
             let Some(bytes) = self.read(&path, findings).await else { continue };
-            let text = String::from_utf8_lossy(&bytes);
-            let id = text.lines().nth(1).and_then(|line| line.strip_prefix("log ")).unwrap_or_default();
-            if text != log_head::owner_text(id) || id.is_empty() {
+            if log_head::read_owner(&bytes).is_none() {
                 findings.push(fault(&path, "it does not name the log that may extend this store"));
             }
         }
@@ -149,7 +147,10 @@ impl Fsck {
         for size in &listed.heads {
             let path = layout::log_head(*size);
             let Some(bytes) = self.read(&path, findings).await else { continue };
-            match log_head::read_head(&bytes, *size, key) {
+            let Ok(newest) = key.name().parse::<Origin>().map(|origin| origin.at_generation(u32::MAX)) else {
+                continue;
+            };
+            match log_head::read_head_until(&bytes, *size, &newest, |origin| key.under(origin.as_str())) {
                 Ok(edge) => drop(heads.insert(*size, edge.root())),
                 Err(why) => findings.push(fault(&path, why)),
             }

@@ -1,30 +1,137 @@
-//! Who may extend a store: its format, key and owner are stated once, and each start takes an epoch.
+//! Who may extend a store: its format, key and owner are stated, and each start takes an epoch.
+//!
+//! The owner is a log: the one on a disk with this id, or the one in the store's own objects. Its records are
+//! numbered and never changed; the newest counts. A new one is made when the store is new, and when its log is
+//! said to be lost: then it names another log, and the next generation.
 //!
 //! Not here: the records' texts ([`crate::log_head`]), the lock of the log's folder ([`crate::wal`]).
 //!
-//! Invariant: nothing of a store that belongs to another ledger, key or log is changed.
+//! Invariant: nothing of a store that belongs to another ledger, key or log is changed, and no log's folder is made
+//! where one should have been.
 
 use crate::error::StoreError;
 use crate::layout;
-use crate::log_head;
+use crate::log_head::{self, Owner};
 use crate::objects_of::list_numbers;
 use crate::segment;
-use crate::store::Shared;
+use crate::store::{Shared, StoreOptions};
+use crate::wal::{LogFiles, LogFolder};
+use ledger::group::Durability;
+use ledger::name::Origin;
 use object_store::path::Path;
 use object_store::{ObjectStore, PutMode, PutOptions};
+use std::sync::Arc;
 
-/// States the store's format, key and owner when it is new; refuses it when they are others.
-pub(super) async fn own(shared: &Shared, log_id: &str) -> Result<(), StoreError> {
-    let origin = shared.log_origin.as_str();
+/// The right to extend a store.
+pub(super) struct Ownership {
+    /// The generation in which its streams go on.
+    pub generation: u32,
+    /// The log's folder, if it has one.
+    pub folder: Option<LogFolder>,
+    /// The record that is still to be made.
+    claim: Option<(u64, Owner)>,
+}
+
+/// The newest owner's record.
+async fn newest_owner(objects: &Arc<dyn ObjectStore>) -> Result<Option<(u64, Owner)>, StoreError> {
+    let owners = list_numbers(objects, &layout::owners(), layout::owner).await?;
+    let Some(number) = owners.last().copied() else { return Ok(None) };
+    let path = layout::owner(number);
+    let bytes = segment::fetch(objects, &path).await?;
+    let owner = log_head::read_owner(&bytes).ok_or_else(|| StoreError::Damaged {
+        path: path.to_string(),
+        why: "it does not name the log that may extend this store",
+    })?;
+    Ok(Some((number, owner)))
+}
+
+/// Finds out whether this log may extend the store, and takes its folder.
+///
+/// # Errors
+/// The store belongs to another log or keeps another durability; or its log is not there.
+pub(super) async fn find(options: &StoreOptions, files: Arc<dyn LogFiles>) -> Result<Ownership, StoreError> {
+    let newest = newest_owner(&options.objects).await?;
+    if let Some((_, owner)) = newest.as_ref().filter(|(_, owner)| owner.durability != options.durability) {
+        return Err(StoreError::Foreign {
+            what: "a store keeps the durability that it was made with; set that, or make a new store",
+            found: owner.durability.as_str().into(),
+            expected: options.durability.as_str().into(),
+        });
+    }
+    match options.durability {
+        Durability::Wal => find_on_disk(options, files, newest),
+        Durability::Object if options.log_lost => Err(StoreError::LogNotLost),
+        Durability::Object => {
+            let first = Owner { durability: Durability::Object, log: "-".into(), generation: 0 };
+            let generation = newest.as_ref().map_or(0, |(_, owner)| owner.generation);
+            let claim = newest.is_none().then_some((1, first));
+            Ok(Ownership { generation, folder: None, claim })
+        }
+    }
+}
+
+fn find_on_disk(
+    options: &StoreOptions,
+    files: Arc<dyn LogFiles>,
+    newest: Option<(u64, Owner)>,
+) -> Result<Ownership, StoreError> {
+    let is_made = LogFolder::is_made(&options.log);
+    if let Some((_, owner)) = newest.as_ref().filter(|_| !is_made && !options.log_lost) {
+        return Err(StoreError::LogMissing { log: owner.log.clone() });
+    }
+    let folder = LogFolder::take(&options.log, files, || {
+        let mut id = [0; 16];
+        options.ambient.fill_random(&mut id);
+        id.iter().map(|byte| format!("{byte:02x}")).collect()
+    })?;
+    let named = |generation| Owner { durability: Durability::Wal, log: folder.id().into(), generation };
+    let (generation, claim) = match newest {
+        None if options.log_lost => return Err(StoreError::LogNotLost),
+        None => (0, Some((1, named(0)))),
+        Some((_, owner)) if owner.log == folder.id() => match options.log_lost {
+            true => return Err(StoreError::LogNotLost),
+            false => (owner.generation, None),
+        },
+        // A try that stopped before it made its record leaves an empty log.
+        Some((number, owner)) if options.log_lost && folder.files()?.is_empty() => {
+            let (number, generation) = (number.saturating_add(1), owner.generation.saturating_add(1));
+            (generation, Some((number, named(generation))))
+        }
+        Some((_, owner)) => {
+            return Err(StoreError::Foreign {
+                what: "the store is extended by another write-ahead log",
+                found: owner.log,
+                expected: folder.id().into(),
+            });
+        }
+    };
+    Ok(Ownership { generation, folder: Some(folder), claim })
+}
+
+impl Ownership {
+    /// Makes the owner's record, when there is one to be made. From then on this log alone may extend the store.
+    ///
+    /// # Errors
+    /// Somebody else was first.
+    pub(super) async fn claim(&mut self, shared: &Shared) -> Result<(), StoreError> {
+        if let Some((number, owner)) = &self.claim {
+            let what = "the store is extended by another write-ahead log";
+            state(shared, &layout::owner(*number), &log_head::owner_text(owner), what).await?;
+        }
+        self.claim = None;
+        Ok(())
+    }
+}
+
+/// States the store's format and key when it is new; refuses it when they are others.
+pub(super) async fn own(shared: &Shared, first_origin: &Origin) -> Result<(), StoreError> {
+    let origin = first_origin.as_str();
     let (format, what) = (log_head::format_text(origin), "the store is of another format or ledger");
     state(shared, &layout::format(), &format, what).await?;
     let key = log_head::key_text(&shared.key.verifier(origin));
     let keys = list_numbers(&shared.objects, &layout::keys(), layout::key).await?;
     let newest = layout::key(keys.last().copied().unwrap_or(1));
-    state(shared, &newest, &key, "the store is signed with another key").await?;
-    let owners = list_numbers(&shared.objects, &layout::owners(), layout::owner).await?;
-    let newest = layout::owner(owners.last().copied().unwrap_or(1));
-    state(shared, &newest, &log_head::owner_text(log_id), "the store is extended by another write-ahead log").await
+    state(shared, &newest, &key, "the store is signed with another key").await
 }
 
 /// Creates a record, or finds that it says the same.

@@ -10,11 +10,10 @@ use crate::stream::Stream;
 use crate::wal::{Fact, ReplayedGroup};
 use crate::writer::LogUse;
 use ledger::checkpoint::StreamHead;
-use ledger::group::{Durability, Group};
+use ledger::group::Group;
 use ledger::tree::{Edge, Hash};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Entries of one stream that the log gave back, as runs by first position, and the heads that its groups recorded.
 #[derive(Default)]
@@ -107,7 +106,7 @@ impl<'s> FoundGroups<'s> {
         if frame.index != self.log_edge.size() || frame.previous_root != self.log_edge.root() {
             return Err(damaged(file, "a group does not extend the store log that was signed before it"));
         }
-        let leaf = Group::new(heads).log_leaf(Durability::Wal, frame.epoch);
+        let leaf = Group::new(heads).log_leaf(self.shared.durability, frame.epoch);
         self.log_edge.push(leaf);
         self.unflushed.push(leaf);
         Ok(())
@@ -137,8 +136,9 @@ fn key_of(shared: &Shared, origin: &str) -> Option<StreamKey> {
     Some(StreamKey::new(parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// Gives a stream the entries that the log holds beyond its last commit, and checks each recorded head.
-pub(super) fn republish(shared: &Shared, stream: &Stream, from_log: FromLog) -> Result<(), StoreError> {
+/// The entries that the log holds beyond a stream's last commit, with the tree that they give; each recorded head
+/// is checked.
+pub(super) fn check(stream: &Stream, from_log: FromLog) -> Result<Option<(Arc<Chunk>, Edge)>, StoreError> {
     let view = stream.view();
     let mut edge = view.sealed.edge.clone();
     let path = stream.prefix.path().to_string();
@@ -170,10 +170,5 @@ pub(super) fn republish(shared: &Shared, stream: &Stream, from_log: FromLog) -> 
     if from_log.heads.keys().next_back().is_some_and(|largest| *largest > edge.size()) {
         return Err(damaged("the write-ahead log lacks entries below a head that was signed"));
     }
-    if !entries.is_empty() {
-        let chunk = Arc::new(Chunk::new(first, entries));
-        shared.unsealed_bytes.fetch_add(chunk.bytes, Ordering::Relaxed);
-        stream.publish(chunk, edge);
-    }
-    Ok(())
+    Ok((!entries.is_empty()).then(|| (Arc::new(Chunk::new(first, entries)), edge)))
 }

@@ -26,9 +26,10 @@ pub(super) async fn open_streams(shared: &Arc<Shared>) -> Result<HashMap<StreamK
 }
 
 async fn open_stream(shared: &Shared, tenant: TenantId, kind: StreamKind) -> Result<Stream, StoreError> {
-    let origin = Origin::stream(&shared.ledger, &tenant, kind, 0);
+    let first = Origin::stream(&shared.ledger, &tenant, kind, 0);
+    let origin = first.at_generation(shared.log_origin.generation());
     let empty = Stream::new(tenant.clone(), kind, origin.clone(), Sealed::default());
-    let mut chain = ChainVerifier::new(origin.as_str(), vec![shared.key.verifier(origin.as_str())]);
+    let mut chain = ChainVerifier::new(first.as_str(), vec![shared.key.verifier(first.as_str())]);
     let history = |fault| StoreError::History { origin: origin.to_string(), fault: Box::new(fault) };
     let numbers = list_numbers(&shared.objects, &empty.prefix.commits(), |n| empty.prefix.commit(n)).await?;
     let shown = list_numbers(&shared.objects, &empty.prefix.views(), |n| empty.prefix.delta(n)).await?;
@@ -51,7 +52,13 @@ async fn open_stream(shared: &Shared, tenant: TenantId, kind: StreamKind) -> Res
         catch_up_view(shared, &empty, signed.commit(), &segments).await?;
     }
     let (commits, last_commit) = (chain.commits(), chain.last_hash());
-    let sealed = Sealed { edge: chain.edge().clone(), commits, last_commit, epoch: chain.epoch(), segments };
+    let generation = chain.origin().parse::<Origin>()?.generation();
+    if generation > origin.generation() {
+        let path = empty.prefix.commits().to_string();
+        return Err(StoreError::Damaged { path, why: "its commits are of a later generation than the store's owner" });
+    }
+    let edge = chain.edge().clone();
+    let sealed = Sealed { edge, commits, last_commit, epoch: chain.epoch(), generation, segments };
     Ok(Stream::new(tenant, kind, origin, sealed))
 }
 

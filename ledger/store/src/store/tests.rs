@@ -6,7 +6,10 @@
 pub(crate) mod disk;
 mod faults;
 pub(crate) mod faulty;
+mod fencing;
+mod log_faults;
 mod log_life;
+mod lost_log;
 mod matrix;
 mod model;
 mod ownership;
@@ -92,6 +95,7 @@ pub(super) struct Bed {
     pub folder: tempfile::TempDir,
     pub world: Arc<World>,
     pub limits: Limits,
+    pub durability: Durability,
     /// Objects that are not in the folder.
     pub objects: Option<Arc<dyn ObjectStore>>,
 }
@@ -106,8 +110,10 @@ pub(super) fn tenant(name: &str) -> TenantId {
 
 impl Bed {
     pub(super) fn new(seed: u64) -> Self {
-        let limits = Limits { seal_age: std::time::Duration::from_secs(10 * 86_400), ..Limits::default() };
-        Self { folder: tempfile::tempdir().unwrap(), world: World::new(seed), limits, objects: None }
+        let seal_age = std::time::Duration::from_secs(10 * 86_400);
+        let limits = Limits { seal_age, log_reserve_bytes: 64 << 10, ..Limits::default() };
+        let (folder, world) = (tempfile::tempdir().unwrap(), World::new(seed));
+        Self { folder, world, limits, durability: Durability::Wal, objects: None }
     }
 
     pub(super) fn at(&self, name: &str) -> PathBuf {
@@ -124,7 +130,9 @@ impl Bed {
     pub(super) fn options(&self) -> StoreOptions {
         StoreOptions {
             objects: self.objects(),
+            durability: self.durability,
             log: self.at("log"),
+            log_lost: false,
             cache: self.at("cache"),
             ledger: "example".parse().unwrap(),
             name: tenant("main"),
@@ -150,7 +158,8 @@ impl Bed {
         for name in ["log", "objects"] {
             copy_folder(&self.at(name), &copy.path().join(name));
         }
-        Bed { folder: copy, world: Arc::clone(&self.world), limits: self.limits.clone(), objects: None }
+        let (world, limits) = (Arc::clone(&self.world), self.limits.clone());
+        Bed { folder: copy, world, limits, durability: self.durability, objects: None }
     }
 
     pub(super) fn log_files(&self) -> Vec<PathBuf> {

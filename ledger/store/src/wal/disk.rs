@@ -6,10 +6,10 @@
 //! only when all it holds stands elsewhere; what [`DiskLog::write`] returned for is on stable storage.
 
 use super::files::{LogFile, LogFiles};
-use super::{Position, file_name};
+use super::{Position, Written, file_name};
 use crate::error::StoreError;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -120,14 +120,23 @@ pub(crate) struct DiskLog {
     /// The end of what is on stable storage.
     at: Position,
     cut_at: u64,
+    /// Bytes of the reserve.
+    reserve: u64,
+    /// Whether the disk was full, and the reserve was given up.
+    is_full: bool,
 }
+
+/// The file that keeps room for what must be written when there is none.
+const RESERVE: &str = "reserve";
+/// The same while it is being made.
+const NEW_RESERVE: &str = "reserve.new";
 
 impl DiskLog {
     /// Goes on after what was replayed, in a new file: a torn tail is never appended to.
     ///
     /// # Errors
     /// The new file cannot be made durable.
-    pub(crate) fn open(folder: LogFolder, cut_at: u64) -> Result<Self, StoreError> {
+    pub(crate) fn open(folder: LogFolder, cut_at: u64, reserve: u64) -> Result<Self, StoreError> {
         let files = folder.files()?;
         // Starts that wrote nothing leave an empty file each; the number of the last is not given again.
         for (number, _) in files.iter().filter(|(_, length)| *length == 0) {
@@ -135,7 +144,66 @@ impl DiskLog {
         }
         let number = files.last().map_or(0, |(last, _)| last + 1);
         let file = Self::new_file(&folder, number)?;
-        Ok(Self { folder, file: Some(file), at: Position { file: number, offset: 0 }, cut_at })
+        let at = Position { file: number, offset: 0 };
+        let mut log = Self { folder, file: Some(file), at, cut_at, reserve, is_full: false };
+        log.refill();
+        Ok(log)
+    }
+
+    /// Whether the disk was full at the last look.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Sets the reserve aside, if there is room for it; if not, the disk counts as full.
+    pub(crate) fn refill(&mut self) {
+        self.is_full = match self.make_reserve() {
+            Ok(()) => false,
+            Err(error) => {
+                if !self.is_full {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "there is no room for the reserve of the write-ahead log");
+                }
+                true
+            }
+        };
+    }
+
+    fn make_reserve(&self) -> std::io::Result<()> {
+        let files = &self.folder.files;
+        let listed = files.list()?;
+        if listed.iter().any(|(name, length)| name == RESERVE && *length == self.reserve) {
+            return Ok(());
+        }
+        if listed.iter().any(|(name, _)| name == NEW_RESERVE) {
+            files.delete(NEW_RESERVE)?;
+        }
+        // Bytes that no file system can keep in less room than they take.
+        let mut state = self.at.file | 1;
+        let noise = (0..self.reserve / 8).flat_map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state ^ (state >> 29)).to_le_bytes()
+        });
+        let noise: Vec<u8> = noise.collect();
+        let mut file = files.create(NEW_RESERVE)?;
+        let filled = file.append(&noise).and_then(|()| file.sync());
+        if filled.is_err() {
+            // What it took up is needed more elsewhere.
+            files.delete(NEW_RESERVE)?;
+        }
+        filled?;
+        files.rename(NEW_RESERVE, RESERVE)?;
+        files.sync_folder()
+    }
+
+    /// Gives the reserve up for what must be written now.
+    fn give_up_reserve(&self) -> Result<(), StoreError> {
+        let files = &self.folder.files;
+        let is_there = files.list().map(|listed| listed.iter().any(|(name, _)| name == RESERVE));
+        if is_there.map_err(self.folder.failed(RESERVE))? {
+            files.delete(RESERVE).and_then(|()| files.sync_folder()).map_err(self.folder.failed(RESERVE))?;
+        }
+        Ok(())
     }
 
     fn new_file(folder: &LogFolder, number: u64) -> Result<Box<dyn LogFile>, StoreError> {
@@ -169,20 +237,27 @@ impl DiskLog {
     /// # Errors
     /// The write or the sync failed: what of the group is on disk is unknown, so nothing may be written before
     /// [`DiskLog::reopen`] has succeeded.
-    pub(crate) fn write(&mut self, group: &[u8]) -> Result<Position, StoreError> {
+    pub(crate) fn write(&mut self, group: &[u8]) -> Result<Written, StoreError> {
         let name = file_name(self.at.file);
         let failed = self.folder.failed(&name);
         let unopened = || std::io::Error::other("the file could not be begun");
         let file = self.file.as_mut().ok_or_else(unopened);
         // A crash before the sync ends may leave any prefix of the group: reading cuts it.
-        file.and_then(|file| file.append(group).and_then(|()| file.sync())).map_err(failed)?;
+        let written = file.and_then(|file| file.append(group).and_then(|()| file.sync()));
+        self.note_full(&written);
+        written.map_err(failed)?;
         // A crash from here on finds the group whole.
         self.at.offset += group.len() as u64;
         let end = self.at;
         if self.at.offset >= self.cut_at {
             self.begin_next();
         }
-        Ok(end)
+        Ok(Written { end, file: end.file })
+    }
+
+    fn note_full<T>(&mut self, result: &std::io::Result<T>) {
+        let kinds = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded];
+        self.is_full |= result.as_ref().is_err_and(|error| kinds.contains(&error.kind()));
     }
 
     /// Begins the next file. That it cannot be begun says nothing of the group before, which is durable: the next
@@ -193,6 +268,9 @@ impl DiskLog {
             Ok(file) => (self.file, self.at) = (Some(file), Position { file: number, offset: 0 }),
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the next log file could not be begun");
+                if let StoreError::File { source, .. } = error {
+                    self.note_full::<()>(&Err(source));
+                }
                 self.file = None;
             }
         }
@@ -209,6 +287,9 @@ impl DiskLog {
     /// The disk still fails. Nothing has changed but for the cut, and it may be tried again.
     pub(crate) fn reopen(&mut self) -> Result<(), StoreError> {
         self.file = None;
+        if self.is_full {
+            self.give_up_reserve()?;
+        }
         let files = self.folder.files()?;
         if files.iter().any(|(number, length)| *number == self.at.file && *length > self.at.offset) {
             let name = file_name(self.at.file);

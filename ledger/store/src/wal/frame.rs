@@ -15,6 +15,7 @@ pub(super) const HEADER: usize = 8;
 pub(super) const LONGEST_BODY: usize = 256 << 20;
 const BATCH: u8 = 1;
 const GROUP: u8 = 2;
+const TAKEOVER: u8 = 3;
 
 /// What is remembered of a request that had an idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,15 +87,34 @@ pub(crate) struct GroupFrame {
     pub previous_offset: u64,
     /// Root of the store log before it.
     pub previous_root: Hash,
+    /// The lowest file of the log that holds something which is nowhere else.
+    pub oldest: u64,
     /// Origins, sizes and roots of the streams that it moved, ascending by origin.
     pub heads: Vec<(String, u64, Hash)>,
 }
+
+/// Says that a writer of a higher epoch goes on from here. Only a log of objects has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Takeover {
+    /// The new writer's epoch.
+    pub epoch: u64,
+    /// The object before it.
+    pub previous_file: u64,
+    /// How long that is.
+    pub previous_offset: u64,
+    /// As in a group.
+    pub oldest: u64,
+}
+
+/// Bytes of a takeover's frame; the smallest group is longer.
+pub(super) const TAKEOVER_BYTES: usize = HEADER + 1 + 4 * 8;
 
 /// One frame as it was read.
 #[derive(Debug)]
 pub(super) enum Frame {
     Batch(ReadBatch),
     Group(GroupFrame),
+    Takeover(Takeover),
 }
 
 /// Appends a frame whose body `write` makes.
@@ -151,11 +171,21 @@ impl GroupFrame {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.extend_from_slice(&self.previous_root.0);
+        out.extend_from_slice(&self.oldest.to_le_bytes());
         out.extend_from_slice(&(self.heads.len() as u32).to_le_bytes());
         for (origin, size, root) in &self.heads {
             put_name(out, origin);
             out.extend_from_slice(&size.to_le_bytes());
             out.extend_from_slice(&root.0);
+        }
+    }
+}
+
+impl Takeover {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.push(TAKEOVER);
+        for number in [self.epoch, self.previous_file, self.previous_offset, self.oldest] {
+            out.extend_from_slice(&number.to_le_bytes());
         }
     }
 }
@@ -221,12 +251,18 @@ impl<'a> Cursor<'a> {
     fn group(&mut self) -> Option<GroupFrame> {
         let (index, epoch, previous_file, previous_offset) = (self.u64()?, self.u64()?, self.u64()?, self.u64()?);
         let previous_root = Hash(self.array()?);
+        let oldest = self.u64()?;
         let count = self.u32()?;
         let mut heads = Vec::new();
         for _ in 0..count {
             heads.push((self.name()?.to_string(), self.u64()?, Hash(self.array()?)));
         }
-        Some(GroupFrame { index, epoch, previous_file, previous_offset, previous_root, heads })
+        Some(GroupFrame { index, epoch, previous_file, previous_offset, previous_root, oldest, heads })
+    }
+
+    fn takeover(&mut self) -> Option<Takeover> {
+        let (epoch, previous_file, previous_offset, oldest) = (self.u64()?, self.u64()?, self.u64()?, self.u64()?);
+        Some(Takeover { epoch, previous_file, previous_offset, oldest })
     }
 }
 
@@ -261,6 +297,7 @@ fn decode(body: &[u8]) -> Option<Frame> {
     let frame = match cursor.take(1)? {
         [BATCH] => Frame::Batch(cursor.batch()?),
         [GROUP] => Frame::Group(cursor.group()?),
+        [TAKEOVER] => Frame::Takeover(cursor.takeover()?),
         _ => return None,
     };
     cursor.0.is_empty().then_some(frame)

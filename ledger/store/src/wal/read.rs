@@ -120,6 +120,9 @@ impl Reader<'_, '_> {
             }
             match frame {
                 Frame::Batch(batch) => batches.push(batch),
+                Frame::Takeover(_) => {
+                    return Err(self.damaged(good, "it holds a takeover, which only a log of objects has"));
+                }
                 Frame::Group(frame) => {
                     let named = Position { file: frame.previous_file, offset: frame.previous_offset };
                     if self.end.is_some_and(|end| end != named) {

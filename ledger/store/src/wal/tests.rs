@@ -34,7 +34,8 @@ fn tenant() -> TenantId {
 
 fn write_groups(folder: &tempfile::TempDir, groups: u64, cut_at: u64) -> Vec<Position> {
     let (_, after) = read_all(folder).unwrap();
-    let mut log = Log::new(DiskLog::open(take(folder), cut_at).unwrap(), after.end.unwrap_or_default());
+    let mut log =
+        Log::new(Place::Disk(DiskLog::open(take(folder), cut_at, 4_096).unwrap()), after.end.unwrap_or_default());
     let mut ends = Vec::new();
     for index in 0..groups {
         let entries: Vec<Entry> = (0..3).map(|n| entry("acme", 3 * index + n)).collect();
@@ -47,7 +48,7 @@ fn write_groups(folder: &tempfile::TempDir, groups: u64, cut_at: u64) -> Vec<Pos
             entries: entries.iter().collect(),
         }];
         log.add(&Batch { facts: vec![&fact], parts });
-        let previous = log.last_group_end();
+        let previous = log.last_end();
         let heads = vec![("l/acme/audit/0".to_string(), 3 * index + 3, Hash::of(&[index as u8]))];
         let group = GroupFrame {
             index,
@@ -55,9 +56,10 @@ fn write_groups(folder: &tempfile::TempDir, groups: u64, cut_at: u64) -> Vec<Pos
             previous_file: previous.file,
             previous_offset: previous.offset,
             previous_root: Hash::of(b""),
+            oldest: 0,
             heads,
         };
-        ends.push(log.commit_group(&group).unwrap());
+        ends.push(log.commit_group(&group).unwrap().end);
     }
     ends
 }

@@ -1,17 +1,19 @@
-//! After a group: which streams to seal, when to flush the store log, which log files may go.
+//! After a group: which streams to seal, when to flush the store log, which log files (or runs of objects) may go.
 //!
 //! Not here: sealing and flushing themselves ([`crate::seal`]), which run on their own thread.
 //!
 //! Invariant: a log file is deleted only when each of its entries is in a committed segment or in a later
 //! log file, its idempotency facts have expired or been copied, and its groups are in the flushed store log.
 
+use super::reopen::Pending;
 use super::{Message, Writer};
-use crate::error::StoreError;
 use crate::limits::{GROUP_BYTES, WORTH_A_SEGMENT};
+use crate::log_state::LogState;
 use crate::seal::SealJob;
 use crate::store::StreamKey;
 use crate::stream::Stream;
 use crate::wal::{Batch, Part};
+use ledger::group::Group;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -61,19 +63,24 @@ impl Writer {
                 self.shared.leapt.store(leapt, Ordering::Release);
                 self.resting.drain(..).for_each(|stream| stream.sealing.store(false, Ordering::Release));
                 self.seal_old();
+                self.look_after_log();
             }
+            Message::Reopen => self.reopen(),
+            Message::Overtaken(epoch) => self.step_down(epoch),
             Message::Submit(_) | Message::Stop(_) => {}
         }
     }
 
     /// Keeps memory and log within their bounds.
     pub(super) fn after_group(&mut self) {
-        if self.shared.failed.load(Ordering::Acquire) {
+        let state = self.shared.log.get();
+        if state.refusal().is_some() {
             return;
         }
         self.seal_large();
         let limit = self.shared.limits.log_files;
-        if self.log_use.len() > limit {
+        // What is copied forward would use up the reserve of a full disk.
+        if self.log_use.len() > limit && state == LogState::Open {
             self.relieve_oldest();
         }
         self.trim();
@@ -144,15 +151,12 @@ impl Writer {
             self.flush_log();
             return;
         }
-        if let Err(error) = self.copy_forward(file, &small) {
-            tracing::error!(error = &error as &dyn std::error::Error, "the write-ahead log failed; restart to recover");
-            self.shared.failed.store(true, Ordering::Release);
-        }
+        self.copy_forward(file, &small);
     }
 
     /// Writes entries and facts of a file that is to go into the newest one. Died during it: the old file
     /// still has them. Died after it: both have them, and recovery takes each position once.
-    fn copy_forward(&mut self, file: u64, small: &[(StreamKey, u64)]) -> Result<(), StoreError> {
+    fn copy_forward(&mut self, file: u64, small: &[(StreamKey, u64)]) {
         let now = self.shared.ambient.now_micros();
         let mut batch = Batch::default();
         let (mut ends, mut bytes) = (Vec::new(), 0);
@@ -174,23 +178,12 @@ impl Writer {
             batch.facts = self.facts.values().filter(|fact| fact.expires <= until && fact.expires > now).collect();
         }
         self.log.add(&batch);
-        let target = self.log.current_file();
         let heads: Vec<_> = small.iter().filter_map(|(key, _)| self.live.get(key)).map(|live| live.head()).collect();
-        let moved = ledger::group::Group::new(heads);
-        self.append_group(moved.heads())?;
-        let leaf = moved.log_leaf(ledger::group::Durability::Wal, self.epoch);
-        self.log_edge.push(leaf);
-        self.unflushed.push(leaf);
-        self.sign_log_head();
-        let held = self.log_use.entry(target).or_default();
-        ends.iter().for_each(|(key, end)| held.holds(key, *end));
-        held.facts_until = held.facts_until.max(until);
-        held.groups_end = self.log_edge.size();
-        if let Some(old) = self.log_use.get_mut(&file) {
-            old.streams.clear();
-            old.facts_until = 0;
+        let pending = Pending { group: Group::new(heads), ends, facts: vec![], facts_until: until, copied: Some(file) };
+        match self.append_group(pending.group.heads()) {
+            Ok(written) => drop(self.extend_log(&pending, written)),
+            Err(error) => drop(self.fail(error, pending)),
         }
-        Ok(())
     }
 
     /// Deletes log files from the oldest on, as far as all they hold stands elsewhere.
@@ -206,8 +199,9 @@ impl Writer {
                 self.flush_log();
                 return;
             }
+            let next = self.log_use.keys().nth(1).map_or(self.log.current_file(), |next| *next);
             // Died before the deletion: recovery finds entries that are sealed already and skips them.
-            if let Err(error) = self.log.place().delete(file) {
+            if let Err(error) = self.log.release(file..next) {
                 tracing::warn!(error = &error as &dyn std::error::Error, "a log file that is no longer needed stays");
                 return;
             }

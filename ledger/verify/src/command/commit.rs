@@ -48,7 +48,7 @@ fn stated(text: &str, key: &str) -> Option<String> {
 /// A file cannot be read, or the chain does not hold.
 pub fn run(arguments: &Arguments) -> Result<Answer, VerifyError> {
     let trust = arguments.common.trust();
-    let mut chain: Option<(String, ChainVerifier)> = None;
+    let mut chain: Option<ChainVerifier> = None;
     let mut signers: Vec<Signer> = Vec::new();
     let mut newest = 0;
     for file in &arguments.files {
@@ -61,8 +61,7 @@ pub fn run(arguments: &Arguments) -> Result<Answer, VerifyError> {
             return Err(Usage::NotFromTheFirst { number }.into());
         }
         let lines = trust::lines_of(&note);
-        let begin = || (origin.clone(), ChainVerifier::new(&origin, trust.for_origin(&origin)));
-        let (_, chain) = chain.get_or_insert_with(begin);
+        let chain = chain.get_or_insert_with(|| ChainVerifier::new(&origin, trust.for_origin(&origin)));
         let commit = chain.commit(&bytes).map_err(|fault| VerifyError::chain(path, KIND, fault, lines))?;
         newest = commit.commit().time;
         // The chain holds, so the note does: which keys it was, once more by name.
@@ -75,9 +74,7 @@ pub fn run(arguments: &Arguments) -> Result<Answer, VerifyError> {
         }
     }
     // The arguments' parser demands a file.
-    chain
-        .map(|(origin, chain)| answer(&origin, &chain, newest, signers))
-        .ok_or(Usage::NotFromTheFirst { number: 0 }.into())
+    chain.map(|chain| answer(&chain, newest, signers)).ok_or(Usage::NotFromTheFirst { number: 0 }.into())
 }
 
 fn segment(held: &LiveSegment) -> (Json, String) {
@@ -96,7 +93,7 @@ fn segment(held: &LiveSegment) -> (Json, String) {
     (json, format!("{path}  sequence {first} to {last}, {bytes} bytes, added by commit {}", held.added_by))
 }
 
-fn answer(origin: &str, chain: &ChainVerifier, newest: i64, signers: Vec<Signer>) -> Answer {
+fn answer(chain: &ChainVerifier, newest: i64, signers: Vec<Signer>) -> Answer {
     let (segments, shown): (Vec<Json>, Vec<String>) = chain.live().map(segment).unzip();
     let size = chain.edge().size();
     let last = chain.last_hash().map_or(Json::Null, |hash| hash.to_base64().into());
@@ -105,8 +102,8 @@ fn answer(origin: &str, chain: &ChainVerifier, newest: i64, signers: Vec<Signer>
         1 => "commit 0 is".into(),
         commits => format!("commits 0 to {} are", commits - 1),
     };
-    Answer::of(KIND, signers)
-        .fact("origin", origin)
+    let answer = Answer::of(KIND, signers)
+        .fact("origin", chain.origin())
         .fact("commits", chain.commits())
         .shown_as("last commit", last, last_shown)
         .fact("recorded to", format_micros(newest))
@@ -117,5 +114,13 @@ fn answer(origin: &str, chain: &ChainVerifier, newest: i64, signers: Vec<Signer>
         .proves(format!("{which} signed, and each names the hash of the one before"))
         .proves(format!("the segments that remain cover the {size} entries of the head without gap or overlap"))
         .leaves_open("whether later commits exist: compare the size with a checkpoint of the stream")
-        .leaves_open("whether the segments hold what the commits say: `piperoll verify` reads them")
+        .leaves_open("whether the segments hold what the commits say: `piperoll verify` reads them");
+    chain.breaks().iter().fold(answer, |answer, found| {
+        let (from, to) = (found.from.generation(), found.to.generation());
+        answer.leaves_open(format!(
+            "what was acknowledged beyond {} entries in generation {from}: it was declared lost, and generation {to} \
+             goes on from there with commit {}; receipts that reach further prove what is missing, and no fork",
+            found.size, found.number
+        ))
+    })
 }

@@ -11,6 +11,10 @@ async fn a_second_owner_is_refused() {
     assert!(matches!(bed.refusal().await, StoreError::Foreign { .. }));
     let mut other_log = bed.options();
     other_log.log = bed.at("another-log");
+    assert!(matches!(Store::open(other_log).await, Err(StoreError::LogMissing { .. })));
+    let elsewhere = Bed::new(10);
+    elsewhere.open().await.close().await;
+    let other_log = StoreOptions { log: elsewhere.at("log"), ..bed.options() };
     assert!(matches!(Store::open(other_log).await, Err(StoreError::Foreign { .. })));
     store.close().await;
     assert_eq!(append_ids(&bed.open().await, "acme", 0..3).await, duplicates(0..3));
@@ -37,7 +41,9 @@ async fn a_store_whose_log_was_deleted_is_refused() {
     append_ids(&store, "acme", 0..3).await;
     store.close().await;
     std::fs::remove_dir_all(bed.at("log")).unwrap();
-    assert!(matches!(bed.refusal().await, StoreError::Foreign { .. }));
+    let refused = bed.refusal().await;
+    assert!(matches!(refused, StoreError::LogMissing { .. }) && refused.to_string().contains("--log-lost"));
+    assert!(!bed.at("log").exists(), "no folder is made where one should have been");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
