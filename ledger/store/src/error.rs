@@ -247,9 +247,16 @@ impl StoreError {
         move |source| Self::File { path, source }
     }
 
-    /// For `map_err` on Parquet calls about an object.
+    /// For `map_err` on Parquet calls about an object. A store that does not answer is no damage.
     pub(crate) fn parquet(path: &object_store::path::Path) -> impl FnOnce(parquet::errors::ParquetError) -> Self {
+        use parquet::errors::ParquetError::External;
         let path = path.to_string();
-        move |source| Self::Parquet { path, source }
+        move |source| match source {
+            External(source) => match source.downcast::<object_store::Error>() {
+                Ok(source) => Self::Objects { path, source: *source },
+                Err(source) => Self::Parquet { path, source: External(source) },
+            },
+            source => Self::Parquet { path, source },
+        }
     }
 }

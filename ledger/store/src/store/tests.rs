@@ -3,6 +3,7 @@
 //! Here stands the bed that all of them lie in: a world with a settable clock and seeded randomness, a store
 //! on folders that outlive it, and the full check of a stream. The topics are modules.
 
+pub(crate) mod disk;
 mod faults;
 pub(crate) mod faulty;
 mod fencing;
@@ -15,6 +16,7 @@ mod newer;
 mod ownership;
 mod races;
 mod scale;
+mod schedules;
 pub(crate) mod script;
 mod stops;
 mod tamper;

@@ -58,37 +58,53 @@ async fn recorded(seed: u64, steps: &[Step]) -> Vec<Operation> {
 /// The ways in which a call is made to fail.
 fn ways(call: Call, is_long: bool) -> Vec<(Mode, Moment, bool)> {
     use {Mode::*, Moment::*};
-    let writes = matches!(call, Call::Put | Call::Delete | Call::Part | Call::Complete);
-    let mut ways = vec![(Error, Before, false), (Death, Before, false)];
-    if writes {
-        ways.extend([(Error, After, false), (Death, After, false)]);
-    } else {
-        ways.extend([(Broken, Before, false)]);
+    // A call that only reads has no effect that could come before its failure.
+    let moments = if call.only_reads() { vec![Before] } else { vec![Before, After] };
+    let mut modes = vec![Error];
+    match call {
+        Call::Get | Call::List => modes.push(Broken),
+        Call::Append => modes.push(Full),
+        _ => {}
     }
-    if call == Call::Get {
-        ways.push((Short, Before, false));
+    if is_long || !call.only_reads() {
+        modes.push(if call.is_of_the_disk() { PowerCut } else { Death });
     }
     if is_long {
-        ways.extend([(Denied, Before, true), (Throttled, Before, true), (Error, Before, true), (Slow, Before, true)]);
-        ways.extend([(Stuck, Before, false), (Stuck, After, false), (Stuck, Before, true)]);
+        modes.push(Denied);
+        match call.is_of_the_disk() {
+            true => modes.extend([Death, Broken, ReadOnly]),
+            false => modes.extend([Throttled, Slow, Stuck]),
+        }
+    }
+    let inside = |mode| matches!(mode, Broken | Full | Slow);
+    let mut ways = Vec::new();
+    for mode in modes {
+        ways.extend(moments.iter().filter(|m| **m == Before || !inside(mode)).map(|moment| (mode, *moment, false)));
+        if is_long && !matches!(mode, Death | PowerCut) {
+            ways.push((mode, Before, true));
+        }
     }
     ways
+}
+
+/// A range that the environment names.
+pub(super) fn range(variable: &str) -> Option<std::ops::Range<u64>> {
+    let named = std::env::var(variable).ok()?;
+    let (from, to) = named.split_once("..").unwrap();
+    Some(from.parse().unwrap()..to.parse().unwrap())
 }
 
 /// What to run: seeds, and whether in every way.
 fn wanted() -> (std::ops::Range<u64>, bool, Option<String>) {
     let only = std::env::var("PIPEROLL_FAULT").ok();
     let named = only.as_ref().map(|name| name[5..name.find(':').unwrap()].parse::<u64>().unwrap());
-    let seeds = std::env::var("PIPEROLL_SEEDS").ok().map(|seeds| {
-        let (from, to) = seeds.split_once("..").unwrap();
-        from.parse::<u64>().unwrap()..to.parse::<u64>().unwrap()
-    });
+    let seeds = range("PIPEROLL_SEEDS");
     let is_long = only.is_some() || seeds.is_some();
-    (named.map(|seed| seed..seed + 1).or(seeds).unwrap_or(1..3), is_long, only)
+    (named.map(|seed| seed..seed + 1).or(seeds).unwrap_or(1..2), is_long, only)
 }
 
 /// Runs all cases, some at a time, and fails with the names of those that failed.
-async fn all(cases: Vec<(String, impl Future<Output = ()> + Send + 'static)>) {
+pub(super) async fn all(cases: Vec<(String, impl Future<Output = ()> + Send + 'static)>) {
     let count = cases.len();
     let run = |(name, case): (String, _)| async move {
         let failed = tokio::spawn(case).await.is_err();
@@ -97,7 +113,7 @@ async fn all(cases: Vec<(String, impl Future<Output = ()> + Send + 'static)>) {
     let failed: Vec<String> =
         stream::iter(cases).map(run).buffer_unordered(4).filter_map(async |name| name).collect().await;
     eprintln!("{count} cases, {} failed", failed.len());
-    assert!(failed.is_empty(), "run one again with PIPEROLL_FAULT='…':\n{}", failed.join("\n"));
+    assert!(failed.is_empty(), "these failed; the name of one says how to run it again:\n{}", failed.join("\n"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

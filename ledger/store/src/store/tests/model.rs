@@ -61,7 +61,7 @@ impl Model {
         }
     }
 
-    pub(super) fn saw(&mut self, size: u64, root: Hash) {
+    fn saw(&mut self, size: u64, root: Hash) {
         assert_eq!(size, self.rows.len() as u64);
         assert_eq!(*self.heads.entry(size).or_insert(root), root, "two roots of one size");
     }
@@ -218,15 +218,10 @@ impl Run {
 
 /// Opens a store whose last owner was dropped: its threads end by themselves, soon.
 pub(super) async fn open_soon(bed: &Bed) -> Store {
-    opened_soon(bed).await.unwrap()
-}
-
-/// The same, and answers what else stands in the way.
-pub(super) async fn opened_soon(bed: &Bed) -> Result<Store, StoreError> {
-    for _ in 0..2_500 {
+    for _ in 0..500 {
         match Store::open(bed.options()).await {
-            Err(StoreError::Foreign { .. }) => tokio::time::sleep(std::time::Duration::from_millis(2)).await,
-            other => return other,
+            Err(StoreError::Foreign { .. }) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            other => return other.unwrap(),
         }
     }
     panic!("a dropped store does not give its log back");

@@ -29,6 +29,36 @@ pub(crate) enum Call {
     Part,
     /// A large object is put together.
     Complete,
+    /// The log's folder is listed.
+    Names,
+    /// A file of the log is read.
+    Read,
+    /// A file of the log is created.
+    Create,
+    /// A file of the log is appended to.
+    Append,
+    /// A file of the log is synced.
+    Sync,
+    /// A file of the log is cut.
+    Cut,
+    /// A file of the log gets another name.
+    Rename,
+    /// A file of the log is deleted.
+    Remove,
+    /// The log's folder is synced.
+    SyncNames,
+}
+
+impl Call {
+    /// Whether it is about the log's disk, and not the object store.
+    pub(crate) fn is_of_the_disk(self) -> bool {
+        self >= Self::Names
+    }
+
+    /// Whether it changes nothing.
+    pub(crate) fn only_reads(self) -> bool {
+        matches!(self, Self::Get | Self::List | Self::Folders | Self::Names | Self::Read)
+    }
 }
 
 /// One call of a run.
@@ -74,8 +104,14 @@ pub(crate) enum Mode {
     Slow,
     /// It does not answer until [`Script::heal`].
     Stuck,
+    /// For want of room, half way if it writes.
+    Full,
+    /// Because the file system was made read-only.
+    ReadOnly,
     /// The process that called dies: this call and all later ones of its life come to nothing.
     Death,
+    /// The same, and the machine with it: its disk forgets what was not synced.
+    PowerCut,
 }
 
 /// What of a run a fault strikes.
@@ -83,7 +119,7 @@ pub(crate) enum Mode {
 pub(crate) enum Where {
     /// This one call.
     Once(Operation),
-    /// This call and every later one, whatever it is, until healed.
+    /// This call and every later one of the disk's, or of the object store's, until healed.
     From(Operation),
     /// Every call of this kind on a path with this in it, until healed.
     Every(Call, &'static str),
@@ -130,6 +166,7 @@ struct State {
     chance: Option<Chance>,
     row: HashMap<(Call, String), u32>,
     struck: Vec<(Operation, Strike)>,
+    power_was_cut: bool,
     /// Set once no fault is to come any more: what is asked then is no longer part of the run.
     is_over: bool,
     after: usize,
@@ -170,6 +207,17 @@ impl Script {
         self.state.lock().unwrap().life += 1;
         // Who hangs in a dead process hangs no more.
         self.healed.send_modify(|times| *times += 1);
+    }
+
+    /// The same, and the power is cut.
+    pub(crate) fn cut_power(&self) {
+        self.state.lock().unwrap().power_was_cut = true;
+        self.die();
+    }
+
+    /// Whether the power was cut since this was last asked.
+    pub(crate) fn power_was_cut(&self) -> bool {
+        std::mem::take(&mut self.state.lock().unwrap().power_was_cut)
     }
 
     /// The faults go: what hangs is answered, what failed works.
@@ -243,8 +291,9 @@ impl Script {
         let strike = state.strike_by_fault(&operation).or_else(|| state.strike_by_chance(&operation));
         if let Some(strike) = strike {
             state.struck.push((operation, strike));
-            if strike.mode == Mode::Death {
+            if matches!(strike.mode, Mode::Death | Mode::PowerCut) {
                 state.life += 1;
+                state.power_was_cut |= strike.mode == Mode::PowerCut;
             }
         }
         strike
@@ -255,6 +304,7 @@ impl State {
     fn strike_by_fault(&self, operation: &Operation) -> Option<Strike> {
         let strikes = |fault: &&Fault| match &fault.at {
             Where::Once(at) => at == operation,
+            Where::From(at) if at.call.is_of_the_disk() != operation.call.is_of_the_disk() => false,
             Where::From(at) => self.seen.get(&(at.call, at.path.clone())).is_some_and(|seen| *seen > at.nth),
             Where::Every(call, part) => *call == operation.call && operation.path.contains(part),
         };
