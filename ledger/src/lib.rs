@@ -22,6 +22,7 @@ pub mod name;
 pub mod note;
 pub mod proof;
 pub mod receipt;
+mod sha;
 mod text;
 pub mod tile;
 pub mod time;
