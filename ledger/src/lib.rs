@@ -26,6 +26,7 @@ pub mod note;
 pub mod pack;
 pub mod proof;
 pub mod receipt;
+mod sha;
 mod text;
 pub mod tile;
 pub mod time;

@@ -165,7 +165,7 @@ impl Gate {
         tenants.dedup();
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(full) =
-            tenants.iter().find(|tenant| running.get(tenant).is_some_and(|count| *count >= self.per_tenant))
+            tenants.iter().find(|tenant| running.get(*tenant).is_some_and(|count| *count >= self.per_tenant))
         {
             return Err(Exceeded::PerTenant { tenant: full.clone(), concurrent: self.per_tenant });
         }

@@ -156,7 +156,7 @@ async fn merge(shared: &Shared, stream: &Stream, inputs: &[Arc<Segment>], epoch:
     let path = layout::merged_segment(folder, first.first, epoch, number);
     let location = stream.prefix.below(&path);
     let rows = last.end() - first.first;
-    let properties = segment::properties(|_| rows.min(ROW_GROUP_ROWS as u64));
+    let properties = segment::properties(|_| rows.min(ROW_GROUP_ROWS as u64), |_| false);
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     let writer = ArrowWriter::try_new_with_options(Vec::new(), columns::schema(), options);
     let mut writer = writer.map_err(StoreError::parquet(&location))?;

@@ -8,7 +8,9 @@
 //! segment, so it is never synced, and a damaged one is as good as none.
 
 use crate::error::StoreError;
+use std::collections::HashMap;
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -21,6 +23,53 @@ const FILTER_BITS_PER_ID: usize = 12;
 const FILTER_PROBES: u64 = 5;
 /// Runs are merged up to this many ids: while it is done, some 100 MiB of memory.
 const MERGED_IDS: usize = 4 << 20;
+
+/// Sequence numbers by fingerprint, for ids that are not sealed.
+pub(crate) type Fingerprints = HashMap<u64, u64, Scatter>;
+
+/// Scatters fingerprints over a table by a secret of this process: whoever sends ids can compute fingerprints, and
+/// must not be able to choose where they fall.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scatter {
+    mask: u64,
+    factor: u64,
+}
+
+impl Default for Scatter {
+    fn default() -> Self {
+        let secret = RandomState::new();
+        Self { mask: secret.hash_one(0), factor: secret.hash_one(1) | 1 }
+    }
+}
+
+impl BuildHasher for Scatter {
+    type Hasher = Scattered;
+    fn build_hasher(&self) -> Scattered {
+        Scattered { by: *self, hash: 0 }
+    }
+}
+
+/// The hash of one fingerprint.
+#[derive(Debug)]
+pub(crate) struct Scattered {
+    by: Scatter,
+    hash: u64,
+}
+
+impl Hasher for Scattered {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, fingerprint: u64) {
+        let wide = u128::from(self.hash ^ fingerprint ^ self.by.mask) * u128::from(self.by.factor);
+        self.hash = (wide >> 64) as u64 ^ wide as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.hash
+    }
+}
 
 /// The sealed ids of a contiguous run of entries.
 #[derive(Debug)]

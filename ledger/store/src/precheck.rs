@@ -55,7 +55,7 @@ pub(crate) struct Prechecked {
 pub(crate) async fn precheck(
     shared: &Shared,
     stream: &Stream,
-    drafts: &[&Draft],
+    drafts: &[Draft],
     fingerprints: &[u64],
 ) -> Result<Prechecked, StoreError> {
     warm(shared, stream).await?;
@@ -79,7 +79,7 @@ pub(crate) async fn precheck(
         let (near, later) = rest.split_at(rest.partition_point(|(seq, _)| *seq < end));
         rest = later;
         for (seq, at, original) in originals(shared, segment, near).await? {
-            let draft = drafts[at];
+            let draft = &drafts[at];
             let counts = original.event_id() == draft.event_id() && original.recorded_at() >= oldest;
             // The first that counts; another id may have the same fingerprint.
             if counts && known[at].is_none() {

@@ -24,7 +24,6 @@ use crate::upkeep::UpkeepJob;
 use crate::writer::Message;
 use bytes::Bytes;
 use ledger::commit::{Commit, SegmentRef};
-use ledger::leaf::id_fingerprint;
 use ledger::tile::{TILE_HASHES, TILE_HEIGHT, Tile, TileKind};
 use ledger::tree::{Edge, Hash, Node, root_of};
 use object_store::ObjectStoreExt;
@@ -149,7 +148,7 @@ async fn try_seal(shared: &Shared, stream: &Stream, epoch: u64) -> Result<u64, S
     let newest = newest.draft.recorded_at();
     // 1. Encode, and write the file of ids, which is a cache. Died: nothing happened.
     let (segment, bytes) = encode(stream, &view, epoch)?;
-    let ids: Vec<u64> = view.tail.iter().flat_map(|c| &c.entries).map(|e| id_fingerprint(e.draft.event_id())).collect();
+    let ids: Vec<u64> = view.tail.iter().flat_map(|chunk| &chunk.entries).map(|entry| entry.fingerprint).collect();
     let runs = precheck::with_run(shared, stream, &segment.reference, newest, &ids)?;
     stream.tried.store(view.edge.size(), Ordering::Release);
     // 2. Put the segment. Died after it: an object that no commit names, which fsck lists.

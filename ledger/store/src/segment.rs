@@ -7,8 +7,7 @@ use crate::columns::{self, Rows};
 use crate::error::StoreError;
 use crate::limits::{PAGE_ROWS, ROW_GROUP_ROWS};
 use crate::segment_reader::SegmentReader;
-use arrow::array::{Array, AsArray, RecordBatch, StringArray};
-use arrow::datatypes::{ArrowPrimitiveType, TimestampMicrosecondType};
+use arrow::array::{Array, RecordBatch, StringArray};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt, TryStreamExt};
@@ -20,7 +19,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderB
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::metadata::{PageIndexPolicy, SortingColumn};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::statistics::Statistics as ParquetStatistics;
 use std::collections::HashSet;
@@ -71,8 +70,9 @@ fn distinct(batches: &[RecordBatch], field: Field) -> u64 {
     texts.flat_map(|c| c.iter().flatten()).collect::<HashSet<&str>>().len() as u64
 }
 
-/// How segments are encoded; `distinct` tells how many different values a column that is looked up has at most.
-pub(crate) fn properties(distinct: impl Fn(Field) -> u64) -> WriterProperties {
+/// How segments are encoded; `distinct` tells how many different values a column that is looked up has at most,
+/// `is_empty` whether a column has no value at all.
+pub(crate) fn properties(distinct: impl Fn(Field) -> u64, is_empty: impl Fn(Field) -> bool) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_created_by(concat!("piperoll ", env!("CARGO_PKG_VERSION")).into())
@@ -95,6 +95,12 @@ pub(crate) fn properties(distinct: impl Fn(Field) -> u64) -> WriterProperties {
     for silent in [columns::SALT_SEED, columns::SALT_INDEX, Field::Attributes.name()] {
         builder = builder.set_column_statistics_enabled(silent.into(), EnabledStatistics::None);
     }
+    // A column without a value is a handful of bytes, for which a compressor is not worth its making.
+    for empty in Field::ALL.into_iter().filter(|field| is_empty(*field)) {
+        builder = builder
+            .set_column_compression(empty.name().into(), Compression::UNCOMPRESSED)
+            .set_column_dictionary_enabled(empty.name().into(), false);
+    }
     for field in BLOOMED {
         let distinct = distinct(field);
         if distinct > 0 {
@@ -112,40 +118,22 @@ pub(crate) fn properties(distinct: impl Fn(Field) -> u64) -> WriterProperties {
 /// # Errors
 /// Parquet refuses the columns.
 pub(crate) fn write(path: &Path, batches: &[RecordBatch]) -> Result<(Bytes, Statistics), StoreError> {
-    let options = ArrowWriterOptions::new()
-        .with_properties(properties(|field| distinct(batches, field)))
-        .with_skip_arrow_metadata(true);
+    let is_empty = |field: Field| {
+        batches.iter().all(|b| b.column_by_name(field.name()).is_some_and(|c| c.null_count() == c.len()))
+    };
+    let properties = properties(|field| distinct(batches, field), is_empty);
+    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+    let mut bytes = Vec::new();
     let mut writer =
-        ArrowWriter::try_new_with_options(Vec::new(), columns::schema(), options).map_err(StoreError::parquet(path))?;
+        ArrowWriter::try_new_with_options(&mut bytes, columns::schema(), options).map_err(StoreError::parquet(path))?;
     for batch in batches {
         writer.write(batch).map_err(StoreError::parquet(path))?;
     }
-    let bytes = writer.into_inner().map_err(StoreError::parquet(path))?;
-    Ok((bytes.into(), Statistics::of(batches)))
+    let metadata = writer.close().map_err(StoreError::parquet(path))?;
+    Ok((bytes.into(), Statistics::of(&metadata)))
 }
 
 impl Statistics {
-    fn of(batches: &[RecordBatch]) -> Self {
-        let times = |field: Field| {
-            let columns = batches.iter().filter_map(|batch| batch.column_by_name(field.name()));
-            let bounds = columns.filter_map(|c| bounds_of::<TimestampMicrosecondType>(c.as_ref()));
-            bounds.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
-        };
-        let texts = |field: Field| {
-            let columns = batches.iter().filter_map(|batch| batch.column_by_name(field.name()));
-            let values = || columns.clone().filter_map(|c| c.as_string_opt::<i32>()).flat_map(|c| c.iter().flatten());
-            Some((values().min()?.to_string(), values().max()?.to_string()))
-        };
-        Self {
-            occurred_at: times(Field::OccurredAt),
-            recorded_at: times(Field::RecordedAt),
-            action: texts(Field::Action),
-            outcome: texts(Field::Outcome),
-            release: texts(Field::Release),
-            region: texts(Field::Region),
-        }
-    }
-
     /// Bounds from the footer of a segment, as when a store is opened.
     ///
     /// # Errors
@@ -158,7 +146,10 @@ impl Statistics {
     async fn read_footer(objects: &Arc<dyn ObjectStore>, location: &Path, bytes: u64) -> Result<Self, StoreError> {
         let reader = SegmentReader::new(objects, location, bytes);
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(StoreError::parquet(location))?;
-        let metadata = builder.metadata();
+        Ok(Self::of(builder.metadata()))
+    }
+
+    fn of(metadata: &ParquetMetaData) -> Self {
         let bounds = |field: Field| {
             let names = metadata.file_metadata().schema_descr();
             let at = names.columns().iter().position(|column| column.name() == field.name())?;
@@ -179,20 +170,15 @@ impl Statistics {
                 Some((a.0.min(b.0), a.1.max(b.1)))
             })?
         };
-        Ok(Self {
+        Self {
             occurred_at: times(Field::OccurredAt),
             recorded_at: times(Field::RecordedAt),
             action: texts(Field::Action),
             outcome: texts(Field::Outcome),
             release: texts(Field::Release),
             region: texts(Field::Region),
-        })
+        }
     }
-}
-
-fn bounds_of<T: ArrowPrimitiveType<Native = i64>>(array: &dyn Array) -> Option<(i64, i64)> {
-    let values = array.as_primitive_opt::<T>()?;
-    Some((values.iter().flatten().min()?, values.iter().flatten().max()?))
 }
 
 /// The rows `[from, to)` of a segment, by sequence number.

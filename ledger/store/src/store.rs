@@ -331,7 +331,7 @@ impl Store {
         if self.shared.unsealed_bytes.load(Ordering::Relaxed) > limits.unsealed_bytes_hard {
             return Err(StoreError::Busy("too much waits to be sealed; send again shortly"));
         }
-        let bytes = request.parts.iter().flat_map(|(_, drafts)| drafts).map(|d| d.fields().len()).sum();
+        let bytes = request.parts.iter().flat_map(|(_, drafts)| drafts).map(Draft::fields_bytes).sum();
         if bytes > REQUEST_BYTES {
             return Err(StoreError::Invalid("a request must be at most 64 MiB; send it in several"));
         }
@@ -376,8 +376,7 @@ impl Store {
     /// Commits to the sections of drafts and looks for their sealed originals, on the request's own time.
     async fn prepare(&self, stream: Arc<Stream>, drafts: Vec<Draft>) -> Result<SubmittedPart, StoreError> {
         let fingerprints: Vec<u64> = drafts.iter().map(|draft| id_fingerprint(draft.event_id())).collect();
-        let refs: Vec<&Draft> = drafts.iter().collect();
-        let looked = precheck::precheck(&self.shared, &stream, &refs, &fingerprints).await?;
+        let looked = precheck::precheck(&self.shared, &stream, &drafts, &fingerprints).await?;
         let new_seed = || {
             let mut seed = [0; 16];
             self.shared.ambient.fill_random(&mut seed);

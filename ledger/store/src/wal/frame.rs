@@ -158,7 +158,8 @@ impl Batch<'_> {
                 out.extend_from_slice(&entry.seed.0);
                 out.extend_from_slice(&entry.index.to_le_bytes());
                 out.extend_from_slice(&entry.leaf.0);
-                put_bytes(out, entry.draft.fields());
+                out.extend_from_slice(&(entry.draft.fields_bytes() as u32).to_le_bytes());
+                entry.draft.put_fields(out);
             }
         }
     }
@@ -234,8 +235,8 @@ impl<'a> Cursor<'a> {
 
     fn entry(&mut self) -> Option<Entry> {
         let (seed, index, leaf) = (Seed(self.array()?), self.u32()?, Hash(self.array()?));
-        let draft = Draft::decode(self.bytes()?.to_vec()).ok()?;
-        Some(Entry { draft, seed, index, leaf })
+        let draft = Draft::decode(self.bytes()?).ok()?;
+        Some(Entry::kept(draft, seed, index, leaf))
     }
 
     fn part(&mut self) -> Option<ReadPart> {

@@ -29,7 +29,7 @@ async fn streams_go_on_from_their_last_durable_head_in_a_new_generation() {
     assert_eq!(handle.origin().as_str(), "example/acme/audit/1");
     assert!(store.log_head().origin.ends_with("/log/1"));
     let first = rows_of(&store, "acme").await.remove(10).draft;
-    let fields = String::from_utf8_lossy(first.fields()).into_owned();
+    let fields = String::from_utf8_lossy(&first.fields()).into_owned();
     assert!(fields.contains("example/acme/audit/0") && fields.contains("\"size\":10"), "{fields}");
     assert_eq!(append_ids(&store, "acme", 10..15).await, accepted(11..16), "what was lost may come again");
     assert_eq!(append_ids(&store, "unsealed", 0..3).await, accepted(0..3), "it had nothing that could break");
