@@ -57,7 +57,6 @@ impl Filter {
     /// The plan: one entry more than the page, to know where the next begins.
     pub(crate) fn plan(&self, table: StreamTable) -> PlanResult<LogicalPlan> {
         let ascending = self.order == Order::Ascending;
-        let table = if ascending { table.oldest_first() } else { table };
         let mut plan = LogicalPlanBuilder::scan("events", provider_as_source(Arc::new(table)), None)?;
         if let Some(all) = datafusion::logical_expr::utils::conjunction(self.conditions()) {
             plan = plan.filter(all)?;

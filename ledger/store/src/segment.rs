@@ -120,6 +120,21 @@ pub(crate) fn write(path: &Path, batches: &[RecordBatch]) -> Result<(Bytes, Stat
 }
 
 impl Statistics {
+    /// Puts bounds together: `times` and `texts` give those of a column.
+    fn from_columns(
+        times: impl Fn(Field) -> Option<(i64, i64)>,
+        texts: impl Fn(Field) -> Option<(String, String)>,
+    ) -> Self {
+        Self {
+            occurred_at: times(Field::OccurredAt),
+            recorded_at: times(Field::RecordedAt),
+            action: texts(Field::Action),
+            outcome: texts(Field::Outcome),
+            release: texts(Field::Release),
+            region: texts(Field::Region),
+        }
+    }
+
     fn of(batches: &[RecordBatch]) -> Self {
         let times = |field: Field| {
             let columns = batches.iter().filter_map(|batch| batch.column_by_name(field.name()));
@@ -131,14 +146,7 @@ impl Statistics {
             let values = || columns.clone().filter_map(|c| c.as_string_opt::<i32>()).flat_map(|c| c.iter().flatten());
             Some((values().min()?.to_string(), values().max()?.to_string()))
         };
-        Self {
-            occurred_at: times(Field::OccurredAt),
-            recorded_at: times(Field::RecordedAt),
-            action: texts(Field::Action),
-            outcome: texts(Field::Outcome),
-            release: texts(Field::Release),
-            region: texts(Field::Region),
-        }
+        Self::from_columns(times, texts)
     }
 
     /// Bounds from the footer of a segment, as when a store is opened.
@@ -146,9 +154,8 @@ impl Statistics {
     /// # Errors
     /// The footer cannot be read.
     pub(crate) async fn read(objects: &Arc<dyn ObjectStore>, location: &Path, bytes: u64) -> Result<Self, StoreError> {
-        let reader = SegmentReader::new(objects, location, bytes);
-        let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(StoreError::parquet(location))?;
-        let metadata = builder.metadata();
+        let metadata =
+            SegmentReader::new(objects, location, bytes).footer().await.map_err(StoreError::parquet(location))?;
         let bounds = |field: Field| {
             let names = metadata.file_metadata().schema_descr();
             let at = names.columns().iter().position(|column| column.name() == field.name())?;
@@ -169,14 +176,7 @@ impl Statistics {
                 Some((a.0.min(b.0), a.1.max(b.1)))
             })?
         };
-        Ok(Self {
-            occurred_at: times(Field::OccurredAt),
-            recorded_at: times(Field::RecordedAt),
-            action: texts(Field::Action),
-            outcome: texts(Field::Outcome),
-            release: texts(Field::Release),
-            region: texts(Field::Region),
-        })
+        Ok(Self::from_columns(times, texts))
     }
 }
 
