@@ -72,7 +72,7 @@ impl Service {
         };
         let store = Store::open(options).await?;
         let door = Door::new(store.clone());
-        let app = routes(&door, ambient)?;
+        let app = routes(&door, ambient, settings.query.clone())?;
         let address = settings.listen;
         let failed = |source| ServiceError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -135,9 +135,9 @@ fn key_of(settings: &Settings, ambient: &dyn Ambient) -> Result<KeyFile, Service
     Ok(made)
 }
 
-fn routes(door: &Door, ambient: Arc<dyn Ambient>) -> Result<Router, ServiceError> {
+fn routes(door: &Door, ambient: Arc<dyn Ambient>, query_limits: query::Limits) -> Result<Router, ServiceError> {
     let admission = ingest::admission::Admission::new(door.clone(), ambient, ingest::limits::IngestLimits::default());
-    let state = query::QueryState::new(door.clone(), query::Limits::default())?;
+    let state = query::QueryState::new(door.clone(), query_limits)?;
     let own = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))

@@ -60,6 +60,12 @@ const PLAIN: [Field; 4] = [Field::EventId, Field::TraceId, Field::SpanId, Field:
 const BLOOMED: [Field; 6] =
     [Field::EventId, Field::ActorId, Field::ResourceId, Field::Session, Field::SourceIp, Field::TraceId];
 
+/// How often a Bloom filter may send a reader into a segment in vain, one in so many. Filters come in powers of two:
+/// for values that are all different this takes five to ten bits a value, and one in a hundred would take twice that.
+const WRONG: f64 = 0.15;
+/// Bytes after which a page ends: a reader of a few rows unpacks a whole page of each wide column.
+const PAGE_BYTES: usize = 128 << 10;
+
 fn distinct(batches: &[RecordBatch], field: Field) -> u64 {
     let columns = || batches.iter().filter_map(|batch| batch.column_by_name(field.name()));
     if PLAIN.contains(&field) {
@@ -75,8 +81,9 @@ fn properties(batches: &[RecordBatch]) -> WriterProperties {
         .set_created_by(concat!("piperoll ", env!("CARGO_PKG_VERSION")).into())
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_write_batch_size(PAGE_ROWS)
-        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_data_page_size_limit(PAGE_BYTES)
+        .set_write_batch_size(PAGE_ROWS / 4)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_column_index_truncate_length(Some(32))
         .set_sorting_columns(Some(vec![SortingColumn { column_idx: 0, descending: false, nulls_first: false }]));
     for field in PLAIN {
@@ -92,12 +99,24 @@ fn properties(batches: &[RecordBatch]) -> WriterProperties {
     for silent in [columns::SALT_SEED, columns::SALT_INDEX, Field::Attributes.name()] {
         builder = builder.set_column_statistics_enabled(silent.into(), EnabledStatistics::None);
     }
+    // Other engines skip pages by these; bounds of every column for every page were a byte an event.
+    for ordered in [columns::SEQ, Field::RecordedAt.name(), Field::OccurredAt.name()] {
+        builder = builder.set_column_statistics_enabled(ordered.into(), EnabledStatistics::Page);
+    }
+    // Where most values are their own, a dictionary stores each of them and a number besides.
+    let resource = Field::ResourceId;
+    if 2 * distinct(batches, resource) > distinct(batches, Field::EventId) {
+        builder = builder.set_column_dictionary_enabled(resource.name().into(), false).set_column_compression(
+            resource.name().into(),
+            Compression::ZSTD(ZstdLevel::try_new(3).unwrap_or_default()),
+        );
+    }
     for field in BLOOMED {
         let distinct = distinct(batches, field);
         if distinct > 0 {
             builder = builder
                 .set_column_bloom_filter_enabled(field.name().into(), true)
-                .set_column_bloom_filter_fpp(field.name().into(), 0.01)
+                .set_column_bloom_filter_fpp(field.name().into(), WRONG)
                 .set_column_bloom_filter_max_ndv(field.name().into(), distinct);
         }
     }
@@ -154,8 +173,9 @@ impl Statistics {
     /// # Errors
     /// The footer cannot be read.
     pub(crate) async fn read(objects: &Arc<dyn ObjectStore>, location: &Path, bytes: u64) -> Result<Self, StoreError> {
-        let metadata =
-            SegmentReader::new(objects, location, bytes).footer().await.map_err(StoreError::parquet(location))?;
+        let reader = SegmentReader::new(objects, location, bytes);
+        let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(StoreError::parquet(location))?;
+        let metadata = builder.metadata();
         let bounds = |field: Field| {
             let names = metadata.file_metadata().schema_descr();
             let at = names.columns().iter().position(|column| column.name() == field.name())?;
