@@ -93,7 +93,7 @@ impl Service {
             None => None,
         };
         let door = Door::new(store.clone());
-        let app = routes(&door, ambient, metrics)?;
+        let app = routes(&door, ambient, metrics, settings.query.clone())?;
         let address = settings.listen;
         let failed = |source| ServiceError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -159,9 +159,14 @@ fn key_of(settings: &Settings, holds_anything: bool, ambient: &dyn Ambient) -> R
     Ok(made)
 }
 
-fn routes(door: &Door, ambient: Arc<dyn Ambient>, metrics: dashboards::Metrics) -> Result<Router, ServiceError> {
+fn routes(
+    door: &Door,
+    ambient: Arc<dyn Ambient>,
+    metrics: dashboards::Metrics,
+    query_limits: query::Limits,
+) -> Result<Router, ServiceError> {
     let admission = ingest::admission::Admission::new(door.clone(), ambient, ingest::limits::IngestLimits::default());
-    let state = query::QueryState::new(door.clone(), query::Limits::default())?;
+    let state = query::QueryState::new(door.clone(), query_limits)?;
     let own = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))

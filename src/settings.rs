@@ -106,6 +106,7 @@ struct StoreLimits {
     seal_bytes: Option<usize>,
     seal_age_seconds: Option<u64>,
     unsealed_bytes: Option<usize>,
+    query_kept_bytes: Option<usize>,
     duplicate_window_seconds: Option<u64>,
     idempotency_window_seconds: Option<u64>,
     merge_bytes: Option<u64>,
@@ -134,6 +135,8 @@ pub struct Settings {
     pub log_level: String,
     /// Bounds of the store.
     pub limits: Limits,
+    /// Bounds of queries.
+    pub query: query::Limits,
 }
 
 /// What flags and environment say; what they leave open, the file or the default decides.
@@ -210,6 +213,7 @@ impl Settings {
             log_format: overrides.log_format.or(file.log.format).unwrap_or(LogFormat::Text),
             log_level: overrides.log_level.or(file.log.level).unwrap_or_else(|| "info".into()),
             limits: limits(&file.limits, overrides.seal_bytes),
+            query: query_limits(&file.limits),
         })
     }
 
@@ -257,6 +261,11 @@ fn limits(file: &StoreLimits, seal_bytes: Option<usize>) -> Limits {
     }
 }
 
+fn query_limits(file: &StoreLimits) -> query::Limits {
+    let defaults = query::Limits::default();
+    query::Limits { kept_bytes: file.query_kept_bytes.unwrap_or(defaults.kept_bytes), ..defaults }
+}
+
 fn read_file(path: &Path) -> Result<File, SettingsError> {
     let text = std::fs::read_to_string(path);
     let text = text.map_err(|source| SettingsError::Unreadable { path: path.into(), source })?;
@@ -276,10 +285,11 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
-        let text = "data = 'here'\nlisten = '127.0.0.1:9'\n[limits]\nseal_bytes = 7\n[log]\nformat = 'json'\n";
+        let text = "data = 'here'\nlisten = '127.0.0.1:9'\n[limits]\nseal_bytes = 7\nquery_kept_bytes = 9\n[log]\nformat = 'json'\n";
         let settings = load(text, Overrides { seal_bytes: Some(8), ..Overrides::default() }).unwrap();
         assert_eq!((settings.data.to_str(), settings.listen.port()), (Some("here"), 9));
         assert_eq!((settings.limits.seal_bytes, settings.log_format), (8, LogFormat::Json));
+        assert_eq!(settings.query.kept_bytes, 9);
         let text =
             "data = 'here'\nstore = 's3://bucket/prefix'\nheads_to = 'az://other/heads'\nheads_every_minutes = 9\n";
         let settings = load(text, Overrides::default()).unwrap();

@@ -16,13 +16,13 @@ use crate::layout;
 use crate::limits::{Limits, MERGE_ROWS, ROW_GROUP_ROWS};
 use crate::objects::create;
 use crate::precheck;
-use crate::segment::{self, Segment, Statistics};
+use crate::segment::{self, ColumnCounts, Segment, Statistics};
 use crate::store::Shared;
 use crate::stream::Stream;
 use crate::turn::{Settled, Unsettled, settle};
 use arrow::array::{AsArray, RecordBatch};
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{FutureExt as _, StreamExt};
 use ledger::commit::{Commit, SegmentRef};
 use ledger::field::Field;
 use ledger::leaf::id_fingerprint;
@@ -30,6 +30,7 @@ use ledger::tree::{Edge, Hash};
 use object_store::path::Path;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -87,7 +88,9 @@ pub(crate) async fn compact(shared: &Shared, stream: &Stream, epoch: u64) -> Res
     let Some(range) = plan(&live, &shared.limits, &open_from) else { return Ok(false) };
     let inputs = &live[range];
     // 1. Merge in memory. Died: nothing happened. Seals go on meanwhile.
-    let merged = match merge(shared, stream, inputs, epoch).await {
+    // The Parquet decoder panics on some damage.
+    let merged = AssertUnwindSafe(merge(shared, stream, inputs, epoch)).catch_unwind().await;
+    let merged = match merged.unwrap_or_else(|_| Err(segment::undecodable(&inputs[0].location))) {
         Err(error) if error.kind() == crate::ErrorKind::Corrupt => {
             let what = "a merge was abandoned: stored entries are not what was recorded; nothing was changed; run fsck";
             tracing::error!(tenant = %stream.tenant, stream = %stream.kind, error = &error as &dyn std::error::Error, what);
@@ -156,7 +159,10 @@ async fn merge(shared: &Shared, stream: &Stream, inputs: &[Arc<Segment>], epoch:
     let path = layout::merged_segment(folder, first.first, epoch, number);
     let location = stream.prefix.below(&path);
     let rows = last.end() - first.first;
-    let properties = segment::properties(|_| rows.min(ROW_GROUP_ROWS as u64), |_| false);
+    let counts = ColumnCounts::of(&shared.objects, inputs).await?;
+    let distinct = |field| counts.distinct(field).min(ROW_GROUP_ROWS as u64);
+    let properties = segment::properties(distinct, |field| counts.is_empty(field));
+    drop(counts);
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     let writer = ArrowWriter::try_new_with_options(Vec::new(), columns::schema(), options);
     let mut writer = writer.map_err(StoreError::parquet(&location))?;

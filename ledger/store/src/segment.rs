@@ -3,6 +3,10 @@
 //! Not here: when to seal ([`crate::seal`]), commits. Invariants: rows ascend by `seq` without gaps; what a
 //! segment's commit says of it (rows, bytes, SHA-256, root) is computed from the very bytes that are put.
 
+mod counts;
+
+pub(crate) use counts::ColumnCounts;
+
 use crate::columns::{self, Rows};
 use crate::error::StoreError;
 use crate::limits::{PAGE_ROWS, ROW_GROUP_ROWS};
@@ -61,6 +65,12 @@ const PLAIN: [Field; 4] = [Field::EventId, Field::TraceId, Field::SpanId, Field:
 const BLOOMED: [Field; 6] =
     [Field::EventId, Field::ActorId, Field::ResourceId, Field::Session, Field::SourceIp, Field::TraceId];
 
+/// How often a Bloom filter may send a reader into a segment in vain, one in so many. Filters come in powers of two:
+/// for values that are all different this takes five to ten bits a value, and one in a hundred would take twice that.
+const WRONG: f64 = 0.15;
+/// Bytes after which a page ends: a reader of a few rows unpacks a whole page of each wide column.
+const PAGE_BYTES: usize = 128 << 10;
+
 fn distinct(batches: &[RecordBatch], field: Field) -> u64 {
     let columns = || batches.iter().filter_map(|batch| batch.column_by_name(field.name()));
     if PLAIN.contains(&field) {
@@ -78,8 +88,9 @@ pub(crate) fn properties(distinct: impl Fn(Field) -> u64, is_empty: impl Fn(Fiel
         .set_created_by(concat!("piperoll ", env!("CARGO_PKG_VERSION")).into())
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_write_batch_size(PAGE_ROWS)
-        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_data_page_size_limit(PAGE_BYTES)
+        .set_write_batch_size(PAGE_ROWS / 4)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_column_index_truncate_length(Some(32))
         .set_sorting_columns(Some(vec![SortingColumn { column_idx: 0, descending: false, nulls_first: false }]));
     for field in PLAIN {
@@ -101,12 +112,24 @@ pub(crate) fn properties(distinct: impl Fn(Field) -> u64, is_empty: impl Fn(Fiel
             .set_column_compression(empty.name().into(), Compression::UNCOMPRESSED)
             .set_column_dictionary_enabled(empty.name().into(), false);
     }
+    // Other engines skip pages by these; bounds of every column for every page were a byte an event.
+    for ordered in [columns::SEQ, Field::RecordedAt.name(), Field::OccurredAt.name()] {
+        builder = builder.set_column_statistics_enabled(ordered.into(), EnabledStatistics::Page);
+    }
+    // Where most values are their own, a dictionary stores each of them and a number besides.
+    let resource = Field::ResourceId;
+    if 2 * distinct(resource) > distinct(Field::EventId) {
+        builder = builder.set_column_dictionary_enabled(resource.name().into(), false).set_column_compression(
+            resource.name().into(),
+            Compression::ZSTD(ZstdLevel::try_new(3).unwrap_or_default()),
+        );
+    }
     for field in BLOOMED {
         let distinct = distinct(field);
         if distinct > 0 {
             builder = builder
                 .set_column_bloom_filter_enabled(field.name().into(), true)
-                .set_column_bloom_filter_fpp(field.name().into(), 0.01)
+                .set_column_bloom_filter_fpp(field.name().into(), WRONG)
                 .set_column_bloom_filter_max_ndv(field.name().into(), distinct);
         }
     }
@@ -134,6 +157,21 @@ pub(crate) fn write(path: &Path, batches: &[RecordBatch]) -> Result<(Bytes, Stat
 }
 
 impl Statistics {
+    /// Puts bounds together: `times` and `texts` give those of a column.
+    fn from_columns(
+        times: impl Fn(Field) -> Option<(i64, i64)>,
+        texts: impl Fn(Field) -> Option<(String, String)>,
+    ) -> Self {
+        Self {
+            occurred_at: times(Field::OccurredAt),
+            recorded_at: times(Field::RecordedAt),
+            action: texts(Field::Action),
+            outcome: texts(Field::Outcome),
+            release: texts(Field::Release),
+            region: texts(Field::Region),
+        }
+    }
+
     /// Bounds from the footer of a segment, as when a store is opened.
     ///
     /// # Errors
@@ -170,14 +208,7 @@ impl Statistics {
                 Some((a.0.min(b.0), a.1.max(b.1)))
             })?
         };
-        Self {
-            occurred_at: times(Field::OccurredAt),
-            recorded_at: times(Field::RecordedAt),
-            action: texts(Field::Action),
-            outcome: texts(Field::Outcome),
-            release: texts(Field::Release),
-            region: texts(Field::Region),
-        }
+        Self::from_columns(times, texts)
     }
 }
 
@@ -252,7 +283,7 @@ fn decoded<T>(path: &Path, step: impl FnOnce() -> T) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(step)).map_err(|_| undecodable(path))
 }
 
-fn undecodable(path: &Path) -> StoreError {
+pub(crate) fn undecodable(path: &Path) -> StoreError {
     StoreError::Damaged { path: path.to_string(), why: "the Parquet decoder cannot make sense of it" }
 }
 
