@@ -14,7 +14,7 @@ mod streams;
 use crate::error::StoreError;
 use crate::layout;
 use crate::log_head::{self, HeadFault};
-use crate::log_state::LogHealth;
+use crate::log_state::{LogHealth, LogState};
 use crate::objects_of::list_numbers;
 use crate::segment;
 use crate::store::{LogHead, Shared, StoreOptions};
@@ -56,7 +56,8 @@ pub(crate) async fn recover(options: StoreOptions, files: Arc<dyn LogFiles>) -> 
     own(&shared, &first_origin).await?;
     // Where groups are objects, the writer before may be at work until it is overtaken: what it trims while we read
     // is in commits by then, and reading begins anew.
-    for _ in 0..OVERTAKEN_READS {
+    let again = if shared.durability == Durability::Object { OVERTAKEN_READS } else { 0 };
+    for _ in 0..again {
         match recover_once(&shared, &mut ownership).await {
             Err(StoreError::Objects { source: object_store::Error::NotFound { .. }, .. }) => {}
             done => return done,
@@ -182,6 +183,9 @@ impl Recovered {
         let unsealed = streams.iter().filter(|(_, stream)| stream.tail_bytes() > 0);
         let live = unsealed.map(|(key, stream)| (key.clone(), Live::resume(Arc::clone(stream)))).collect();
         drop(streams);
+        if self.log.is_full() {
+            self.shared.log.set(LogState::Full);
+        }
         let clock = crate::ambient::LeapWatch::start(self.shared.ambient.as_ref());
         Writer {
             fact_bytes: self.facts.values().map(|fact| fact.answer.len() + 128).sum(),
