@@ -84,6 +84,14 @@ pub fn resident_mib(process: u32) -> Option<f64> {
     field_of(&format!("/proc/{process}/status"), "VmRSS").map(|kib| kib / 1_024.0)
 }
 
+/// Processor time of the calling thread, to the nanosecond: what else the machine does is not in it.
+pub fn this_thread() -> Outcome<Duration> {
+    let page = "/proc/thread-self/schedstat";
+    let text = std::fs::read_to_string(page).map_err(Trouble::at("reading", Path::new(page)))?;
+    let nanos = text.split(' ').next().and_then(|nanos| nanos.parse().ok());
+    nanos.map(Duration::from_nanos).ok_or_else(|| Trouble::lacking(page))
+}
+
 /// Processor time of the threads that a process has, by their names without numbers.
 pub fn threads(process: u32) -> Outcome<BTreeMap<String, Duration>> {
     let folder = PathBuf::from(format!("/proc/{process}/task"));

@@ -89,11 +89,14 @@ impl Peers {
         for way in Way::ALL {
             let Some(cluster) = &self.cluster else { break };
             let log = self.folder.join("postgres.log");
-            let brought = cluster.round(way, events, &log).await.map(|(loaded, stopped, client)| Brought {
-                rate: loaded.rate(),
-                processor: per_million(stopped.processor.as_secs_f64(), loaded.events),
-                client: Some(per_million(client.as_secs_f64(), loaded.events)),
-                receipts: Some((loaded.latencies.milliseconds(0.5), loaded.latencies.milliseconds(0.99))),
+            let brought = cluster.round(way, events, &log).await.map(|(loaded, stopped, client)| {
+                let counted = if way.splits() { stopped.processor + client } else { stopped.processor };
+                Brought {
+                    rate: loaded.rate(),
+                    processor: per_million(counted.as_secs_f64(), loaded.events),
+                    client: Some(per_million(client.as_secs_f64(), loaded.events)),
+                    receipts: Some((loaded.latencies.milliseconds(0.5), loaded.latencies.milliseconds(0.99))),
+                }
             });
             self.add(way.name(), way.bar(), brought);
         }
