@@ -225,7 +225,8 @@ pub(crate) async fn read_rows(
     let location = &segment.location;
     let (skip, take) = ((from - segment.reference.first) as usize, (to - from) as usize);
     let reader = SegmentReader::new(objects, location, segment.reference.bytes);
-    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+    let options =
+        ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional).with_skip_arrow_metadata(true);
     let builder = ParquetRecordBatchStreamBuilder::new_with_options(reader, options);
     let builder = AssertUnwindSafe(builder).catch_unwind().await.map_err(|_| undecodable(location))?;
     let builder = builder.map_err(StoreError::parquet(location))?;
@@ -255,7 +256,9 @@ pub(crate) async fn stream_rows(
 ) -> Result<BoxStream<'static, Result<RecordBatch, StoreError>>, StoreError> {
     let location = segment.location.clone();
     let reader = SegmentReader::new(objects, &location, segment.reference.bytes);
-    let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(StoreError::parquet(&location))?;
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let builder = ParquetRecordBatchStreamBuilder::new_with_options(reader, options).await;
+    let builder = builder.map_err(StoreError::parquet(&location))?;
     let stream = builder.with_batch_size(PAGE_ROWS).build().map_err(StoreError::parquet(&location))?;
     Ok(stream.map(move |batch| batch.map_err(StoreError::parquet(&location))).boxed())
 }
@@ -269,7 +272,12 @@ pub(crate) fn read_all(
     bytes: Bytes,
     mut each: impl FnMut(&RecordBatch) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    let open = || ParquetRecordBatchReaderBuilder::try_new(bytes)?.with_batch_size(PAGE_ROWS).build();
+    // The columns are told by Parquet's own schema. A second one that somebody put beside it is not looked at.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let open = || {
+        let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options)?;
+        builder.with_batch_size(PAGE_ROWS).build()
+    };
     let mut reader = decoded(path, open)?.map_err(StoreError::parquet(path))?;
     while let Some(batch) = decoded(path, || reader.next())? {
         each(&batch.map_err(|e| StoreError::parquet(path)(e.into()))?)?;

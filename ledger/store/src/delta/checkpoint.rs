@@ -17,7 +17,7 @@ use arrow::json::ReaderBuilder;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -88,7 +88,9 @@ fn encode(path: &Path, actions: &[Value]) -> Result<Vec<u8>, StoreError> {
         ReaderBuilder::new(schema()).with_batch_size(actions.len().max(1)).build_decoder().map_err(failed)?;
     decoder.serialize(actions).map_err(failed)?;
     let batch = decoder.flush().map_err(failed)?;
-    let mut writer = ArrowWriter::try_new(Vec::new(), schema(), None).map_err(StoreError::parquet(path))?;
+    let options = ArrowWriterOptions::new().with_skip_arrow_metadata(true);
+    let writer = ArrowWriter::try_new_with_options(Vec::new(), schema(), options);
+    let mut writer = writer.map_err(StoreError::parquet(path))?;
     if let Some(batch) = batch {
         writer.write(&batch).map_err(StoreError::parquet(path))?;
     }
@@ -154,7 +156,7 @@ pub(crate) async fn checkpoint_if_due(shared: &Shared, stream: &Stream) -> Resul
     Ok(())
 }
 
-/// Writes the view anew from what is live: its newest entry is missing, and those before it may be.
+/// Writes a checkpoint of what is live now: entries before it are missing.
 ///
 /// # Errors
 /// The object store failed.
@@ -165,12 +167,7 @@ pub(crate) async fn rebuild(
     live: &[Arc<Segment>],
     removed: &[Removed],
 ) -> Result<(), StoreError> {
-    write(shared, stream, version, None, live, removed).await?;
-    let path = stream.prefix.delta(version);
-    // The checkpoint has the state; the entry is there so that versions have no gap from here on.
-    let info = json!({"commitInfo": {"timestamp": 0, "operation": "WRITE", "engineInfo": "piperoll",
-        "operationParameters": {}, "piperollCommit": version}});
-    shared.objects.put(&path, format!("{info}\n").into()).await.map_err(StoreError::objects(&path)).map(|_| ())
+    write(shared, stream, version, None, live, removed).await
 }
 
 async fn write(

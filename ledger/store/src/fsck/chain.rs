@@ -214,9 +214,18 @@ impl Fsck {
             }
         }
         if is_missing {
-            let what = format!("commit {number} is missing, and later ones are there");
+            let packs = stored.packs.iter().map(|(first, _)| *first);
+            let next = packs.chain(stored.loose.iter().copied()).filter(|later| *later > number).min();
             let sound = format!("commits below {number} hold; none after it is proven until it is restored");
-            findings.push(Finding { sound, ..fault(&prefix.commit(number), what) });
+            let (path, what) = match next.map(|next| next - 1).filter(|last| *last > number) {
+                // Where several are missing, it is their pack.
+                Some(last) => (
+                    prefix.pack(number, last),
+                    format!("commits {number} to {last} are missing, and later ones are there"),
+                ),
+                None => (prefix.commit(number), format!("commit {number} is missing, and later ones are there")),
+            };
+            findings.push(Finding { sound, ..fault(&path, what) });
         }
         None
     }

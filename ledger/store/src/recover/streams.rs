@@ -19,7 +19,7 @@ use futures::{StreamExt, TryStreamExt};
 use ledger::commit::SignedCommit;
 use ledger::name::{Origin, StreamKind, TenantId};
 use ledger::tree::Hash;
-use ledger::verify::ChainVerifier;
+use ledger::verify::{ChainVerifier, Fault};
 use object_store::{ObjectStore, ObjectStoreExt};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub(super) async fn open_streams(shared: &Arc<Shared>) -> Result<HashMap<StreamK
 /// A chain as far as it was walked, with what only a snapshot remembers.
 struct Walked {
     chain: ChainVerifier,
-    /// The commits that were read.
+    /// The commits that were read: with a snapshot, from the last that it covers on.
     commits: Vec<SignedCommit>,
     statistics: HashMap<String, Statistics>,
     turn: Turn,
@@ -85,14 +85,21 @@ async fn walk_on(shared: &Shared, stream: &Stream, found: ChainSnapshot) -> Resu
         return Err(StoreError::Damaged { path, why: "it was signed over commits that are no longer there: run fsck" });
     }
     let mut reader = Reader::new(&shared.objects, &stream.prefix, &stored);
-    if Some(Hash::of(&reader.read(newest).await?)) != state.last_hash {
+    let bytes = reader.read(newest).await?;
+    if Some(Hash::of(&bytes)) != state.last_hash {
         tracing::warn!(origin = %stream.origin, "a snapshot is of another chain than the commits; these are read instead");
         return Ok(None);
     }
     let statistics = state.live.iter().map(|segment| segment.path.clone()).zip(statistics).collect();
-    let chain = ChainVerifier::resume(vec![shared.key.verifier(&state.origin)], state);
+    let trusted = vec![shared.key.verifier(&state.origin)];
+    let last = SignedCommit::open(&bytes, &trusted);
+    let last = last.map_err(|source| {
+        let fault = Box::new(Fault::Commit { number: newest, source });
+        StoreError::History { origin: stream.origin.to_string(), fault }
+    })?;
+    let chain = ChainVerifier::resume(trusted, state);
     let turn = Turn { removed, packed, noted: newest + 1, checkpoint, ..Turn::default() };
-    let mut walked = Walked { chain, commits: vec![], statistics, turn };
+    let mut walked = Walked { chain, commits: vec![last], statistics, turn };
     walk(&mut walked, stream, &mut reader, stored.end()).await?;
     Ok(Some(walked))
 }
@@ -137,25 +144,30 @@ async fn catch_up_views(
     turn: &mut Turn,
 ) -> Result<(), StoreError> {
     let Some(newest) = commits.checked_sub(1) else { return Ok(()) };
-    let shown = if has_snapshot {
-        let mut shown = BTreeSet::new();
-        for version in newest.min(commits - walked.len() as u64)..commits {
-            match shared.objects.head(&stream.prefix.delta(version)).await {
-                Ok(_) => drop(shown.insert(version)),
-                Err(object_store::Error::NotFound { .. }) => {}
-                Err(source) => return Err(StoreError::objects(&stream.prefix.delta(version))(source)),
+    // Usually all is there: that takes one look a commit, and no listing.
+    let mut lacks_any = !has_snapshot;
+    if has_snapshot {
+        for signed in walked {
+            let path = stream.prefix.delta(signed.commit().number);
+            match shared.objects.head(&path).await {
+                Ok(_) => {}
+                Err(object_store::Error::NotFound { .. }) => lacks_any = true,
+                Err(source) => return Err(StoreError::objects(&path)(source)),
             }
         }
-        shown
-    } else {
-        list_views(shared, stream, turn).await?
-    };
+    }
+    if !lacks_any {
+        return Ok(());
+    }
+    let shown = list_views(shared, stream, turn).await?;
     let covered = turn.checkpoint.map_or(0, |version| version + 1);
     let lacks = |number: &u64| *number >= covered && !shown.contains(number);
     for signed in walked.iter().filter(|signed| lacks(&signed.commit().number)) {
         catch_up_view(shared, stream, signed.commit(), live).await?;
     }
-    if walked.is_empty() && !shown.contains(&newest) {
+    let first = walked.first().map_or(commits, |signed| signed.commit().number);
+    if (covered..first).any(|number| lacks(&number)) {
+        // What is missing was not read: from here on a checkpoint stands for it.
         delta::rebuild(shared, stream, newest, live, &turn.removed).await?;
         turn.checkpoint = Some(newest);
     }
