@@ -23,6 +23,10 @@ use clap::Parser;
 use commands::Command;
 use std::process::ExitCode;
 
+/// What one thread allocates another often frees here: entries come from requests and go with a seal.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// An audit trail that a customer's auditor can check without trusting the company that keeps it
 #[derive(Debug, Parser)]
 #[command(

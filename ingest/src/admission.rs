@@ -1,8 +1,8 @@
 //! Admission: the events of one request become drafts, go to their streams, and each gets its result.
 //!
-//! Not here: reading bytes ([`crate::wire`], [`crate::batch`]), what an answer looks like (`answer`), sequencing (`ledger-store`), status codes
-//! (`access`). Invariants: the results are in the order of the events; with all-or-nothing, one refusal
-//! appends nothing; what is remembered under an idempotency key answers a repeat exactly.
+//! Not here: reading bytes ([`crate::wire`], [`crate::batch`]), what an answer looks like (`answer`), sequencing
+//! (`ledger-store`), status codes (`access`). Invariants: the results are in the order of the events; with
+//! all-or-nothing, one refusal appends nothing; what is remembered under an idempotency key answers a repeat exactly.
 
 use crate::limits::IngestLimits;
 use crate::wire::{self, Context, Rejection};

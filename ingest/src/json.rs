@@ -130,7 +130,7 @@ impl<'a> Reader<'a> {
             self.space();
             self.eat(b':', "a colon was expected")?;
             let value = self.value(depth + 1)?;
-            self.remember(own_keys, &mut seen, &key)?;
+            self.remember(own_keys, &mut seen, key.clone())?;
             member(key, value)?;
             self.space();
             match self.peek() {
@@ -144,18 +144,18 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes a key of the object whose keys begin at `own_keys`. `seen` tells of most keys that they are new.
-    fn remember(&mut self, own_keys: usize, seen: &mut u64, key: &Cow<'a, str>) -> Result<(), Fault> {
+    fn remember(&mut self, own_keys: usize, seen: &mut u64, key: Cow<'a, str>) -> Result<(), Fault> {
         let own = &self.keys[own_keys..];
         if own.len() < FEW_KEYS {
             let (first, last) = (key.as_bytes().first(), key.as_bytes().last());
             let mark = key.len() + 7 * usize::from(*first.unwrap_or(&0)) + 31 * usize::from(*last.unwrap_or(&0));
             let mark = 1 << (mark % 64);
-            if *seen & mark != 0 && own.contains(key) {
-                return Err(twice(key));
+            if *seen & mark != 0 && own.contains(&key) {
+                return Err(twice(&key));
             }
             *seen |= mark;
         }
-        self.keys.push(key.clone());
+        self.keys.push(key);
         Ok(())
     }
 

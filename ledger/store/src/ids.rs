@@ -10,7 +10,7 @@
 use crate::error::StoreError;
 use std::collections::HashMap;
 use std::fs::File;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, Hasher};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -37,8 +37,9 @@ pub(crate) struct Scatter {
 
 impl Default for Scatter {
     fn default() -> Self {
-        let secret = RandomState::new();
-        Self { mask: secret.hash_one(0), factor: secret.hash_one(1) | 1 }
+        // The secret that the standard library gives each table; nothing that is kept or shown depends on it.
+        let secret = HashMap::<u64, u64>::new();
+        Self { mask: secret.hasher().hash_one(0), factor: secret.hasher().hash_one(1) | 1 }
     }
 }
 
