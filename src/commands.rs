@@ -24,6 +24,8 @@ pub type Outcome = Result<ExitCode, Box<dyn std::error::Error>>;
 
 /// Something was found that does not hold.
 pub const FOUND: u8 = 3;
+/// Exit code: something is written in a newer format than this program reads, and nothing else is in doubt.
+pub const NEWER: u8 = 4;
 
 /// What to do.
 #[derive(Debug, Subcommand)]

@@ -37,6 +37,12 @@ pub enum KeyFileError {
         /// Its mode.
         mode: u32,
     },
+    /// It is of a later format.
+    #[error("the key file {path} is written in a newer format: use a newer piperoll")]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+    },
     /// It is no key file.
     #[error("{path} is no key file: expected the lines {TAG}, ledger NAME, secret HEX")]
     Malformed {
@@ -86,6 +92,9 @@ impl KeyFile {
             return Err(KeyFileError::Open { path: path.into(), mode });
         }
         let text = Zeroizing::new(std::fs::read_to_string(path).map_err(io)?);
+        if text.lines().next().is_some_and(|tag| ledger::version::is_newer(tag, TAG)) {
+            return Err(KeyFileError::Newer { path: path.into() });
+        }
         Self::parse(&text).ok_or_else(|| KeyFileError::Malformed { path: path.into() })
     }
 
@@ -96,7 +105,7 @@ impl KeyFile {
         }
         let ledger = lines.next()?.strip_prefix("ledger ")?.parse().ok()?;
         let hex = lines.next()?.strip_prefix("secret ")?;
-        if hex.len() != 64 || !hex.is_ascii() || lines.next().is_some() {
+        if hex.len() != 64 || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) || lines.next().is_some() {
             return None;
         }
         let mut secret = [0u8; 32];

@@ -5,15 +5,17 @@
 //! it (`ledger-store`), the ways in and the ways to ask (`ingest`, `query`).
 //!
 //! Invariants: environment variables, the wall clock and randomness are read here and handed down; exit codes
-//! are 0 done, 1 failed, 2 wrong usage, 3 something was found that does not hold.
+//! are 0 done, 1 failed, 2 wrong usage, 3 something was found that does not hold, 4 something is of a newer format.
 
 mod client;
 mod clock;
 mod commands;
 mod files;
 mod generate;
+mod heads;
 mod keyfile;
 mod output;
+mod reach;
 mod service;
 mod settings;
 
@@ -31,7 +33,8 @@ use std::process::ExitCode;
     after_help = "\
 New here? `piperoll demo` starts a service, loads a story, asks five questions, verifies the ledger, and keeps serving.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 something was found that does not hold."
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 something was found that does not hold,
+4 something is written in a newer format than this program reads."
 )]
 struct Arguments {
     #[command(subcommand)]

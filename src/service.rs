@@ -4,7 +4,9 @@
 //! yes only while events are accepted; a stop answers what was asked before it closes the log.
 
 use crate::clock::SystemAmbient;
+use crate::heads::Keeping;
 use crate::keyfile::{KeyFile, KeyFileError};
+use crate::reach::{ReachError, access_to};
 use crate::settings::Settings;
 use access::{Door, Problem, ProblemKind};
 use axum::extract::{Request, State};
@@ -13,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use ledger::name::{LedgerName, TenantId};
-use ledger_store::{Ambient, DurableFolder, Store, StoreError, StoreOptions};
+use ledger_store::{Ambient, HeadKeeper, Store, StoreError, StoreOptions};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,9 +28,15 @@ pub enum ServiceError {
     /// The key file.
     #[error("the ledger's key is not at hand")]
     Key(#[from] KeyFileError),
+    /// What opens the store.
+    #[error("the store cannot be reached")]
+    Reach(#[from] ReachError),
     /// The store.
     #[error("the store cannot be opened")]
     Store(#[from] StoreError),
+    /// The metrics.
+    #[error("metrics cannot be collected")]
+    Metrics(#[from] dashboards::MetricsError),
     /// The query engine.
     #[error("the query engine cannot be started")]
     Query(#[from] query::QueryError),
@@ -46,6 +54,7 @@ pub enum ServiceError {
 /// A running service.
 pub struct Service {
     store: Store,
+    keeping: Option<Keeping>,
     address: SocketAddr,
     stop: oneshot::Sender<()>,
     served: tokio::task::JoinHandle<std::io::Result<()>>,
@@ -57,11 +66,14 @@ impl Service {
     /// # Errors
     /// Key, store or address are not to be had.
     pub async fn start(settings: &Settings) -> Result<Self, ServiceError> {
+        // Before anything is counted.
+        let metrics = dashboards::Metrics::install()?;
         let ambient: Arc<dyn Ambient> = Arc::new(SystemAmbient::new());
-        let keys = key_of(settings, ambient.as_ref())?;
-        let objects = DurableFolder::open(&settings.store())?;
+        let objects = settings.store.open(&access_to(&settings.store)?, Arc::clone(&ambient))?;
+        let keys = key_of(settings, ledger_store::holds_anything(&objects).await?, ambient.as_ref())?;
+        ledger_store::probe(&objects, &settings.store, ambient.as_ref()).await?;
         let options = StoreOptions {
-            objects: Arc::new(objects),
+            objects,
             durability: settings.durability,
             log: settings.data.join("wal"),
             log_lost: settings.log_lost,
@@ -73,8 +85,15 @@ impl Service {
             ambient: Arc::clone(&ambient),
         };
         let store = Store::open(options).await?;
+        let keeping = match &settings.heads {
+            Some((to, every)) => {
+                let elsewhere = to.open(&access_to(to)?, Arc::clone(&ambient))?;
+                Some(Keeping::start(store.clone(), HeadKeeper::new(elsewhere), *every))
+            }
+            None => None,
+        };
         let door = Door::new(store.clone());
-        let app = routes(&door, ambient)?;
+        let app = routes(&door, ambient, metrics, settings.query.clone())?;
         let address = settings.listen;
         let failed = |source| ServiceError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -84,7 +103,7 @@ impl Service {
             let _ = stopped.await;
         });
         let served = tokio::spawn(async move { serving.await });
-        Ok(Self { store, address, stop, served })
+        Ok(Self { store, keeping, address, stop, served })
     }
 
     /// Where it listens.
@@ -112,6 +131,9 @@ impl Service {
             Err(_) => tracing::warn!("requests were still open after 30 seconds and were cut off"),
         }
         let sealed = if seal { self.store.seal_all().await } else { Ok(()) };
+        if let Some(keeping) = self.keeping {
+            keeping.stop(&self.store).await;
+        }
         self.store.close().await;
         sealed
     }
@@ -122,10 +144,10 @@ pub fn main_store() -> TenantId {
     "main".parse().expect("a plain name")
 }
 
-/// Reads the ledger's key; makes one when the data folder is new.
-fn key_of(settings: &Settings, ambient: &dyn Ambient) -> Result<KeyFile, ServiceError> {
+/// Reads the ledger's key; makes one when the store is new.
+fn key_of(settings: &Settings, holds_anything: bool, ambient: &dyn Ambient) -> Result<KeyFile, ServiceError> {
     let path = settings.key();
-    if path.exists() || settings.store().exists() {
+    if path.exists() || holds_anything {
         return Ok(KeyFile::read(&path)?);
     }
     let mut random = [0; 4];
@@ -137,15 +159,21 @@ fn key_of(settings: &Settings, ambient: &dyn Ambient) -> Result<KeyFile, Service
     Ok(made)
 }
 
-fn routes(door: &Door, ambient: Arc<dyn Ambient>) -> Result<Router, ServiceError> {
+fn routes(
+    door: &Door,
+    ambient: Arc<dyn Ambient>,
+    metrics: dashboards::Metrics,
+    query_limits: query::Limits,
+) -> Result<Router, ServiceError> {
     let admission = ingest::admission::Admission::new(door.clone(), ambient, ingest::limits::IngestLimits::default());
-    let state = query::QueryState::new(door.clone(), query::Limits::default())?;
+    let state = query::QueryState::new(door.clone(), query_limits)?;
     let own = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/v1/keys", get(keys))
         .route("/v1/store/checkpoint", get(log_checkpoint))
         .with_state(door.clone());
+    let own = own.merge(dashboards::http::router(door.clone(), metrics));
     let all = own.merge(ingest::http::router(admission)).merge(query::router(state));
     Ok(all
         .fallback(|| async { Problem::new(ProblemKind::NotFound, "no such path; the API begins at /v1") })

@@ -5,7 +5,7 @@
 
 use clap::Args;
 use ledger::group::Durability;
-use ledger_store::Limits;
+use ledger_store::{Limits, Location, LocationError};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,15 @@ pub enum SettingsError {
         #[source]
         source: Box<toml::de::Error>,
     },
+    /// A store's location is malformed.
+    #[error("the setting {setting} is malformed")]
+    Location {
+        /// Which setting.
+        setting: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: LocationError,
+    },
     /// A setting that cannot be had yet.
     #[error(
         "listen address {0} is not a loopback address: callers are not told apart yet, so only this machine may call"
@@ -55,6 +64,9 @@ pub struct Place {
 #[serde(deny_unknown_fields, default)]
 pub struct File {
     data: Option<PathBuf>,
+    store: Option<String>,
+    heads_to: Option<String>,
+    heads_every_minutes: Option<u64>,
     listen: Option<SocketAddr>,
     durability: Option<Durable>,
     log: Log,
@@ -94,15 +106,23 @@ struct StoreLimits {
     seal_bytes: Option<usize>,
     seal_age_seconds: Option<u64>,
     unsealed_bytes: Option<usize>,
+    query_kept_bytes: Option<usize>,
     duplicate_window_seconds: Option<u64>,
     idempotency_window_seconds: Option<u64>,
+    merge_bytes: Option<u64>,
+    merge_inputs: Option<usize>,
+    removed_grace_seconds: Option<u64>,
 }
 
 /// Everything that `serve` needs to know.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The folder with key, log and store.
+    /// The folder with key and log, and the store when it is nowhere else.
     pub data: PathBuf,
+    /// Where the objects are.
+    pub store: Location,
+    /// Where heads are kept, and how often.
+    pub heads: Option<(Location, Duration)>,
     /// Where to listen.
     pub listen: SocketAddr,
     /// What "durable" means.
@@ -115,11 +135,17 @@ pub struct Settings {
     pub log_level: String,
     /// Bounds of the store.
     pub limits: Limits,
+    /// Bounds of queries.
+    pub query: query::Limits,
 }
 
 /// What flags and environment say; what they leave open, the file or the default decides.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
+    /// Where the objects are.
+    pub store: Option<Location>,
+    /// Where heads are kept.
+    pub heads_to: Option<Location>,
     /// Where to listen.
     pub listen: Option<SocketAddr>,
     /// What "durable" means.
@@ -136,14 +162,24 @@ pub struct Overrides {
 
 /// The folder when nobody says otherwise.
 const DEFAULT_DATA: &str = "piperoll-data";
+/// How often heads are kept elsewhere: what a rolled-back stream may lose unseen.
+const HEADS_EVERY_MINUTES: u64 = 5;
 
 impl Place {
+    /// The settings that flags, environment and file give a command that asks nothing more.
+    ///
+    /// # Errors
+    /// The file cannot be read or has an unknown key.
+    pub fn settings(&self, store: Option<Location>) -> Result<Settings, SettingsError> {
+        Settings::load(self, Overrides { store, ..Overrides::default() })
+    }
+
     /// The data folder that flag, environment or file name.
     ///
     /// # Errors
     /// The file cannot be read or has an unknown key.
     pub fn data(&self) -> Result<PathBuf, SettingsError> {
-        Ok(Settings::load(self, Overrides::default())?.data)
+        Ok(self.settings(None)?.data)
     }
 }
 
@@ -159,8 +195,15 @@ impl Settings {
         if !listen.ip().is_loopback() {
             return Err(SettingsError::NotLoopback(listen));
         }
+        let data = place.data.clone().or(file.data).unwrap_or_else(|| DEFAULT_DATA.into());
+        let store = overrides.store.or(location("store", file.store)?);
+        let heads_to = overrides.heads_to.or(location("heads_to", file.heads_to)?);
+        let heads_every =
+            Duration::from_secs(file.heads_every_minutes.unwrap_or(HEADS_EVERY_MINUTES).max(1).saturating_mul(60));
         Ok(Self {
-            data: place.data.clone().or(file.data).unwrap_or_else(|| DEFAULT_DATA.into()),
+            store: store.unwrap_or_else(|| Location::folder(&store_in(&data))),
+            heads: heads_to.map(|to| (to, heads_every)),
+            data,
             listen,
             durability: match overrides.durability.or(file.durability) {
                 Some(Durable::Object) => Durability::Object,
@@ -170,17 +213,13 @@ impl Settings {
             log_format: overrides.log_format.or(file.log.format).unwrap_or(LogFormat::Text),
             log_level: overrides.log_level.or(file.log.level).unwrap_or_else(|| "info".into()),
             limits: limits(&file.limits, overrides.seal_bytes),
+            query: query_limits(&file.limits),
         })
     }
 
     /// The key file.
     pub fn key(&self) -> PathBuf {
         key_in(&self.data)
-    }
-
-    /// The store's folder.
-    pub fn store(&self) -> PathBuf {
-        store_in(&self.data)
     }
 }
 
@@ -192,6 +231,11 @@ pub fn key_in(data: &Path) -> PathBuf {
 /// The store below a data folder.
 pub fn store_in(data: &Path) -> PathBuf {
     data.join("store")
+}
+
+fn location(setting: &'static str, given: Option<String>) -> Result<Option<Location>, SettingsError> {
+    let parse = |given: String| given.parse().map_err(|source| SettingsError::Location { setting, source });
+    given.map(parse).transpose()
 }
 
 fn limits(file: &StoreLimits, seal_bytes: Option<usize>) -> Limits {
@@ -210,8 +254,16 @@ fn limits(file: &StoreLimits, seal_bytes: Option<usize>) -> Limits {
         seal_age: seconds(file.seal_age_seconds, defaults.seal_age),
         duplicate_window: seconds(file.duplicate_window_seconds, defaults.duplicate_window),
         idempotency_window: seconds(file.idempotency_window_seconds, defaults.idempotency_window),
+        merge_bytes: file.merge_bytes.unwrap_or(defaults.merge_bytes),
+        merge_inputs: file.merge_inputs.unwrap_or(defaults.merge_inputs),
+        removed_grace: seconds(file.removed_grace_seconds, defaults.removed_grace),
         ..defaults
     }
+}
+
+fn query_limits(file: &StoreLimits) -> query::Limits {
+    let defaults = query::Limits::default();
+    query::Limits { kept_bytes: file.query_kept_bytes.unwrap_or(defaults.kept_bytes), ..defaults }
 }
 
 fn read_file(path: &Path) -> Result<File, SettingsError> {
@@ -233,11 +285,21 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
-        let text = "data = 'here'\nlisten = '127.0.0.1:9'\n[limits]\nseal_bytes = 7\n[log]\nformat = 'json'\n";
+        let text = "data = 'here'\nlisten = '127.0.0.1:9'\n[limits]\nseal_bytes = 7\nquery_kept_bytes = 9\n[log]\nformat = 'json'\n";
         let settings = load(text, Overrides { seal_bytes: Some(8), ..Overrides::default() }).unwrap();
         assert_eq!((settings.data.to_str(), settings.listen.port()), (Some("here"), 9));
         assert_eq!((settings.limits.seal_bytes, settings.log_format), (8, LogFormat::Json));
+        assert_eq!(settings.query.kept_bytes, 9);
+        let text =
+            "data = 'here'\nstore = 's3://bucket/prefix'\nheads_to = 'az://other/heads'\nheads_every_minutes = 9\n";
+        let settings = load(text, Overrides::default()).unwrap();
+        let heads = settings.heads.map(|(to, every)| (to.to_string(), every.as_secs()));
+        assert_eq!(
+            (settings.store.to_string(), heads),
+            ("s3://bucket/prefix".into(), Some(("az://other/heads".into(), 540)))
+        );
         let settings = load("", Overrides::default()).unwrap();
+        assert_eq!((settings.store.to_string(), settings.heads), ("piperoll-data/store".into(), None));
         assert_eq!(settings.data.to_str(), Some(DEFAULT_DATA));
         assert_eq!(settings.listen.to_string(), "127.0.0.1:7117");
     }
@@ -247,6 +309,9 @@ mod tests {
         let unknown = load("lisen = '127.0.0.1:9'", Overrides::default()).unwrap_err();
         let cause = std::error::Error::source(&unknown).unwrap().to_string();
         assert!(cause.contains("lisen") && cause.contains("listen"), "{cause}");
+        let no_place = load("store = 's3://key:sesame@bucket'", Overrides::default()).unwrap_err();
+        assert!(matches!(no_place, SettingsError::Location { setting: "store", .. }));
+        assert!(!format!("{no_place:?}").contains("sesame"));
         assert!(matches!(load("listen = '0.0.0.0:1'", Overrides::default()), Err(SettingsError::NotLoopback(_))));
     }
 }

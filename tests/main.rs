@@ -2,7 +2,8 @@
 //!
 //! `program` starts the real executable on a loopback port and stops it by its process id; the other modules are
 //! topics. Not here: unit tests, which stand beside the code. Tests that need the real data beside the checkout,
-//! or Python, say loudly when these are not there (`./test` brings the Python).
+//! Python, or servers of other people's object stores (`servers`) say loudly when these are not there; `./test` brings
+//! all but the data.
 
 #![cfg(test)]
 
@@ -14,5 +15,7 @@ mod program;
 mod python;
 mod reading;
 mod real_data;
+mod servers;
+mod stores;
 mod tidy;
 mod vectors;

@@ -14,9 +14,17 @@ pub fn piperoll() -> Command {
     Command::new(env!("CARGO_BIN_EXE_piperoll"))
 }
 
+/// Names and values that are added to a child's environment.
+pub type Environment<'e> = &'e [(&'e str, String)];
+
 /// Runs a command to its end.
 pub fn run(arguments: &[&str]) -> Output {
-    piperoll().args(arguments).output().unwrap()
+    run_in(&[], arguments)
+}
+
+/// Runs a command to its end, in an environment.
+pub fn run_in(environment: Environment<'_>, arguments: &[&str]) -> Output {
+    piperoll().args(arguments).envs(environment.iter().cloned()).output().unwrap()
 }
 
 /// Runs a command that must succeed, and reads its standard output as JSON.
@@ -37,12 +45,24 @@ pub struct Service {
 impl Service {
     /// Starts a service on a data folder, with further flags.
     pub fn start(data: &Path, flags: &[&str]) -> Self {
-        Self::try_start(data, flags).unwrap_or_else(|lines| panic!("the service did not start: {lines}"))
+        Self::start_in(&[], data, flags)
+    }
+
+    /// Starts a service in an environment.
+    pub fn start_in(environment: Environment<'_>, data: &Path, flags: &[&str]) -> Self {
+        let started = Self::try_start_in(environment, data, flags);
+        started.unwrap_or_else(|lines| panic!("the service did not start: {lines}"))
     }
 
     /// Starts a service; answers what it wrote when it does not get ready.
     pub fn try_start(data: &Path, flags: &[&str]) -> Result<Self, String> {
+        Self::try_start_in(&[], data, flags)
+    }
+
+    /// Starts a service in an environment; answers what it wrote when it does not get ready.
+    pub fn try_start_in(environment: Environment<'_>, data: &Path, flags: &[&str]) -> Result<Self, String> {
         let mut command = piperoll();
+        command.envs(environment.iter().cloned());
         command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data"]).arg(data).args(flags);
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();

@@ -31,20 +31,33 @@ def push(edge, size, node):  # §5: while the size is odd, a complete subtree of
     while size & 1: node, size = sha(b"\1" + edge.pop() + node), size >> 1
     edge.append(node)
 def root(edge): return b64(functools.reduce(lambda right, left: sha(b"\1" + left + right), edge[::-1] or [sha(b"")]))
+def commits(folder):  # §8: each by itself, or in a pack; where it is in both, the same bytes
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        data = path.read_bytes()
+        if not data.startswith(b"piperoll-pack/"): yield int(path.name), data; continue
+        tag, _, data = data.split(b"\n", 2)
+        check(tag == b"piperoll-pack/v1", f"{path.name}: newer format")
+        while data:
+            header, data = data.split(b"\n", 1)
+            (_, number, length) = header.split(b" ")
+            yield int(number), data[:int(length)]
+            data = data[int(length):]
 folder, owner = pathlib.Path(*sys.argv[1:3]), [part.split("=")[1] for part in sys.argv[2].split("/")]
-live, heads, previous, tree, size, times, paths = {}, {}, "-", [], 0, [], sorted((folder / "_ledger/commits").iterdir())
-for number, path in enumerate(paths):  # §8
-    tag, *lines = [line.split(" ") for line in path.read_bytes().decode(errors="replace").split("\n")]
+live, heads, previous, tree, size, times, found = {}, {}, "-", [], 0, [], {}
+for number, data in commits(folder / "_ledger/commits"):
+    check(found.setdefault(number, data) == data, f"commit {number} is there twice, and the two differ")
+for number, (named, data) in enumerate(sorted(found.items())):  # §8
+    tag, *lines = [line.split(" ") for line in data.decode(errors="replace").split("\n")]
     known = tag == ["piperoll-commit/v1"] and {l[0] for l in lines} <= {*WORDS}
     check(known and all(l[2:] == ["rewritten"] for l in lines if l[0] == "remove"), f"commit {number}: newer format")
-    origin, *at = *(l[1] for l in lines[:3]), [l[0] for l in lines[:5]], {l[1] for l in lines if l[0] == "—"}, path.name
-    due = str(number), previous, WORDS[:5], {origin}, f"{number:020}", owner
+    origin, *at = *(l[1] for l in lines[:3]), [l[0] for l in lines[:5]], {l[1] for l in lines if l[0] == "—"}, named
+    due = str(number), previous, WORDS[:5], {origin}, number, owner
     check((*at, origin.split("/")[1:3]) == due, f"commit {number} is not next in the chain")
     for gone in (l[1] for l in lines if l[0] == "remove"): check(live.pop(gone, 0), f"commit {number}: no {gone}")
     live |= {l[1]: (*map(int, l[2:5]), *l[5:], l[1], number) for l in lines if l[0] == "add"}
     (end, head), ends = *(l[1:] for l in lines if l[0] == "head"), [str(s[0] + s[1]) for s in sorted(live.values())]
     check(["0", *ends] == [*(str(s[0]) for s in sorted(live.values())), end], f"commit {number}: gap or overlap")
-    heads[number], previous = (int(end), head, *(l[1] for l in lines if l[0] == "edge")), b64(sha(path.read_bytes()))
+    heads[number], previous = (int(end), head, *(l[1] for l in lines if l[0] == "edge")), b64(sha(data))
 for first, count, length, digest, expected, name, number in sorted(live.values()):  # §4
     data, own = (folder / name).read_bytes() if (folder / name).exists() else b"", []
     check((len(data), b64(sha(data))) == (length, digest), f"{name} is not the file that commit {number} added")
@@ -57,4 +70,4 @@ for first, count, length, digest, expected, name, number in sorted(live.values()
         for leaf in leaves(rows): push(own, size - first, leaf); push(tree, size, leaf); size += 1
     check((size, root(own)) == (first + count, expected), f"{name}: its rows do not give commit {number}'s root")
     check({h for h in heads.values() if h[0] == size} <= {(size, root(tree), *map(b64, tree))}, f"{size}: another head")
-print(json.dumps(dict(size=size, root=root(tree), commits=len(paths), last_commit_sha256=previous, leaves=size)))
+print(json.dumps(dict(size=size, root=root(tree), commits=len(found), last_commit_sha256=previous, leaves=size)))

@@ -65,6 +65,11 @@ impl Door {
         (self.store.ledger().to_string(), self.store.verifier())
     }
 
+    /// Brings the metrics that say how the store is up to this moment.
+    pub fn observe(&self) {
+        self.store.observe();
+    }
+
     /// Whether events are accepted now.
     pub fn is_writable(&self) -> bool {
         self.store.is_writable()

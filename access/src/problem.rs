@@ -121,6 +121,10 @@ impl From<StoreError> for Problem {
                 "stored bytes do not hold; the operator finds which in the log, and `piperoll fsck` says what to do"
                     .into()
             }
+            ErrorKind::Unavailable if error.is_newer() => {
+                "this is stored in a newer format than the service reads; the operator has to upgrade the service"
+                    .into()
+            }
             ErrorKind::Unavailable if !error.is_for_callers() => {
                 "the store does not answer now; send again shortly".into()
             }

@@ -1,19 +1,20 @@
 //! Admission: the events of one request become drafts, go to their streams, and each gets its result.
 //!
-//! Not here: reading bytes ([`crate::wire`], [`crate::batch`]), sequencing (`ledger-store`), status codes
+//! Not here: reading bytes ([`crate::wire`], [`crate::batch`]), what an answer looks like (`answer`), sequencing (`ledger-store`), status codes
 //! (`access`). Invariants: the results are in the order of the events; with all-or-nothing, one refusal
 //! appends nothing; what is remembered under an idempotency key answers a repeat exactly.
 
 use crate::limits::IngestLimits;
 use crate::wire::{self, Context, Rejection};
 use access::{Door, Problem, ProblemKind};
-use ledger::draft::Draft;
-use ledger::name::{StreamKind, TenantId};
+use ledger::draft::{Draft, DraftBuilder, Outline};
+use ledger::name::{NameError, StreamKind, TenantId};
 use ledger::tree::Hash;
 use ledger_store::{Ambient, AppendRequest, Appended, RequestKey, Verdict};
-use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::Arc;
+
+mod answer;
 
 /// Takes events in.
 #[derive(Clone)]
@@ -33,56 +34,24 @@ pub struct Wishes {
 }
 
 /// What became of one event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "status", rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventResult {
-    /// It is in the ledger.
-    Accepted {
+    /// It came to a stream, with this verdict.
+    Judged {
         /// Whose.
-        tenant: String,
+        tenant: TenantId,
         /// Which stream.
-        stream: &'static str,
-        /// Its position.
-        seq: u64,
-    },
-    /// It was there already, with the same content.
-    Duplicate {
-        /// Whose.
-        tenant: String,
-        /// Which stream.
-        stream: &'static str,
-        /// The original's position.
-        seq: u64,
-    },
-    /// Its id is taken by other content.
-    Conflict {
-        /// Whose.
-        tenant: String,
-        /// Which stream.
-        stream: &'static str,
-        /// The first's position.
-        seq: u64,
+        stream: StreamKind,
+        /// Whether it is new, and its position or that of the first of its id.
+        verdict: Verdict,
     },
     /// It was not admitted.
-    Rejected {
-        /// Which field.
-        field: String,
-        /// Why, and what would be right.
-        reason: String,
-    },
+    Rejected(Rejection),
 }
 
 /// What became of a request.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Admitted {
-    /// How many were accepted.
-    pub accepted: usize,
-    /// How many were there already.
-    pub duplicates: usize,
-    /// How many conflict.
-    pub conflicts: usize,
-    /// How many were not admitted.
-    pub rejected: usize,
     /// Event by event.
     pub results: Vec<EventResult>,
     /// Proof up to a signed checkpoint; none when nothing was accepted or found.
@@ -96,7 +65,19 @@ enum Place {
     Rejected(Rejection),
 }
 
-type Part = ((TenantId, StreamKind), Vec<Draft>);
+/// The events of one request for one stream.
+struct Part {
+    tenant: TenantId,
+    kind: StreamKind,
+    outlines: Vec<Outline>,
+}
+
+/// The events of one request: where each went, and the encodings of those that are admissible.
+struct Sorted {
+    places: Vec<Place>,
+    parts: Vec<Part>,
+    encoded: Vec<u8>,
+}
 
 impl Admission {
     /// Admission through a door.
@@ -120,63 +101,73 @@ impl Admission {
         wishes: Wishes,
         body_hash: Hash,
     ) -> Result<Admitted, Problem> {
-        let (places, parts) = self.read(events, address);
+        let Sorted { places, parts, encoded } = self.read(events, address);
         if wishes.atomic && places.iter().any(|place| matches!(place, Place::Rejected(_))) {
-            let results = results_of(places, &names_of(&parts), |_, _| None);
-            return Err(refused("an event is not admissible", results));
+            return Err(refused("an event is not admissible", &results_of(places, &parts, |_, _| None)));
         }
-        let names = names_of(&parts);
-        let counts: Vec<usize> = parts.iter().map(|(_, drafts)| drafts.len()).collect();
         if parts.is_empty() {
-            return Ok(Admitted::new(results_of(places, &names, |_, _| None), None));
+            return Ok(Admitted { results: results_of(places, &parts, |_, _| None), receipt: None });
         }
-        let parts = parts.into_iter().map(|((tenant, kind), drafts)| Ok((self.door.append_to(&tenant, kind)?, drafts)));
+        let drafts = parts.iter().map(|part| {
+            let handle = self.door.append_to(&part.tenant, part.kind)?;
+            Ok((handle, Draft::gather(&encoded, &part.outlines)))
+        });
         let request = AppendRequest {
-            parts: parts.collect::<Result<_, Problem>>()?,
+            parts: drafts.collect::<Result<_, Problem>>()?,
             atomic: wishes.atomic,
             key: wishes.key.map(|(principal, key)| request_key(&principal, &key, body_hash)),
         };
+        drop(encoded);
         match self.door.append(request).await? {
             Appended::Done { verdicts, receipt } => {
-                Ok(Admitted::new(verdict_results(places, &names, &verdicts), receipt))
+                Ok(Admitted { results: verdict_results(places, &parts, &verdicts), receipt })
             }
             Appended::Repeated { answer, receipt } => {
                 let verdicts = remembered::decode(&answer)
-                    .filter(|verdicts| verdicts.iter().map(Vec::len).eq(counts.iter().copied()));
+                    .filter(|verdicts| verdicts.iter().map(Vec::len).eq(parts.iter().map(|part| part.outlines.len())));
                 // The clock may have moved past an event that was refused as lying in the future.
                 let moved =
                     || Problem::new(ProblemKind::Conflict, "the body is judged otherwise now; send it with a new key");
-                Ok(Admitted::new(verdict_results(places, &names, &verdicts.ok_or_else(moved)?), receipt))
+                Ok(Admitted { results: verdict_results(places, &parts, &verdicts.ok_or_else(moved)?), receipt })
             }
             Appended::Refused { conflicts } => {
                 let conflict = |part: usize, at: usize| conflicts[part][at].map(Verdict::Conflict);
-                Err(refused("an event conflicts with one of the same id", results_of(places, &names, conflict)))
+                Err(refused("an event conflicts with one of the same id", &results_of(places, &parts, conflict)))
             }
         }
     }
 
-    fn read(&self, events: &[&[u8]], address: Option<(&TenantId, StreamKind)>) -> (Vec<Place>, Vec<Part>) {
+    fn read(&self, events: &[&[u8]], address: Option<(&TenantId, StreamKind)>) -> Sorted {
         let now = self.ambient.now_micros();
         let context = Context { address, now, limits: &self.limits };
+        let mut builder = DraftBuilder::default();
+        // Names of fields are longer in JSON than the headers that they become: the encodings are hardly longer.
+        let mut encoded = Vec::with_capacity(events.iter().map(|event| event.len()).sum());
         let mut parts: Vec<Part> = Vec::new();
-        let mut part_of: HashMap<(TenantId, StreamKind), usize> = HashMap::new();
+        let mut part_of: [HashMap<TenantId, usize>; StreamKind::ALL.len()] = Default::default();
         let mut places = Vec::with_capacity(events.len());
         for event in events {
-            let place = wire::read(event, &context, || self.new_id(now)).and_then(|draft| {
-                // The draft's tenant was checked when its field was set.
-                let tenant = draft.tenant().parse::<TenantId>();
-                let tenant = tenant.map_err(|error| Rejection::new("tenant", error.to_string()))?;
-                let key = (tenant, draft.stream());
-                let part = *part_of.entry(key.clone()).or_insert_with(|| {
-                    parts.push((key, Vec::new()));
-                    parts.len() - 1
-                });
-                parts[part].1.push(draft);
+            let read = wire::read(event, &context, &mut builder, &mut encoded, || self.new_id(now));
+            let place = read.and_then(|outline| {
+                let (name, kind) = (outline.tenant(&encoded), outline.stream());
+                let of_kind = &mut part_of[kind as usize];
+                let part = match of_kind.get(name) {
+                    Some(part) => *part,
+                    None => {
+                        // The tenant was checked when its field was set.
+                        let tenant: TenantId =
+                            name.parse().map_err(|error: NameError| Rejection::new("tenant", error.to_string()))?;
+                        of_kind.insert(tenant.clone(), parts.len());
+                        parts.push(Part { tenant, kind, outlines: Vec::new() });
+                        parts.len() - 1
+                    }
+                };
+                parts[part].outlines.push(outline);
                 Ok(Place::Part(part))
             });
             places.push(place.unwrap_or_else(Place::Rejected));
         }
-        (places, parts)
+        Sorted { places, parts, encoded }
     }
 
     /// A UUIDv7 (RFC 9562 §5.7) for an event that came without an id.
@@ -192,70 +183,46 @@ impl Admission {
     }
 }
 
-fn names_of(parts: &[Part]) -> Vec<(String, &'static str)> {
-    parts.iter().map(|((tenant, kind), _)| (tenant.to_string(), kind.as_str())).collect()
-}
-
 fn request_key(principal: &str, key: &str, body: Hash) -> RequestKey {
     let name = Hash::of(format!("{principal}\n{key}").as_bytes());
     RequestKey { key: name.0, body: body.0, encode: Box::new(remembered::encode) }
 }
 
-fn refused(why: &str, results: Vec<EventResult>) -> Problem {
+fn refused(why: &str, results: &[EventResult]) -> Problem {
     let detail = format!("{why}, and all-or-nothing was asked for: nothing was appended");
-    let results: Vec<EventResult> = results;
-    Problem::new(ProblemKind::Unprocessable, detail).with("results", serde_json::json!(results))
+    let mut text = Vec::new();
+    answer::put_results(&mut text, results);
+    let results = serde_json::from_slice(&text).unwrap_or_default();
+    Problem::new(ProblemKind::Unprocessable, detail).with("results", results)
 }
 
-fn verdict_results(
-    places: Vec<Place>,
-    names: &[(String, &'static str)],
-    verdicts: &[Vec<Verdict>],
-) -> Vec<EventResult> {
-    results_of(places, names, |part, at| verdicts.get(part).and_then(|part| part.get(at)).copied())
+fn verdict_results(places: Vec<Place>, parts: &[Part], verdicts: &[Vec<Verdict>]) -> Vec<EventResult> {
+    results_of(places, parts, |part, at| verdicts.get(part).and_then(|part| part.get(at)).copied())
 }
 
 fn results_of(
     places: Vec<Place>,
-    names: &[(String, &'static str)],
+    parts: &[Part],
     verdict: impl Fn(usize, usize) -> Option<Verdict>,
 ) -> Vec<EventResult> {
-    let mut next = vec![0; names.len()];
+    let mut next = vec![0; parts.len()];
     let result = |place| match place {
-        Place::Rejected(rejection) => {
-            let Rejection { field, reason } = rejection;
-            EventResult::Rejected { field: field.into_owned(), reason: reason.into_owned() }
-        }
+        Place::Rejected(rejection) => EventResult::Rejected(rejection),
         Place::Part(part) => {
             let at = next[part];
             next[part] += 1;
-            let (tenant, stream) = (names[part].0.clone(), names[part].1);
             match verdict(part, at) {
-                Some(Verdict::Accepted(seq)) => EventResult::Accepted { tenant, stream, seq },
-                Some(Verdict::Duplicate(seq)) => EventResult::Duplicate { tenant, stream, seq },
-                Some(Verdict::Conflict(seq)) => EventResult::Conflict { tenant, stream, seq },
-                None => EventResult::Rejected {
-                    field: "event".into(),
-                    reason: "not appended, because another of the request was refused".into(),
-                },
+                Some(verdict) => {
+                    EventResult::Judged { tenant: parts[part].tenant.clone(), stream: parts[part].kind, verdict }
+                }
+                None => EventResult::Rejected(Rejection::new(
+                    "event",
+                    "not appended, because another of the request was refused",
+                )),
             }
         }
     };
     places.into_iter().map(result).collect()
-}
-
-impl Admitted {
-    fn new(results: Vec<EventResult>, receipt: Option<String>) -> Self {
-        let count = |is: fn(&EventResult) -> bool| results.iter().filter(|result| is(result)).count();
-        Self {
-            accepted: count(|result| matches!(result, EventResult::Accepted { .. })),
-            duplicates: count(|result| matches!(result, EventResult::Duplicate { .. })),
-            conflicts: count(|result| matches!(result, EventResult::Conflict { .. })),
-            rejected: count(|result| matches!(result, EventResult::Rejected { .. })),
-            results,
-            receipt,
-        }
-    }
 }
 
 /// What is remembered under an idempotency key: the verdicts, as runs of neighbours.

@@ -105,9 +105,7 @@ pub fn too_large(what: &str, limit: usize) -> Problem {
 /// The body as a whole is no array, or has too many events.
 pub fn cut<'b>(body: &'b [u8], form: Form, limits: &IngestLimits) -> Result<Vec<&'b [u8]>, Problem> {
     let events = match form {
-        Form::Lines => {
-            body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).collect()
-        }
+        Form::Lines => lines(body),
         Form::Json => elements(body.trim_ascii())?,
     };
     if events.len() > limits.events {
@@ -118,6 +116,17 @@ pub fn cut<'b>(body: &'b [u8], form: Form, limits: &IngestLimits) -> Result<Vec<
         return Err(Problem::new(ProblemKind::Malformed, "the body holds no event"));
     }
     Ok(events)
+}
+
+/// The lines of a body that hold something.
+fn lines(body: &[u8]) -> Vec<&[u8]> {
+    // The standard library looks for a character in text by words, and in bytes one by one.
+    let lines: Vec<&[u8]> = match std::str::from_utf8(body) {
+        Ok(text) => text.split('\n').map(str::as_bytes).collect(),
+        // One event that is no text costs itself only.
+        Err(_) => body.split(|byte| *byte == b'\n').collect(),
+    };
+    lines.into_iter().map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).collect()
 }
 
 /// The elements of a JSON array; a body that is no array is one event.

@@ -3,15 +3,15 @@
 //! Not here: admission itself ([`crate::admission`]), status codes of errors (`access::problem`).
 //! Invariant: a body is bounded before it is read, and before it is unpacked.
 
-use crate::admission::{Admission, Admitted, Wishes};
+use crate::admission::{Admission, Wishes};
 use crate::batch::{self, Form, Packing};
 use crate::limits::IDEMPOTENCY_KEY_BYTES;
 use access::{Problem, ProblemKind};
-use axum::Json;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -45,7 +45,7 @@ async fn events_of_any(
     parameters: Parsed<Query<Parameters>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Admitted>, Problem> {
+) -> Result<Response, Problem> {
     take_in(&admission, None, parameters, &headers, body).await
 }
 
@@ -55,7 +55,7 @@ async fn events_of_stream(
     parameters: Parsed<Query<Parameters>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Admitted>, Problem> {
+) -> Result<Response, Problem> {
     let tenant: TenantId = tenant.parse().map_err(|error| malformed(&error))?;
     let stream: StreamKind = stream.parse().map_err(|error| malformed(&error))?;
     take_in(&admission, Some((&tenant, stream)), parameters, &headers, body).await
@@ -67,9 +67,9 @@ async fn take_in(
     parameters: Parsed<Query<Parameters>>,
     headers: &HeaderMap,
     body: Body,
-) -> Result<Json<Admitted>, Problem> {
+) -> Result<Response, Problem> {
     let limits = admission.limits();
-    let body = read_body(body, limits.body_bytes).await?;
+    let body = read_body(headers, body, limits.body_bytes).await?;
     let Query(parameters) = parameters
         .map_err(|_| Problem::new(ProblemKind::Malformed, "the only parameter is atomic=true or atomic=false"))?;
     let form = Form::of(text_of(headers, header::CONTENT_TYPE)?)?;
@@ -79,14 +79,17 @@ async fn take_in(
     let key = idempotency_key(headers)?;
     let hash = if key.is_some() { body_hash(address, &parameters, &body) } else { Hash([0; 32]) };
     let wishes = Wishes { atomic: parameters.atomic, key: key.map(|key| ("anonymous".into(), key)) };
-    Ok(Json(admission.admit(&events, address, wishes, hash).await?))
+    let admitted = admission.admit(&events, address, wishes, hash).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], admitted.to_json()).into_response())
 }
 
 /// Reads a body within its bound. What comes beyond is read past for a while and dropped: a caller that is still
 /// writing sees the answer, and not a broken connection.
-async fn read_body(body: Body, limit: usize) -> Result<Bytes, Problem> {
+async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let mut pieces = body.into_data_stream();
-    let (mut out, mut total) = (Vec::new(), 0usize);
+    // What is only announced costs addresses and no memory, and no more of them than the bound.
+    let (mut out, mut total) = (Vec::with_capacity(announced.unwrap_or_default().min(limit)), 0usize);
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|_| Problem::new(ProblemKind::Malformed, "the body broke off"))?;
         total += piece.len();

@@ -3,9 +3,13 @@
 //! Duplicate keys, lone surrogates, NUL, and nesting beyond a bound are faults here. Numbers are kept as
 //! their text, so none loses digits. Not here: which fields an event has ([`crate::wire`]).
 //!
-//! Invariants: text is read once; recursion is bounded; nothing is allocated but keys and unescaped text.
+//! Invariants: text is read once; recursion is bounded; nothing is allocated but keys and unescaped text; time grows
+//! with the text as n log n at most, whatever its keys.
 
 use std::borrow::Cow;
+
+/// Keys of one object that are compared one with another; with more they are sorted.
+const FEW_KEYS: usize = 32;
 
 /// What is wrong with a JSON text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -114,6 +118,7 @@ impl<'a> Reader<'a> {
         }
         self.at += 1;
         let own_keys = self.keys.len();
+        let mut seen = 0;
         self.space();
         if self.peek() == Some(b'}') {
             self.at += 1;
@@ -125,7 +130,7 @@ impl<'a> Reader<'a> {
             self.space();
             self.eat(b':', "a colon was expected")?;
             let value = self.value(depth + 1)?;
-            self.keys.push(key.clone());
+            self.remember(own_keys, &mut seen, &key)?;
             member(key, value)?;
             self.space();
             match self.peek() {
@@ -138,12 +143,31 @@ impl<'a> Reader<'a> {
         self.no_key_twice(own_keys).map_err(E::from)
     }
 
+    /// Notes a key of the object whose keys begin at `own_keys`. `seen` tells of most keys that they are new.
+    fn remember(&mut self, own_keys: usize, seen: &mut u64, key: &Cow<'a, str>) -> Result<(), Fault> {
+        let own = &self.keys[own_keys..];
+        if own.len() < FEW_KEYS {
+            let (first, last) = (key.as_bytes().first(), key.as_bytes().last());
+            let mark = key.len() + 7 * usize::from(*first.unwrap_or(&0)) + 31 * usize::from(*last.unwrap_or(&0));
+            let mark = 1 << (mark % 64);
+            if *seen & mark != 0 && own.contains(key) {
+                return Err(twice(key));
+            }
+            *seen |= mark;
+        }
+        self.keys.push(key.clone());
+        Ok(())
+    }
+
     fn no_key_twice(&mut self, own_keys: usize) -> Result<(), Fault> {
         let own = &mut self.keys[own_keys..];
-        own.sort_unstable();
-        let twice = own.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0].chars().take(64).collect());
+        let mut found = None;
+        if own.len() > FEW_KEYS {
+            own.sort_unstable();
+            found = own.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| twice(&pair[0]));
+        }
         self.keys.truncate(own_keys);
-        twice.map_or(Ok(()), |key| Err(Fault::DuplicateKey(key)))
+        found.map_or(Ok(()), Err)
     }
 
     fn elements(&mut self, depth: usize) -> Result<(), Fault> {
@@ -237,6 +261,7 @@ impl<'a> Reader<'a> {
         let mut unescaped: Option<String> = None;
         let mut run = start;
         loop {
+            self.at += plain(&bytes[self.at..]);
             match bytes.get(self.at) {
                 Some(b'"') => break,
                 Some(b'\\') => {
@@ -247,8 +272,7 @@ impl<'a> Reader<'a> {
                     run = self.at;
                 }
                 Some(0) => return Err(Fault::Nul),
-                Some(0..=0x1f) => return Err(self.wrong("a control character must be escaped")),
-                Some(_) => self.at += 1,
+                Some(_) => return Err(self.wrong("a control character must be escaped")),
                 None => return Err(self.wrong("a string does not end")),
             }
         }
@@ -262,6 +286,30 @@ impl<'a> Reader<'a> {
             }
         })
     }
+}
+
+fn twice(key: &str) -> Fault {
+    Fault::DuplicateKey(key.chars().take(64).collect())
+}
+
+/// How many bytes from the front are plain inside of a string: no quote, no backslash, no control character.
+fn plain(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    // A byte's high bit is set when the byte is below `n`. A byte above one that was found may be marked wrongly, and
+    // never one below it: the lowest mark is right.
+    let below = |word: u64, n: u8| word.wrapping_sub(ONES * u64::from(n)) & !word;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let quote = below(word ^ (ONES * u64::from(b'"')), 1);
+        let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
+        let marks = (quote | backslash | below(word, 0x20)) & (ONES << 7);
+        if marks != 0 {
+            return 8 * at + (marks.trailing_zeros() / 8) as usize;
+        }
+    }
+    let stop = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f));
+    bytes.len() - rest.len() + stop.unwrap_or(rest.len())
 }
 
 /// Reads one escape, at the backslash, and leaves `at` behind it.
@@ -379,11 +427,32 @@ mod tests {
     }
 
     #[test]
+    fn one_key_twice_is_found_among_many() {
+        let keys = |count: usize| (0..count).map(|n| format!("\"k{n}\":{n}")).collect::<Vec<_>>();
+        for count in [2, 31, 32, 33, 34, 500] {
+            let plain = format!("{{{}}}", keys(count).join(","));
+            assert_eq!(read(&plain).unwrap().len(), count);
+            for twice in [0, count / 2, count - 1] {
+                let text = format!("{{{},\"k{twice}\":0}}", keys(count).join(","));
+                assert_eq!(read(&text), Err(Fault::DuplicateKey(format!("k{twice}"))), "{count}");
+            }
+        }
+    }
+
+    #[test]
     fn equal_keys_in_different_objects_are_no_duplicates() {
         read(r#"{"a":{"a":1,"b":{"a":2}},"b":[{"a":1},{"a":2}]}"#).unwrap();
     }
 
     proptest! {
+        #[test]
+        fn plain_stops_where_a_walk_by_bytes_does(bytes in proptest::collection::vec(0x18u8..0x60, 0..40), high in proptest::collection::vec(any::<u8>(), 0..20)) {
+            for bytes in [&bytes, &high] {
+                let stop = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f));
+                prop_assert_eq!(plain(bytes), stop.unwrap_or(bytes.len()));
+            }
+        }
+
         #[test]
         fn agrees_with_serde_json(text in r#"[\{\}\[\]":,0-9a-c\\u\. eE+-]{0,40}"#) {
             // Where serde_json refuses, so must we; where it accepts, we refuse only for our own reasons.

@@ -11,6 +11,8 @@
 
 pub mod admission;
 pub mod batch;
+#[cfg(test)]
+mod fuzz;
 pub mod http;
 pub mod json;
 pub mod limits;

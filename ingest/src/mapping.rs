@@ -24,6 +24,8 @@ mod rule;
 mod time;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use document::Document;
@@ -59,6 +61,12 @@ pub enum MappingError {
         key: String,
         /// What would be right.
         right: String,
+    },
+    /// The text is a mapping of a later version of the language.
+    #[error("the mapping is of version {version} of the language: use a newer piperoll, or a mapping of version 1")]
+    Newer {
+        /// Which version.
+        version: i64,
     },
     /// The text is too long to be a mapping.
     #[error("the mapping is longer than {limit} bytes")]

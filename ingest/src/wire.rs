@@ -8,7 +8,7 @@
 
 use crate::json::{Fault, Reader, Value};
 use crate::limits::IngestLimits;
-use ledger::draft::{Draft, DraftBuilder, Invalid};
+use ledger::draft::{DraftBuilder, Invalid, Outline};
 use ledger::field::Field;
 use ledger::name::{StreamKind, TenantId};
 use ledger::time;
@@ -74,15 +74,29 @@ pub fn wire_name(field: Field) -> &'static str {
 
 /// The field that a top-level name stands for.
 fn top_level(name: &str) -> Option<Field> {
-    Some(match name {
-        "id" => Field::EventId,
-        "time" => Field::OccurredAt,
-        "event_id" | "occurred_at" | "recorded_at" => return None,
-        name => {
-            let nested = |field: &Field| wire_name(*field) != field.name();
-            *Field::ALL.iter().find(|field| field.name() == name && !nested(field))?
-        }
-    })
+    // By length first: few names share one, so that little is compared.
+    let of_length: &[Field] = match name.len() {
+        2 => &[Field::EventId],
+        4 => &[Field::OccurredAt],
+        6 => &[Field::Tenant, Field::Action, Field::Region, Field::Stream, Field::Reason, Field::Client],
+        7 => &[
+            Field::Outcome,
+            Field::Session,
+            Field::Release,
+            Field::Service,
+            Field::SpanId,
+            Field::Project,
+            Field::Partner,
+        ],
+        8 => &[Field::Workflow, Field::TraceId, Field::Severity],
+        9 => &[Field::SourceIp],
+        10 => &[Field::Attributes, Field::UserAgent, Field::Credential],
+        11 => &[Field::Integration, Field::DurationUs, Field::ApprovalId],
+        12 => &[Field::ElevationId, Field::LegalEntity],
+        13 => &[Field::BusinessUnit],
+        _ => &[],
+    };
+    of_length.iter().copied().find(|field| wire_name(*field) == name)
 }
 
 fn nested(object: &str, name: &str) -> Option<Field> {
@@ -152,41 +166,52 @@ fn set<'a>(
     }
 }
 
-/// Reads one event. `new_id` makes an id for an event that has none.
+/// Reads one event and appends its encoding to `out`; `builder` serves event after event. `new_id` makes an id for an
+/// event that has none.
 ///
 /// # Errors
-/// The reason why it is not admitted.
-pub fn read(bytes: &[u8], context: &Context<'_>, new_id: impl FnOnce() -> String) -> Result<Draft, Rejection> {
+/// The reason why it is not admitted; nothing is appended then.
+pub fn read<'a>(
+    bytes: &'a [u8],
+    context: &Context<'_>,
+    builder: &mut DraftBuilder<'a>,
+    out: &mut Vec<u8>,
+    new_id: impl FnOnce() -> String,
+) -> Result<Outline, Rejection> {
     if bytes.len() > context.limits.event_bytes {
         return Err(Rejection::new("event", format!("is larger than {} KiB", context.limits.event_bytes >> 10)));
     }
     let text = std::str::from_utf8(bytes)
         .map_err(|error| Rejection::new("event", format!("is not UTF-8 at byte {}", error.valid_up_to())))?;
-    let mut builder = DraftBuilder::default();
+    builder.clear();
     // One level is the event's own object; attributes may have all of the bound below it.
     let depth = context.limits.attributes_depth + 1;
-    Reader::new(text, depth).object(|key, value| match (key.as_ref(), value) {
-        ("actor" | "resource", Value::Null) => Ok(()),
-        (object @ ("actor" | "resource"), Value::Object(inner)) => {
+    Reader::new(text, depth).object(|key, value| match (top_level(&key), key.as_ref(), value) {
+        (Some(field), _, value) => set(builder, field, value, context),
+        (None, "actor" | "resource", Value::Null) => Ok(()),
+        (None, object @ ("actor" | "resource"), Value::Object(inner)) => {
             Reader::new(inner, depth).object(|name, value| match nested(object, &name) {
-                Some(field) => set(&mut builder, field, value, context),
+                Some(field) => set(builder, field, value, context),
                 None => Err(unknown(&format!("{object}."), &name)),
             })
         }
-        (object @ ("actor" | "resource"), _) => Err(Rejection::new(object.to_string(), "must be an object")),
-        (name, value) => match top_level(name) {
-            Some(field) => set(&mut builder, field, value, context),
-            None => Err(unknown("", name)),
-        },
+        (None, object @ ("actor" | "resource"), _) => Err(Rejection::new(object.to_string(), "must be an object")),
+        (None, name, _) => Err(unknown("", name)),
     })?;
-    complete(builder, context, new_id)
+    let start = out.len();
+    let outline = complete(builder, context, out, new_id);
+    if outline.is_err() {
+        out.truncate(start);
+    }
+    outline
 }
 
 fn complete(
-    mut builder: DraftBuilder<'_>,
+    builder: &mut DraftBuilder<'_>,
     context: &Context<'_>,
+    out: &mut Vec<u8>,
     new_id: impl FnOnce() -> String,
-) -> Result<Draft, Rejection> {
+) -> Result<Outline, Rejection> {
     if !builder.has(Field::OccurredAt) {
         return Err(Rejection::new("time", "is required: when it happened, as in 2026-08-14T09:26:53.589793Z"));
     }
@@ -201,20 +226,20 @@ fn complete(
             builder.text(Field::Stream, kind.as_str())?;
         }
     }
-    let draft = builder.finish()?;
+    let outline = builder.encode(out)?;
     if let Some((tenant, kind)) = context.address {
-        if draft.tenant() != tenant.as_str() {
+        if outline.tenant(out) != tenant.as_str() {
             return Err(Rejection::new("tenant", "contradicts the tenant of the address"));
         }
-        if draft.stream() != kind {
+        if outline.stream() != kind {
             return Err(Rejection::new("stream", "contradicts the stream of the address"));
         }
     }
-    if !draft.stream().is_writable_by_services() {
+    if !outline.stream().is_writable_by_services() {
         return Err(Rejection::new("stream", "must be audit or telemetry; the others are written by Piperoll alone"));
     }
-    Ok(draft)
+    Ok(outline)
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

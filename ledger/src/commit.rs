@@ -13,10 +13,13 @@ use crate::note::{self, Note, NoteError};
 use crate::text;
 use crate::time::{format_micros, parse_micros};
 use crate::tree::{Edge, Hash};
+use crate::version;
 use std::fmt::Write as _;
 
 /// First line of a commit: name and version of the form.
 pub const COMMIT_TAG: &str = "piperoll-commit/v1";
+/// What a line of a commit may begin with.
+const WORDS: [&str; 9] = ["origin", "number", "previous", "epoch", "time", "add", "remove", "head", "edge"];
 
 /// One segment, as a commit adds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +70,7 @@ pub struct Commit {
 /// A commit is malformed or not signed by a trusted key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
-    /// The text is a commit of a later version of the form.
+    /// The text is a commit of a later version of the form, or has parts that only a later one has.
     #[error("the commit is written in a newer format: use a newer piperoll to read it")]
     Newer,
     /// The text is no commit.
@@ -120,8 +123,11 @@ impl Commit {
         let mut lines = text.lines();
         match lines.next() {
             Some(COMMIT_TAG) => {}
-            Some(tag) if tag.starts_with("piperoll-commit/v") => return Err(CommitError::Newer),
+            Some(tag) if version::is_newer(tag, COMMIT_TAG) => return Err(CommitError::Newer),
             _ => return Err(malformed("the first line is not piperoll-commit/v1")),
+        }
+        if lines.clone().any(is_of_newer) {
+            return Err(CommitError::Newer);
         }
         let mut valued =
             |key: &str| lines.next().and_then(|line| line.strip_prefix(key)).and_then(|rest| rest.strip_prefix(' '));
@@ -149,6 +155,15 @@ impl Commit {
         }
         let commit = Self { origin, number, previous, epoch, time, adds: body.adds, removes: body.removes, edge };
         if commit.to_text() == text { Ok(commit) } else { Err(malformed("not in its one canonical spelling")) }
+    }
+}
+
+/// Whether a line is one that version 1 does not have: another word, or a removal for another reason.
+fn is_of_newer(line: &str) -> bool {
+    let parts: Vec<&str> = line.split(' ').collect();
+    match parts[..] {
+        ["remove", path, reason] => is_segment_path(path) && version::is_word(reason) && reason != "rewritten",
+        _ => version::has_newer_word(line, &WORDS),
     }
 }
 
@@ -293,17 +308,23 @@ mod tests {
             text.replace("2026-11/", "../2026-11/"),
             text.replace(" 13 4096", " 0 4096"),
             text.replace("head 13", "head 15"),
-            text.replace("rewritten", "lost"),
             text.replace(" rewritten", ""),
             text.replace("time 2026", "time +2026"),
             text.replacen("edge ", "edge  ", 1),
-            format!("{text}extra\n"),
+            text.replace("piperoll-commit/v1", "piperoll-commit/v01"),
         ] {
             let note = note::sign(&bad, "example/acme/audit/0", &[&key]);
             assert!(matches!(SignedCommit::open(note.as_bytes(), &trusted()), Err(CommitError::Malformed(_))), "{bad}");
         }
-        let newer = note::sign(&text.replace("/v1", "/v2"), "example/acme/audit/0", &[&key]);
-        assert_eq!(SignedCommit::open(newer.as_bytes(), &trusted()), Err(CommitError::Newer));
+        for newer in [
+            text.replace("/v1", "/v2"),
+            text.replace("rewritten", "purged"),
+            text.replace("epoch 2\n", "epoch 2\nregion eu\n"),
+            format!("{text}frontier {}\n", Hash::of(b"f")),
+        ] {
+            let note = note::sign(&newer, "example/acme/audit/0", &[&key]);
+            assert_eq!(SignedCommit::open(note.as_bytes(), &trusted()), Err(CommitError::Newer), "{newer}");
+        }
         let junk = [0x5a; 68];
         let line = format!("\u{2014} example/acme/audit/0 {}\n", crate::text::encode(&junk));
         let added = note::sign(&text, "example/acme/audit/0", &[&key]) + &line;

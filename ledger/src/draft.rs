@@ -4,12 +4,13 @@
 //! ([`crate::leaf`]).
 //!
 //! Invariants: a [`Draft`] that exists has its required fields, every field within its limit, no NUL,
-//! no empty text, and its encoding is the canonical one; `recorded_at` is its first field, at a fixed
-//! place, zero until stamped.
+//! no empty text, and its encoding is the canonical one; `recorded_at` is its first field, zero until
+//! stamped, and is kept beside the other bytes, which never change and so can be shared.
 
 use crate::field::{self, Field, Fields, FieldsError, HEADER_BYTES, Kind, Section};
 use crate::name::{StreamKind, TenantId};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// A value is not admissible for its field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,59 +29,63 @@ pub const ACTOR_TYPES: [&str; 7] = ["user", "service", "agent", "support", "part
 /// Bytes of the stamped `recorded_at` field, which comes first.
 pub const STAMP_BYTES: usize = HEADER_BYTES + 8;
 
+/// Fields that every encoding has.
+const ALWAYS: [Field; 8] = [
+    Field::RecordedAt,
+    Field::Tenant,
+    Field::Stream,
+    Field::EventId,
+    Field::OccurredAt,
+    Field::Action,
+    Field::Outcome,
+    Field::ActorType,
+];
+
 const SLOTS: usize = Field::ALL.len();
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 enum Value<'a> {
-    #[default]
-    Absent,
     Text(Cow<'a, str>),
     Bytes([u8; 16], u8),
     Int(i64),
 }
 
-/// Collects the fields of one event in any order and checks each as it comes.
+/// Collects the fields of one event in any order and checks each as it comes. One builder serves event after event.
 #[derive(Debug, Clone)]
 pub struct DraftBuilder<'a> {
     values: [Value<'a>; SLOTS],
+    /// Which slots hold a value of this event; the others hold what an earlier event left.
+    set: u64,
 }
 
 impl Default for DraftBuilder<'_> {
     fn default() -> Self {
-        Self { values: std::array::from_fn(|_| Value::Absent) }
+        Self { values: std::array::from_fn(|_| Value::Int(0)), set: 0 }
     }
 }
 
-const fn slot(field: Field) -> usize {
-    let mut at = 0;
-    while at < SLOTS {
-        if Field::ALL[at] as u16 == field as u16 {
-            return at;
-        }
-        at += 1;
-    }
-    0
+const fn bit(field: Field) -> u64 {
+    1 << field.position()
 }
 
-/// Slots by field id, so that setting a field looks nothing up.
-const SLOT_OF_ID: [u8; 65] = {
-    let mut slots = [0u8; 65];
-    let mut at = 0;
-    while at < SLOTS {
-        slots[Field::ALL[at] as usize] = at as u8;
-        at += 1;
-    }
-    slots
-};
+/// Ascending, as they are asked for when they are missing.
+const REQUIRED: u64 =
+    bit(Field::Tenant) | bit(Field::EventId) | bit(Field::OccurredAt) | bit(Field::Action) | bit(Field::ActorType);
 
 impl<'a> DraftBuilder<'a> {
-    fn place(&mut self, field: Field) -> &mut Value<'a> {
-        &mut self.values[usize::from(SLOT_OF_ID[field as usize])]
+    /// Forgets the fields of the event before.
+    pub fn clear(&mut self) {
+        self.set = 0;
+    }
+
+    fn place(&mut self, field: Field, value: Value<'a>) {
+        self.set |= bit(field);
+        self.values[field.position()] = value;
     }
 
     /// Whether the field has a value yet.
     pub fn has(&self, field: Field) -> bool {
-        !matches!(self.values[usize::from(SLOT_OF_ID[field as usize])], Value::Absent)
+        self.set & bit(field) != 0
     }
 
     /// Sets a text field; empty text leaves it absent.
@@ -93,7 +98,7 @@ impl<'a> DraftBuilder<'a> {
             return Ok(());
         }
         check_text(field, &text)?;
-        *self.place(field) = Value::Text(text);
+        self.place(field, Value::Text(text));
         Ok(())
     }
 
@@ -102,17 +107,9 @@ impl<'a> DraftBuilder<'a> {
     /// # Errors
     /// The field is no integer field, or the number lies outside of its range.
     pub fn int(&mut self, field: Field, value: i64) -> Result<(), Invalid> {
-        let why = match field {
-            Field::Severity if !(1..=24).contains(&value) => "must be a severity number from 1 to 24",
-            Field::DurationUs if value < 0 => "must not be negative",
-            Field::RecordedAt => "is stamped by the ledger",
-            _ if field.kind() != Kind::Int => "is not a number",
-            _ => {
-                *self.place(field) = Value::Int(value);
-                return Ok(());
-            }
-        };
-        Err(Invalid { field, why })
+        check_int(field, value)?;
+        self.place(field, Value::Int(value));
+        Ok(())
     }
 
     /// Sets `trace_id` or `span_id` from lower-case hexadecimal text.
@@ -146,7 +143,7 @@ impl<'a> DraftBuilder<'a> {
         if bytes == [0u8; 16] {
             return Err(wrong);
         }
-        *self.place(field) = Value::Bytes(bytes, length as u8);
+        self.place(field, Value::Bytes(bytes, length as u8));
         Ok(())
     }
 
@@ -166,67 +163,72 @@ impl<'a> DraftBuilder<'a> {
                     .filter(|_| bytes.len() == field.limit())
                     .ok_or(wrong)?
                     .copy_from_slice(bytes);
-                *self.place(field) = Value::Bytes(value, bytes.len() as u8);
+                self.place(field, Value::Bytes(value, bytes.len() as u8));
                 Ok(())
             }
         }
     }
 
-    /// Encodes what was collected.
+    /// Encodes what was collected as a draft of its own.
     ///
     /// # Errors
-    /// A required field is missing, or tenant or stream is malformed.
-    pub fn finish(self) -> Result<Draft, Invalid> {
-        for field in [Field::Tenant, Field::EventId, Field::OccurredAt, Field::Action, Field::ActorType] {
-            if !self.has(field) {
-                return Err(Invalid { field, why: "is required" });
-            }
+    /// As [`DraftBuilder::encode`].
+    pub fn finish(&self) -> Result<Draft, Invalid> {
+        let mut bytes = Vec::new();
+        let outline = self.encode(&mut bytes)?;
+        Ok(Draft { bytes: bytes.into(), outline, recorded_at: 0 })
+    }
+
+    /// Appends the encoding of what was collected, without the stamp, to those of other events.
+    /// [`Draft::gather`] makes drafts of them.
+    ///
+    /// # Errors
+    /// A required field is missing; nothing was appended then.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<Outline, Invalid> {
+        let missing = REQUIRED & !self.set;
+        if missing != 0 {
+            let field = Field::ALL[missing.trailing_zeros() as usize];
+            return Err(Invalid { field, why: "is required" });
         }
-        let mut fields = Vec::with_capacity(self.encoded_bytes());
-        let mut ends = [0u32; 6];
-        let mut id = (0, 0);
-        field::put(&mut fields, Field::RecordedAt.id(), Kind::Int, &0i64.to_be_bytes());
-        for (at, field) in Field::ALL.into_iter().enumerate() {
+        let start = out.len();
+        let mut outline = Outline { at: start as u32, ends: [0; 6], id: (0, 0), stream: StreamKind::Audit };
+        let mut left = self.set | bit(Field::Stream) | bit(Field::Outcome);
+        while left != 0 {
+            let at = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let field = Field::ALL[at];
             match &self.values[at] {
-                Value::Absent if field == Field::Stream => {
-                    field::put(&mut fields, field.id(), Kind::Text, StreamKind::Audit.as_str().as_bytes())
+                _ if self.set >> at & 1 == 0 => {
+                    let default = if field == Field::Stream { StreamKind::Audit.as_str() } else { "unknown" };
+                    field::put(out, field.id(), Kind::Text, default.as_bytes());
                 }
-                Value::Absent if field == Field::Outcome => field::put(&mut fields, field.id(), Kind::Text, b"unknown"),
-                Value::Absent => {}
-                Value::Text(text) => field::put(&mut fields, field.id(), Kind::Text, text.as_bytes()),
-                Value::Int(value) => field::put(&mut fields, field.id(), Kind::Int, &value.to_be_bytes()),
-                Value::Bytes(bytes, length) => {
-                    field::put(&mut fields, field.id(), Kind::Bytes, &bytes[..usize::from(*length)])
+                Value::Text(text) => {
+                    field::put(out, field.id(), Kind::Text, text.as_bytes());
+                    match field {
+                        Field::EventId => outline.id = ((out.len() - start - text.len()) as u32, text.len() as u32),
+                        Field::Stream => outline.stream = text.parse().unwrap_or(StreamKind::Audit),
+                        _ => {}
+                    }
                 }
+                Value::Int(value) => field::put(out, field.id(), Kind::Int, &value.to_be_bytes()),
+                Value::Bytes(bytes, length) => field::put(out, field.id(), Kind::Bytes, &bytes[..usize::from(*length)]),
             }
-            if field == Field::EventId
-                && let Value::Text(text) = &self.values[at]
-            {
-                id = (fields.len() - text.len(), text.len());
-            }
-            for end in &mut ends[usize::from(field.section().number())..] {
-                *end = fields.len() as u32;
-            }
+            outline.ends[usize::from(field.section().number())] = (out.len() - start) as u32;
         }
-        Ok(Draft { stream: self.stream(), fields, ends, id: (id.0 as u32, id.1 as u32) })
+        outline.fill_ends();
+        Ok(outline)
     }
+}
 
-    fn stream(&self) -> StreamKind {
-        match &self.values[slot(Field::Stream)] {
-            Value::Text(text) => text.parse().unwrap_or(StreamKind::Audit),
-            _ => StreamKind::Audit,
-        }
-    }
-
-    fn encoded_bytes(&self) -> usize {
-        let value = |value: &Value<'_>| match value {
-            Value::Absent => 0,
-            Value::Text(text) => HEADER_BYTES + text.len(),
-            Value::Int(_) => STAMP_BYTES,
-            Value::Bytes(_, length) => HEADER_BYTES + usize::from(*length),
-        };
-        STAMP_BYTES + 32 + self.values.iter().map(value).sum::<usize>()
-    }
+fn check_int(field: Field, value: i64) -> Result<(), Invalid> {
+    let why = match field {
+        Field::Severity if !(1..=24).contains(&value) => "must be a severity number from 1 to 24",
+        Field::DurationUs if value < 0 => "must not be negative",
+        Field::RecordedAt => "is stamped by the ledger",
+        _ if field.kind() != Kind::Int => "is not a number",
+        _ => return Ok(()),
+    };
+    Err(Invalid { field, why })
 }
 
 fn check_text(field: Field, text: &str) -> Result<(), Invalid> {
@@ -243,7 +245,7 @@ fn check_text(field: Field, text: &str) -> Result<(), Invalid> {
         return wrong("must not hold a NUL character");
     }
     match field {
-        Field::Tenant if text.parse::<TenantId>().is_err() => {
+        Field::Tenant if !TenantId::is_valid(text) => {
             wrong("must be 1 to 63 of a-z 0-9 . _ -, beginning with a letter or digit")
         }
         Field::Stream if text.parse::<StreamKind>().is_err() => wrong("must be audit or telemetry"),
@@ -256,96 +258,195 @@ fn check_text(field: Field, text: &str) -> Result<(), Invalid> {
     }
 }
 
-/// The valid fields of one event in their canonical encoding.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Draft {
-    stream: StreamKind,
-    fields: Vec<u8>,
-    ends: [u32; 6],
-    id: (u32, u32),
+/// What the walk over encoded fields does not look at: whether the value is one that a draft may have.
+fn check_encoded(step: &field::Encoded<'_>) -> Result<(), &'static str> {
+    match step.field {
+        field if field.kind() == Kind::Text && step.value.is_empty() => Err("an empty text is never written"),
+        field if field.kind() == Kind::Text => check_text(field, step.text()).map_err(|invalid| invalid.why),
+        Field::TraceId | Field::SpanId if step.value.iter().all(|byte| *byte == 0) => Err("an id of zeros is none"),
+        Field::Severity | Field::DurationUs => check_int(step.field, step.int()).map_err(|invalid| invalid.why),
+        _ => Ok(()),
+    }
 }
 
-impl Draft {
-    /// Reads back a canonical encoding, as the write-ahead log keeps it.
-    ///
-    /// # Errors
-    /// The bytes are not exactly such an encoding.
-    pub fn decode(fields: Vec<u8>) -> Result<Self, FieldsError> {
-        let mut ends = [0u32; 6];
-        let mut id = None;
-        let mut stream = None;
-        let mut seen_stamp = false;
-        for step in Fields::new(&fields) {
-            let step = step?;
-            let end = step.at + HEADER_BYTES + step.value.len();
-            ends[usize::from(step.field.section().number())..].fill(end as u32);
-            match step.field {
-                Field::RecordedAt => seen_stamp = true,
-                Field::EventId => id = Some(((step.at + HEADER_BYTES) as u32, step.value.len() as u32)),
-                Field::Stream => stream = step.text().parse().ok(),
-                _ => {}
-            }
-        }
-        match (stream, id, seen_stamp) {
-            (Some(stream), Some(id), true) => Ok(Self { stream, fields, ends, id }),
-            _ => Err(FieldsError { at: 0, why: "recorded_at, stream or event_id is missing" }),
+/// Where the encoding of an event lies among those of others, and where its parts are.
+#[derive(Debug, Clone, Copy)]
+pub struct Outline {
+    at: u32,
+    /// Where each section ends, from `at`.
+    ends: [u32; 6],
+    /// Where the event's id begins, from `at`, and its length.
+    id: (u32, u32),
+    stream: StreamKind,
+}
+
+impl Outline {
+    /// A section without fields ends where the one before it does.
+    fn fill_ends(&mut self) {
+        for section in 1..self.ends.len() {
+            self.ends[section] = self.ends[section].max(self.ends[section - 1]);
         }
     }
 
-    /// The whole encoding.
-    pub fn fields(&self) -> &[u8] {
-        &self.fields
-    }
-
-    /// The encoding without the stamp: what two drafts share exactly when they are the same event.
-    pub fn content(&self) -> &[u8] {
-        &self.fields[STAMP_BYTES..]
-    }
-
-    /// The encoded fields of one section; empty when it has none.
-    pub fn section(&self, section: Section) -> &[u8] {
-        let at = usize::from(section.number());
-        let start = if at == 0 { 0 } else { self.ends[at - 1] as usize };
-        &self.fields[start..self.ends[at] as usize]
-    }
-
-    /// Whose event it is; a valid [`TenantId`].
-    pub fn tenant(&self) -> &str {
-        // Second field: its length stands in the four bytes after id and type.
-        let start = STAMP_BYTES + HEADER_BYTES;
-        let length = u32::from_be_bytes([
-            self.fields[start - 4],
-            self.fields[start - 3],
-            self.fields[start - 2],
-            self.fields[start - 1],
-        ]) as usize;
-        std::str::from_utf8(&self.fields[start..start + length]).unwrap_or_default()
-    }
-
-    /// Which stream it is for.
+    /// Which stream the event is for.
     pub fn stream(&self) -> StreamKind {
         self.stream
     }
 
+    /// Whose event it is, read from the bytes that it was encoded into; a valid [`TenantId`].
+    pub fn tenant<'b>(&self, bytes: &'b [u8]) -> &'b str {
+        // The first field; its length stands in the last of the bytes before it, and is at most 63.
+        let start = self.at as usize + HEADER_BYTES;
+        std::str::from_utf8(&bytes[start..start + usize::from(bytes[start - 1])]).unwrap_or_default()
+    }
+
+    fn content<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
+        &bytes[self.at as usize..(self.at + self.ends[5]) as usize]
+    }
+}
+
+/// The valid fields of one event in their canonical encoding. Drafts that came together share their bytes.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// Encodings without stamps, this one's among them.
+    bytes: Arc<[u8]>,
+    outline: Outline,
+    recorded_at: i64,
+}
+
+impl PartialEq for Draft {
+    fn eq(&self, other: &Self) -> bool {
+        self.recorded_at == other.recorded_at && self.content() == other.content()
+    }
+}
+
+impl Eq for Draft {}
+
+impl Draft {
+    /// Drafts of events that were encoded into `bytes`, in one allocation of their own.
+    pub fn gather(bytes: &[u8], outlines: &[Outline]) -> Vec<Self> {
+        let total = outlines.iter().map(|outline| outline.ends[5] as usize).sum();
+        let mut own = Vec::with_capacity(total);
+        let mut moved = Vec::with_capacity(outlines.len());
+        for outline in outlines {
+            moved.push(Outline { at: own.len() as u32, ..*outline });
+            own.extend_from_slice(outline.content(bytes));
+        }
+        let own: Arc<[u8]> = own.into();
+        moved.into_iter().map(|outline| Self { bytes: Arc::clone(&own), outline, recorded_at: 0 }).collect()
+    }
+
+    /// The same draft with bytes of its own: it keeps none of those that came with it in memory.
+    pub fn detached(&self) -> Self {
+        Self { bytes: self.content().into(), outline: Outline { at: 0, ..self.outline }, ..*self }
+    }
+
+    /// Reads back a canonical encoding with its stamp, as the write-ahead log keeps it.
+    ///
+    /// # Errors
+    /// The bytes are not exactly such an encoding.
+    pub fn decode(fields: &[u8]) -> Result<Self, FieldsError> {
+        let mut outline = Outline { at: 0, ends: [0; 6], id: (0, 0), stream: StreamKind::Audit };
+        let (mut stream, mut recorded_at, mut missing) = (None, None, ALWAYS.len());
+        for step in Fields::new(fields) {
+            let step = step?;
+            check_encoded(&step).map_err(|why| FieldsError { at: step.at, why })?;
+            // No field comes twice: ids ascend.
+            missing -= usize::from(ALWAYS.contains(&step.field));
+            if step.field == Field::RecordedAt {
+                // The lowest id, and so the first field.
+                recorded_at = Some(step.int());
+                continue;
+            }
+            let value_at = (step.at + HEADER_BYTES).saturating_sub(STAMP_BYTES) as u32;
+            let length = step.value.len() as u32;
+            outline.ends[usize::from(step.field.section().number())] = value_at + length;
+            match step.field {
+                Field::EventId => outline.id = (value_at, length),
+                Field::Stream => stream = step.text().parse().ok(),
+                _ => {}
+            }
+        }
+        match (stream, recorded_at) {
+            (Some(stream), Some(recorded_at)) if missing == 0 => {
+                outline.stream = stream;
+                outline.fill_ends();
+                Ok(Self { bytes: fields[STAMP_BYTES..].into(), outline, recorded_at })
+            }
+            _ => Err(FieldsError { at: 0, why: "a field that every event has is missing" }),
+        }
+    }
+
+    /// Appends the whole encoding, stamp first.
+    pub fn put_fields(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.stamp_field());
+        out.extend_from_slice(self.content());
+    }
+
+    /// The whole encoding, stamp first.
+    pub fn fields(&self) -> Vec<u8> {
+        let mut fields = Vec::with_capacity(self.fields_bytes());
+        self.put_fields(&mut fields);
+        fields
+    }
+
+    /// How many bytes the whole encoding has.
+    pub fn fields_bytes(&self) -> usize {
+        STAMP_BYTES + self.content().len()
+    }
+
+    /// The encoding without the stamp: what two drafts share exactly when they are the same event.
+    pub fn content(&self) -> &[u8] {
+        self.outline.content(&self.bytes)
+    }
+
+    /// The encoded fields of a section other than the skeleton; empty when it has none.
+    pub fn section(&self, section: Section) -> &[u8] {
+        let at = usize::from(section.number());
+        let start = if at == 0 { 0 } else { self.outline.ends[at - 1] as usize };
+        &self.content()[start..self.outline.ends[at] as usize]
+    }
+
+    /// The encoded fields of the skeleton, of which the stamp is the first.
+    pub fn skeleton(&self) -> Vec<u8> {
+        [&self.stamp_field(), self.skeleton_after_stamp()].concat()
+    }
+
+    pub(crate) fn skeleton_after_stamp(&self) -> &[u8] {
+        self.section(Section::Skeleton)
+    }
+
+    pub(crate) fn stamp_field(&self) -> [u8; STAMP_BYTES] {
+        let mut field = [0; STAMP_BYTES];
+        field[..HEADER_BYTES].copy_from_slice(&field::header(Field::RecordedAt.id(), Kind::Int, 8));
+        field[HEADER_BYTES..].copy_from_slice(&self.recorded_at.to_be_bytes());
+        field
+    }
+
+    /// Whose event it is; a valid [`TenantId`].
+    pub fn tenant(&self) -> &str {
+        self.outline.tenant(&self.bytes)
+    }
+
+    /// Which stream it is for.
+    pub fn stream(&self) -> StreamKind {
+        self.outline.stream
+    }
+
     /// The event's own id.
     pub fn event_id(&self) -> &str {
-        let start = self.id.0 as usize;
-        std::str::from_utf8(&self.fields[start..start + self.id.1 as usize]).unwrap_or_default()
+        let start = (self.outline.at + self.outline.id.0) as usize;
+        std::str::from_utf8(&self.bytes[start..start + self.outline.id.1 as usize]).unwrap_or_default()
     }
 
     /// When it was recorded, in microseconds; 0 before it was stamped.
     pub fn recorded_at(&self) -> i64 {
-        self.fields[HEADER_BYTES..STAMP_BYTES].try_into().map(i64::from_be_bytes).unwrap_or_default()
+        self.recorded_at
     }
 
     /// Stamps the time of record, in microseconds.
     pub fn stamp(&mut self, recorded_at: i64) {
-        self.fields[HEADER_BYTES..STAMP_BYTES].copy_from_slice(&recorded_at.to_be_bytes());
-    }
-
-    /// Gives up the encoding.
-    pub fn into_fields(self) -> Vec<u8> {
-        self.fields
+        self.recorded_at = recorded_at;
     }
 }
 
@@ -381,9 +482,10 @@ mod tests {
         );
         assert_eq!(draft.section(Section::Scope), b"");
         assert_eq!(draft.section(Section::Origin), [&57u16.to_be_bytes()[..], &[1, 0, 0, 0, 1, b's']].concat());
-        assert_eq!(Draft::decode(draft.fields().to_vec()).unwrap(), draft);
+        assert_eq!(Draft::decode(&draft.fields()).unwrap(), draft);
+        let fields = draft.fields();
         let mut again = DraftBuilder::default();
-        for step in Fields::new(draft.fields()) {
+        for step in Fields::new(&fields) {
             let step = step.unwrap();
             if step.field != Field::RecordedAt {
                 again.raw(step.field, step.value).unwrap();
@@ -396,7 +498,7 @@ mod tests {
     fn what_is_missing_or_wrong_is_named() {
         for field in [Field::Tenant, Field::EventId, Field::Action, Field::ActorType, Field::OccurredAt] {
             let mut builder = minimal();
-            *builder.place(field) = Value::Absent;
+            builder.set &= !bit(field);
             assert_eq!(builder.finish().unwrap_err(), Invalid { field, why: "is required" });
         }
         let mut builder = minimal();

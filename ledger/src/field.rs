@@ -7,6 +7,8 @@
 //! Invariants: ids ascend section by section, so that each section is one contiguous slice;
 //! `recorded_at` has the lowest id and a fixed width, so that stamping it moves no byte.
 
+use crate::draft::Draft;
+
 /// A group of fields under one salted commitment; the skeleton is in the clear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -147,17 +149,37 @@ impl Field {
     pub const fn id(self) -> u16 {
         self as u16
     }
+
+    /// The field's place in [`Field::ALL`].
+    pub const fn position(self) -> usize {
+        POSITION_OF_ID[self as usize] as usize
+    }
 }
+
+/// Places by field id, so that nothing is looked up.
+const POSITION_OF_ID: [u8; 65] = {
+    let mut positions = [0u8; 65];
+    let mut at = 0;
+    while at < Field::ALL.len() {
+        positions[Field::ALL[at] as usize] = at as u8;
+        at += 1;
+    }
+    positions
+};
 
 /// Bytes that come before a field's value: id, type, length.
 pub const HEADER_BYTES: usize = 7;
 
 /// Appends one field.
 pub fn put(out: &mut Vec<u8>, id: u16, kind: Kind, value: &[u8]) {
-    out.extend_from_slice(&id.to_be_bytes());
-    out.push(kind as u8);
-    out.extend_from_slice(&(value.len() as u32).to_be_bytes());
+    out.extend_from_slice(&header(id, kind, value.len()));
     out.extend_from_slice(value);
+}
+
+/// What comes before a field's value.
+pub(crate) fn header(id: u16, kind: Kind, length: usize) -> [u8; HEADER_BYTES] {
+    let ([i0, i1], [l0, l1, l2, l3]) = (id.to_be_bytes(), (length as u32).to_be_bytes());
+    [i0, i1, kind as u8, l0, l1, l2, l3]
 }
 
 /// Encoded fields were malformed; `at` is the byte where.
@@ -202,12 +224,18 @@ pub struct Fields<'a> {
     bytes: &'a [u8],
     at: usize,
     last: u16,
+    is_text_checked: bool,
 }
 
 impl<'a> Fields<'a> {
     /// Starts at the first field of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, last: 0 }
+        Self { bytes, at: 0, last: 0, is_text_checked: false }
+    }
+
+    /// Walks fields of a draft, whose text was found to be UTF-8 when it was made: all else is checked again.
+    pub fn of(draft: &'a Draft) -> Self {
+        Self { is_text_checked: true, ..Self::new(draft.content()) }
     }
 
     fn step(&mut self) -> Result<Encoded<'a>, &'static str> {
@@ -230,7 +258,7 @@ impl<'a> Fields<'a> {
             return Err("field is longer than its limit or not of its fixed length");
         }
         let value = rest.get(..length).ok_or("cut short in a field's value")?;
-        if field.kind() == Kind::Text && std::str::from_utf8(value).is_err() {
+        if field.kind() == Kind::Text && !self.is_text_checked && std::str::from_utf8(value).is_err() {
             return Err("text is not UTF-8");
         }
         let found = Encoded { field, value, at: self.at };
@@ -267,7 +295,7 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), Field::ALL.len());
-        assert!(Field::ALL.iter().all(|f| Field::from_id(f.id()) == Some(*f)));
+        assert!(Field::ALL.iter().all(|f| Field::from_id(f.id()) == Some(*f) && Field::ALL[f.position()] == *f));
     }
 
     #[test]

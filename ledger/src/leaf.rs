@@ -7,9 +7,9 @@
 //! empty, so each leaf holds a secret, and its hash says nothing once the salts are gone.
 
 use crate::draft::Draft;
-use crate::field::{self, Kind, Section};
-use crate::tree::{self, Hash};
-use sha2::{Digest, Sha256};
+use crate::field::{self, HEADER_BYTES, Kind, Section};
+use crate::sha::sha256;
+use crate::tree::Hash;
 use std::fmt;
 
 /// What leaf data begins with: name and version of this encoding.
@@ -18,6 +18,9 @@ pub const LEAF_TAG: [u8; 4] = *b"PRL\x01";
 pub const COMMITMENT_ID_BASE: u16 = 0x8000;
 /// How many events one seed may serve.
 pub const EVENTS_PER_SEED: u32 = 1_024;
+/// Bytes of one commitment as a field, and of all five.
+const COMMITMENT_BYTES: usize = HEADER_BYTES + 32;
+const COMMITMENTS_BYTES: usize = 5 * COMMITMENT_BYTES;
 const SECTION_DOMAIN: u8 = 2;
 const SALT_DOMAIN: u8 = 3;
 
@@ -42,20 +45,15 @@ impl Seed {
         input[1..17].copy_from_slice(&self.0);
         input[17..21].copy_from_slice(&index.to_be_bytes());
         input[21] = section.number();
-        let hash = Sha256::digest(input);
         let mut salt = [0u8; 16];
-        salt.copy_from_slice(&hash[..16]);
+        salt.copy_from_slice(&sha256(&[&input]).0[..16]);
         salt
     }
 }
 
 /// The commitment to one section: `SHA-256(02 ‖ section ‖ salt ‖ encoded fields)`.
 pub fn commitment(section: Section, salt: &Salt, fields: &[u8]) -> Hash {
-    let mut hasher = Sha256::new();
-    hasher.update([SECTION_DOMAIN, section.number()]);
-    hasher.update(salt);
-    hasher.update(fields);
-    Hash(hasher.finalize().into())
+    sha256(&[&[SECTION_DOMAIN, section.number()], salt, fields])
 }
 
 /// The commitments of an event's sections; an absent section but `details` has none.
@@ -87,34 +85,47 @@ impl Commitments {
         &self.0
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    /// The commitments as fields, and how many bytes they take.
+    fn encoded(&self) -> ([u8; COMMITMENTS_BYTES], usize) {
+        let (mut out, mut at) = ([0u8; COMMITMENTS_BYTES], 0);
         for (section, hash) in Section::COMMITTED.iter().zip(&self.0) {
             if let Some(hash) = hash {
-                field::put(out, COMMITMENT_ID_BASE + u16::from(section.number()), Kind::Bytes, &hash.0);
+                let id = COMMITMENT_ID_BASE + u16::from(section.number());
+                out[at..at + HEADER_BYTES].copy_from_slice(&field::header(id, Kind::Bytes, hash.0.len()));
+                out[at + HEADER_BYTES..at + COMMITMENT_BYTES].copy_from_slice(&hash.0);
+                at += COMMITMENT_BYTES;
             }
         }
+        (out, at)
     }
 }
 
 /// The data of a leaf: tag, the skeleton's encoded fields, the commitments.
 pub fn leaf_data(skeleton: &[u8], commitments: &Commitments) -> Vec<u8> {
-    let mut data = Vec::with_capacity(LEAF_TAG.len() + skeleton.len() + 5 * 39);
-    data.extend_from_slice(&LEAF_TAG);
-    data.extend_from_slice(skeleton);
-    commitments.encode(&mut data);
-    data
+    let (encoded, length) = commitments.encoded();
+    [&LEAF_TAG, skeleton, &encoded[..length]].concat()
 }
 
-/// The leaf hash of a stamped draft, `SHA-256(00 ‖ leaf data)`, without building the data.
+/// The leaf data of a stamped draft.
+pub fn data_of(draft: &Draft, commitments: &Commitments) -> Vec<u8> {
+    leaf_data(&draft.skeleton(), commitments)
+}
+
+/// The hash of a leaf, `SHA-256(00 ‖ leaf data)`, without building the data.
 pub fn leaf_hash(skeleton: &[u8], commitments: &Commitments) -> Hash {
-    let mut tail = Vec::with_capacity(5 * 39);
-    commitments.encode(&mut tail);
-    tree::leaf_hash_of(&[&LEAF_TAG, skeleton, &tail])
+    let (encoded, length) = commitments.encoded();
+    sha256(&[&[0], &LEAF_TAG, skeleton, &encoded[..length]])
+}
+
+/// The leaf hash of a stamped draft.
+pub fn hash_of(draft: &Draft, commitments: &Commitments) -> Hash {
+    let (encoded, length) = commitments.encoded();
+    sha256(&[&[0], &LEAF_TAG, &draft.stamp_field(), draft.skeleton_after_stamp(), &encoded[..length]])
 }
 
 /// The first eight bytes of an event id's SHA-256: what the duplicate index keeps.
 pub fn id_fingerprint(event_id: &str) -> u64 {
-    let hash = Sha256::digest(event_id.as_bytes());
+    let hash = sha256(&[event_id.as_bytes()]).0;
     u64::from_be_bytes([hash[0], hash[1], hash[2], hash[3], hash[4], hash[5], hash[6], hash[7]])
 }
 
@@ -164,9 +175,10 @@ mod tests {
         let seed = Seed(*b"0123456789abcdef");
         for draft in [draft(None), draft(Some("{\"rows\":9007199254740993}"))] {
             let commitments = Commitments::of(&draft, &seed, 7);
-            let data = leaf_data(draft.section(Section::Skeleton), &commitments);
+            let data = data_of(&draft, &commitments);
             assert!(data.starts_with(&LEAF_TAG) && data.len() < 8_192);
-            assert_eq!(leaf_hash(draft.section(Section::Skeleton), &commitments), tree::leaf_hash(&data));
+            assert_eq!(leaf_hash(&draft.skeleton(), &commitments), crate::tree::leaf_hash(&data));
+            assert_eq!(hash_of(&draft, &commitments), crate::tree::leaf_hash(&data));
             assert_eq!(commitments.parts().map(|c| c.is_some()), [true, false, false, true, true]);
         }
     }
@@ -174,9 +186,7 @@ mod tests {
     #[test]
     fn a_section_salt_position_or_stamp_that_differs_changes_the_leaf() {
         let seed = Seed([7; 16]);
-        let leaf = |draft: &Draft, seed: &Seed, index| {
-            leaf_hash(draft.section(Section::Skeleton), &Commitments::of(draft, seed, index))
-        };
+        let leaf = |draft: &Draft, seed: &Seed, index| hash_of(draft, &Commitments::of(draft, seed, index));
         let first = leaf(&draft(None), &seed, 0);
         let mut stamped = draft(None);
         stamped.stamp(1);
@@ -193,7 +203,7 @@ mod tests {
     #[test]
     fn vector_of_format_md() {
         let commitments = Commitments::of(&draft(None), &Seed(*b"0123456789abcdef"), 7);
-        assert_eq!(leaf_hash(draft(None).section(Section::Skeleton), &commitments).to_hex(), VECTOR);
+        assert_eq!(hash_of(&draft(None), &commitments).to_hex(), VECTOR);
     }
     const VECTOR: &str = "c24d9dad78e8ccd16445c13c62620b7c090df1950b4142206f27c280f25e521f";
 }

@@ -6,7 +6,7 @@
 //!
 //! `FORMAT.md` beside this crate states every byte. Read in this order: [`field`] and [`leaf`] (what an
 //! event commits to), [`tree`] and [`proof`] (RFC 6962), [`note`] and [`checkpoint`] (C2SP), then
-//! [`group`] and [`receipt`] (one signature for all tenants), [`commit`] (the hash chain of a stream),
+//! [`group`] and [`receipt`] (one signature for all tenants), [`commit`] (the hash chain of a stream) and [`pack`],
 //! and [`verify`] (the place of the fault).
 //!
 //! Not here: where bytes are kept (`ledger-store`), who may ask (`access`), wire JSON (`ingest`).
@@ -15,13 +15,18 @@ pub mod checkpoint;
 pub mod commit;
 pub mod draft;
 pub mod field;
+#[cfg(test)]
+mod fuzz;
 pub mod group;
+pub mod heads;
 pub mod key;
 pub mod leaf;
 pub mod name;
 pub mod note;
+pub mod pack;
 pub mod proof;
 pub mod receipt;
+mod sha;
 mod text;
 pub mod tile;
 pub mod time;
@@ -30,6 +35,7 @@ pub mod tree;
 #[cfg(test)]
 mod vectors;
 pub mod verify;
+pub mod version;
 
 pub use checkpoint::{Checkpoint, StreamHead};
 pub use commit::{Commit, SegmentRef, SignedCommit};

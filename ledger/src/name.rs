@@ -6,8 +6,10 @@
 //! it splits back without ambiguity and never collides with a store's own log, whose second part
 //! starts with `_` and so is no tenant.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// A name was malformed; says which kind of name and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,9 +34,14 @@ fn is_name(text: &str, longest: usize) -> bool {
 
 /// Whose an event is: immutable, never a customer's display name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TenantId(Box<str>);
+pub struct TenantId(Arc<str>);
 
 impl TenantId {
+    /// Whether a text is such an identifier.
+    pub fn is_valid(text: &str) -> bool {
+        is_name(text, 63)
+    }
+
     /// The identifier as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -44,7 +51,14 @@ impl TenantId {
 impl FromStr for TenantId {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
-        if is_name(text, 63) { Ok(Self(text.into())) } else { Err(NameError { what: "tenant", rule: TENANT_RULE }) }
+        if Self::is_valid(text) { Ok(Self(text.into())) } else { Err(NameError { what: "tenant", rule: TENANT_RULE }) }
+    }
+}
+
+// Equal, ordered and hashed as its text, so that a map by tenant is asked with a text that was only borrowed.
+impl Borrow<str> for TenantId {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -13,14 +13,20 @@ use crate::note::NoteError;
 use crate::proof::{self, Span};
 use crate::text;
 use crate::tree::Hash;
+use crate::version;
 use std::fmt::Write as _;
 
 /// First line of a receipt: name and version of the form.
 pub const RECEIPT_TAG: &str = "piperoll-receipt/v1";
+/// What a line of a receipt may begin with.
+const WORDS: [&str; 7] = ["durability", "epoch", "group", "log", "head", "node", "path"];
 
 /// A receipt is malformed or proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReceiptError {
+    /// The bytes are a receipt of a later version of the form, or have parts that only a later one has.
+    #[error("the receipt is written in a newer format: use a newer piperoll to read it")]
+    Newer,
     /// The bytes are no receipt.
     #[error("not a receipt: {0}")]
     Malformed(&'static str),
@@ -133,7 +139,7 @@ impl Receipt {
     /// Parses what [`Receipt::to_text`] writes, and nothing else.
     ///
     /// # Errors
-    /// [`ReceiptError::Malformed`] says what is wrong with its form.
+    /// [`ReceiptError::Malformed`] says what is wrong with its form, [`ReceiptError::Newer`] that it is of a later one.
     pub fn parse(bytes: &[u8]) -> Result<Self, ReceiptError> {
         let malformed = ReceiptError::Malformed;
         if bytes.len() > crate::note::NOTE_BYTES {
@@ -142,8 +148,13 @@ impl Receipt {
         let all = std::str::from_utf8(bytes).map_err(|_| malformed("not UTF-8"))?;
         let (body, checkpoint) = all.split_once("\n\n").ok_or(malformed("has no empty line before its checkpoint"))?;
         let mut lines = body.lines();
-        if lines.next() != Some(RECEIPT_TAG) {
-            return Err(malformed("the first line is not piperoll-receipt/v1"));
+        match lines.next() {
+            Some(RECEIPT_TAG) => {}
+            Some(tag) if version::is_newer(tag, RECEIPT_TAG) => return Err(ReceiptError::Newer),
+            _ => return Err(malformed("the first line is not piperoll-receipt/v1")),
+        }
+        if lines.clone().any(|line| version::has_newer_word(line, &WORDS)) {
+            return Err(ReceiptError::Newer);
         }
         let mut valued =
             |key: &str| lines.next().and_then(|line| line.strip_prefix(key)).and_then(|rest| rest.strip_prefix(' '));
@@ -328,6 +339,18 @@ mod tests {
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = Receipt::parse(&bytes);
             let _ = Receipt::parse(&[b"piperoll-receipt/v1\ndurability wal\nepoch 1\ngroup 18446744073709551615\nlog 0\n", &bytes[..], b"\n\n"].concat());
+        }
+    }
+
+    #[test]
+    fn a_later_form_is_newer_and_not_malformed() {
+        let text = signed(5, 3, 4).0.to_text();
+        for newer in [text.replacen("/v1", "/v2", 1), text.replacen("epoch 2\n", "epoch 2\nregion eu\n", 1)] {
+            assert_eq!(Receipt::parse(newer.as_bytes()), Err(ReceiptError::Newer), "{newer}");
+        }
+        for other in ["/v0", "/v01", "/v", "/V2", "/w2"] {
+            let text = text.replacen("/v1", other, 1);
+            assert!(matches!(Receipt::parse(text.as_bytes()), Err(ReceiptError::Malformed(_))), "{other}");
         }
     }
 

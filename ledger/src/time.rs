@@ -101,11 +101,38 @@ pub fn parse_micros(text: &str) -> Result<i64, TimeError> {
 
 /// The RFC 3339 text of a time, in UTC with six digits of a second. Years beyond 9999 are written as they are.
 pub fn format_micros(micros: i64) -> String {
+    let mut text = String::with_capacity(27);
+    push_micros(micros, &mut text);
+    text
+}
+
+/// Appends what [`format_micros`] gives: for those who write many.
+pub fn push_micros(micros: i64, text: &mut String) {
     let (year, month, day) = civil_from_days(micros.div_euclid(DAY_US));
     let of_day = micros.rem_euclid(DAY_US);
     let (seconds, fraction) = (of_day / 1_000_000, of_day % 1_000_000);
-    let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{fraction:06}Z")
+    if (0..=9_999).contains(&year) {
+        push_digits(year, 1_000, text);
+    } else {
+        text.push_str(&format!("{year:04}"));
+    }
+    for (mark, number) in
+        [('-', month), ('-', day), ('T', seconds / 3_600), (':', seconds / 60 % 60), (':', seconds % 60)]
+    {
+        text.push(mark);
+        push_digits(number, 10, text);
+    }
+    text.push('.');
+    push_digits(fraction, 100_000, text);
+    text.push('Z');
+}
+
+/// Appends a number that is not negative, from the digit of this unit down.
+fn push_digits(number: i64, mut unit: i64, text: &mut String) {
+    while unit > 0 {
+        text.push(char::from(b'0' + (number / unit % 10) as u8));
+        unit /= 10;
+    }
 }
 
 /// The month of a time as `2026-11`: the folder of a segment.

@@ -11,6 +11,7 @@ use crate::note::{NOTE_BYTES, NoteError};
 use crate::proof;
 use crate::text;
 use crate::tree::Hash;
+use crate::version;
 use std::fmt::Write as _;
 
 /// First line of a proof: name and version of the form.
@@ -21,6 +22,9 @@ pub const PATH_HASHES: usize = 64;
 /// A tlog-proof is malformed or proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TlogProofError {
+    /// The bytes are a proof of a later version of the form.
+    #[error("the proof is written in a newer format: use a newer piperoll to read it")]
+    Newer,
     /// The bytes are no such proof.
     #[error("not a tlog-proof: {0}")]
     Malformed(&'static str),
@@ -93,7 +97,8 @@ impl TlogProof {
     /// Parses what [`TlogProof::to_text`] writes, and nothing else.
     ///
     /// # Errors
-    /// [`TlogProofError::Malformed`] says what is wrong with its form.
+    /// [`TlogProofError::Malformed`] says what is wrong with its form, [`TlogProofError::Newer`] that it is of a
+    /// later one.
     pub fn parse(bytes: &[u8]) -> Result<Self, TlogProofError> {
         let malformed = TlogProofError::Malformed;
         if bytes.len() > NOTE_BYTES {
@@ -102,8 +107,10 @@ impl TlogProof {
         let all = std::str::from_utf8(bytes).map_err(|_| malformed("not UTF-8"))?;
         let (body, checkpoint) = all.split_once("\n\n").ok_or(malformed("has no empty line before its checkpoint"))?;
         let mut lines = body.split('\n').peekable();
-        if lines.next() != Some(TLOG_PROOF_TAG) {
-            return Err(malformed("the first line is not c2sp.org/tlog-proof@v1"));
+        match lines.next() {
+            Some(TLOG_PROOF_TAG) => {}
+            Some(tag) if version::is_newer(tag, TLOG_PROOF_TAG) => return Err(TlogProofError::Newer),
+            _ => return Err(malformed("the first line is not c2sp.org/tlog-proof@v1")),
         }
         let extra = lines.next_if(|line| line.starts_with("extra ")).map(|line| &line["extra ".len()..]);
         let extra = match extra.map(text::decode) {
@@ -199,7 +206,7 @@ qO9IRMjh1bpJyBHNuG6VeR9dMsp9lwmv2ij99l6UmlM=
     #[test]
     fn other_spellings_are_refused() {
         for (from, to) in [
-            ("@v1", "@v2"),
+            ("@v1", "@v0"),
             ("extra aGk=", "extra aGk"),
             ("extra aGk=", "extra aGl="),
             ("extra aGk=", "extra"),
@@ -220,6 +227,8 @@ qO9IRMjh1bpJyBHNuG6VeR9dMsp9lwmv2ij99l6UmlM=
             let read = TlogProof::parse(text.as_bytes()).and_then(|p| p.verify(&leaf_hash(b"leaf-7"), &trusted()));
             assert!(read.is_err(), "{from:?} as {to:?}");
         }
+        let newer = VECTOR.replacen("@v1", "@v2", 1);
+        assert_eq!(TlogProof::parse(newer.as_bytes()), Err(TlogProofError::Newer));
         let long = VECTOR.replacen("index 7\n", &format!("index 7\n{}", format!("{}\n", Hash([0; 32])).repeat(61)), 1);
         assert!(matches!(TlogProof::parse(long.as_bytes()), Err(TlogProofError::Malformed(_))));
         // The empty line ends the proof even when the path is empty; a blank more belongs to the checkpoint.

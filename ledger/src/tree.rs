@@ -5,6 +5,7 @@
 //! Invariant of [`Edge`]: it holds the roots of the maximal complete subtrees of `[0, size)`, largest
 //! first; there are exactly `size.count_ones()` of them.
 
+use crate::sha::sha256;
 use sha2::{Digest, Sha256};
 use std::fmt;
 
@@ -69,25 +70,12 @@ impl Hasher {
 
 /// The hash of a leaf: `SHA-256(00 ‖ data)`.
 pub fn leaf_hash(data: &[u8]) -> Hash {
-    leaf_hash_of(&[data])
-}
-
-/// The hash of a leaf whose data comes in pieces.
-pub fn leaf_hash_of(pieces: &[&[u8]]) -> Hash {
-    let mut hasher = Sha256::new();
-    hasher.update([0u8]);
-    for piece in pieces {
-        hasher.update(piece);
-    }
-    Hash(hasher.finalize().into())
+    sha256(&[&[0], data])
 }
 
 /// The hash of an inner node: `SHA-256(01 ‖ left ‖ right)`.
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    let mut input = [1u8; 65];
-    input[1..33].copy_from_slice(&left.0);
-    input[33..].copy_from_slice(&right.0);
-    Hash(Sha256::digest(input).into())
+    sha256(&[&[1], &left.0, &right.0])
 }
 
 /// The root of the tree without leaves: `SHA-256("")`.

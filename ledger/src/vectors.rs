@@ -57,7 +57,7 @@ fn event(id: &str) -> Draft {
 
 fn leaf_of(id: &str, index: u32) -> Hash {
     let draft = event(id);
-    leaf::leaf_hash(draft.section(Section::Skeleton), &Commitments::of(&draft, &SEED, index))
+    leaf::hash_of(&draft, &Commitments::of(&draft, &SEED, index))
 }
 
 fn leaves() -> [Hash; 3] {
@@ -84,8 +84,7 @@ fn keys() -> (LedgerKey, String) {
 fn leaf() {
     let draft = event("e-1");
     let commitments = Commitments::of(&draft, &SEED, 7);
-    let skeleton = draft.section(Section::Skeleton);
-    let mut out = format!("skeleton   {}\n", hex(skeleton));
+    let mut out = format!("skeleton   {}\n", hex(&draft.skeleton()));
     for section in Section::COMMITTED {
         if let Some(commitment) = commitments.parts()[usize::from(section.number()) - 1] {
             let name = section.as_str();
@@ -95,7 +94,7 @@ fn leaf() {
             out += &format!("{name:<7} commitment {}\n", commitment.to_hex());
         }
     }
-    out += &format!("leaf data  {}\n", hex(&leaf::leaf_data(skeleton, &commitments)));
+    out += &format!("leaf data  {}\n", hex(&leaf::data_of(&draft, &commitments)));
     out += &format!("leaf hash  {}\n", leaf_of("e-1", 7).to_hex());
     holds("leaf", &out);
 }

@@ -10,7 +10,7 @@ use crate::commit::{CommitError, SegmentRef, SignedCommit};
 use crate::key::VerifierKey;
 use crate::name::Origin;
 use crate::tree::{Edge, Hash};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 /// What is wrong with a history, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,6 +78,13 @@ pub enum Fault {
     },
 }
 
+impl Fault {
+    /// Whether nothing is known to be wrong: a commit is of a later form than this program reads.
+    pub fn is_newer(&self) -> bool {
+        matches!(self, Self::Commit { source: CommitError::Newer, .. })
+    }
+}
+
 /// A segment and the commit that added it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveSegment {
@@ -85,6 +92,23 @@ pub struct LiveSegment {
     pub segment: SegmentRef,
     /// The number of the commit that added it.
     pub added_by: u64,
+}
+
+/// Where a chain stands after some commit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChainState {
+    /// The origin of the last commit.
+    pub origin: String,
+    /// How many commits there are: the number of the next.
+    pub commits: u64,
+    /// SHA-256 of the last.
+    pub last_hash: Option<Hash>,
+    /// The highest epoch seen.
+    pub epoch: u64,
+    /// The tree at the last sealed entry.
+    pub edge: Edge,
+    /// The live segments, ascending.
+    pub live: Vec<SegmentRef>,
 }
 
 /// A declared break: the stream went on in a later generation, without the log that it had.
@@ -116,6 +140,8 @@ pub struct ChainVerifier {
     epoch: u64,
     edge: Edge,
     live: BTreeMap<u64, LiveSegment>,
+    /// Where each live segment begins, by path.
+    firsts: HashMap<String, u64>,
     heads: BTreeMap<u64, (u64, Hash)>,
 }
 
@@ -123,8 +149,32 @@ impl ChainVerifier {
     /// A verifier for the stream `origin`, whose commits must be signed by one of `trusted`: under that origin, or
     /// under that of a later generation once the chain has gone over to it.
     pub fn new(origin: &str, trusted: Vec<VerifierKey>) -> Self {
-        let (edge, live, heads) = Default::default();
-        Self { origin: origin.into(), trusted, breaks: vec![], next: 0, previous: None, epoch: 0, edge, live, heads }
+        let (breaks, edge, live, firsts, heads) = Default::default();
+        Self { origin: origin.into(), trusted, breaks, next: 0, previous: None, epoch: 0, edge, live, firsts, heads }
+    }
+
+    /// A verifier that goes on after `state`, which somebody trusted found to be where a chain stood. It knows
+    /// no head of before, nor which commit added a segment, and names the last for all: only a chain that was
+    /// walked from commit 0 on proves the leaves. `trusted` are under the state's origin.
+    pub fn resume(trusted: Vec<VerifierKey>, state: ChainState) -> Self {
+        let added_by = state.commits.saturating_sub(1);
+        let firsts = state.live.iter().map(|segment| (segment.path.clone(), segment.first)).collect();
+        let live = state.live.into_iter().map(|segment| (segment.first, LiveSegment { segment, added_by })).collect();
+        let ChainState { origin, commits: next, last_hash: previous, epoch, edge, .. } = state;
+        let (breaks, heads) = Default::default();
+        Self { origin, trusted, breaks, next, previous, epoch, edge, live, firsts, heads }
+    }
+
+    /// Where the chain stands.
+    pub fn state(&self) -> ChainState {
+        ChainState {
+            origin: self.origin.clone(),
+            commits: self.next,
+            last_hash: self.previous,
+            epoch: self.epoch,
+            edge: self.edge.clone(),
+            live: self.live.values().map(|held| held.segment.clone()).collect(),
+        }
     }
 
     /// The break that a commit with this stated origin would be, if it is of a later generation of this stream.
@@ -166,11 +216,7 @@ impl ChainVerifier {
         if let Some(why) = misfit {
             return Err(Fault::Chain { number, why });
         }
-        if commit.removes.is_empty() {
-            self.append_segments(&signed)?;
-        } else {
-            self.live = self.segments_after(&signed)?;
-        }
+        self.replace_segments(&signed)?;
         self.heads.entry(commit.edge.size()).or_insert((number, commit.edge.root()));
         (self.next, self.previous, self.epoch) = (number + 1, Some(signed.hash()), commit.epoch);
         self.edge = commit.edge.clone();
@@ -190,55 +236,57 @@ impl ChainVerifier {
         &self.breaks
     }
 
-    /// Takes over what a commit adds that removes nothing: such commits are nearly all, and looking at every
-    /// live segment for each would make a long chain quadratic.
-    fn append_segments(&mut self, signed: &SignedCommit) -> Result<(), Fault> {
+    /// Takes over what a commit adds and removes. Before it the live segments cover everything once; so they do
+    /// after it if what it adds covers just what it removes and what is new. Looking at no other segment keeps a
+    /// long chain from being quadratic.
+    fn replace_segments(&mut self, signed: &SignedCommit) -> Result<(), Fault> {
         let commit = signed.commit();
         let number = commit.number;
-        let mut covered = self.edge.size();
-        for segment in &commit.adds {
-            if segment.first != covered {
-                return Err(Fault::Coverage { number, seq: covered });
-            }
-            covered = segment.end();
-        }
-        if covered != commit.edge.size() {
-            return Err(Fault::Coverage { number, seq: covered });
-        }
-        let added = commit.adds.iter().map(|segment| LiveSegment { segment: segment.clone(), added_by: number });
-        self.live.extend(added.map(|held| (held.segment.first, held)));
-        Ok(())
-    }
-
-    fn segments_after(&self, signed: &SignedCommit) -> Result<BTreeMap<u64, LiveSegment>, Fault> {
-        let commit = signed.commit();
-        let number = commit.number;
-        let mut live = self.live.clone();
+        let mut removed: BTreeMap<u64, u64> = BTreeMap::new();
         for path in &commit.removes {
-            let before = live.len();
-            live.retain(|_, held| held.segment.path != *path);
-            if live.len() == before {
+            let known = self.firsts.get(path).and_then(|first| self.live.get(first));
+            let is_new = known.is_some_and(|held| removed.insert(held.segment.first, held.segment.end()).is_none());
+            if !is_new {
                 return Err(Fault::Chain { number, why: "it removes a segment that is not there" });
             }
         }
+        let (sealed, size) = (self.edge.size(), commit.edge.size());
+        if sealed < size {
+            removed.insert(sealed, size);
+        }
+        let mut free = removed.iter().map(|(first, end)| (*first, *end)).collect::<VecDeque<_>>();
         for segment in &commit.adds {
-            let seq = segment.first;
-            let new = LiveSegment { segment: segment.clone(), added_by: number };
-            if live.insert(seq, new).is_some() {
-                return Err(Fault::Coverage { number, seq });
+            let mut at = segment.first;
+            while at < segment.end() {
+                // A part of the segment stands on what is free from here on, or on what it must not.
+                let Some((from, end)) = free.pop_front() else { return Err(Fault::Coverage { number, seq: at }) };
+                if from != at {
+                    return Err(Fault::Coverage { number, seq: at.min(from) });
+                }
+                at = end.min(segment.end());
+                if at < end {
+                    free.push_front((at, end));
+                }
             }
         }
-        let mut covered = 0;
-        for held in live.values() {
-            if held.segment.first != covered {
-                return Err(Fault::Coverage { number, seq: covered });
+        if let Some((seq, _)) = free.pop_front() {
+            return Err(Fault::Coverage { number, seq });
+        }
+        let mut added = HashSet::new();
+        let is_there = |path: &String| self.firsts.get(path).is_some_and(|first| !removed.contains_key(first));
+        if commit.adds.iter().any(|segment| is_there(&segment.path) || !added.insert(&segment.path)) {
+            return Err(Fault::Chain { number, why: "it adds a segment that is there already" });
+        }
+        for path in &commit.removes {
+            if let Some(first) = self.firsts.remove(path) {
+                self.live.remove(&first);
             }
-            covered = held.segment.end();
         }
-        if covered != commit.edge.size() {
-            return Err(Fault::Coverage { number, seq: covered });
+        for segment in &commit.adds {
+            self.firsts.insert(segment.path.clone(), segment.first);
+            self.live.insert(segment.first, LiveSegment { segment: segment.clone(), added_by: number });
         }
-        Ok(live)
+        Ok(())
     }
 
     /// How many commits were verified.

@@ -9,10 +9,10 @@
 use crate::error::{Fault, QueryError};
 use crate::run::HeadRead;
 use bytes::Bytes;
-use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringBuilder};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::csv;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::writer::StreamWriter;
 use datafusion::arrow::json::writer::{LineDelimited, WriterBuilder};
@@ -204,6 +204,10 @@ impl Writer {
     pub fn write(&mut self, batch: &RecordBatch) -> Result<Bytes, QueryError> {
         let batch = plain_batch(batch, &self.schema)?;
         self.rows += batch.num_rows() as u64;
+        let batch = match &self.encoder {
+            Encoder::Json(..) | Encoder::Ndjson(_) | Encoder::Csv(_) => timed(&batch)?,
+            Encoder::Arrow(_) | Encoder::Parquet(_) => batch,
+        };
         match &mut self.encoder {
             Encoder::Json(writer, begun) => {
                 writer.write(&batch)?;
@@ -265,6 +269,32 @@ fn joined(lines: &[u8], begun: &mut bool) -> Vec<u8> {
     out
 }
 
+/// The batch with its times as text: the encoders would read their format anew for each.
+fn timed(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let text = |column: &ArrayRef| -> ArrayRef {
+        let Some(times) = column.as_primitive_opt::<TimestampMicrosecondType>() else { return Arc::clone(column) };
+        let mut out = StringBuilder::with_capacity(times.len(), 27 * times.len());
+        let mut text = String::with_capacity(27);
+        for time in times {
+            text.clear();
+            match time {
+                Some(time) => {
+                    ledger::time::push_micros(time, &mut text);
+                    out.append_value(&text);
+                }
+                None => out.append_null(),
+            }
+        }
+        Arc::new(out.finish())
+    };
+    let columns: Vec<ArrayRef> = batch.columns().iter().map(text).collect();
+    let field =
+        |(field, column): (&FieldRef, &ArrayRef)| field.as_ref().clone().with_data_type(column.data_type().clone());
+    let fields: Vec<Field> = batch.schema_ref().fields().iter().zip(&columns).map(field).collect();
+    let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &rows)
+}
+
 fn plain_type(kind: &DataType) -> DataType {
     match kind {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
@@ -286,6 +316,6 @@ fn plain_batch(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, A
         .zip(schema.fields())
         .map(|(c, f)| if c.data_type() == f.data_type() { Ok(Arc::clone(c)) } else { cast(c, f.data_type()) })
         .collect();
-    let rows = datafusion::arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns?, &rows)
 }

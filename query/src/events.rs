@@ -9,15 +9,17 @@
 use crate::error::QueryError;
 use crate::run::{Answer, HeadRead};
 use crate::table::StreamTable;
-use datafusion::arrow::array::{Array, AsArray, RecordBatch, StringViewArray};
-use datafusion::arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
+};
+use datafusion::arrow::datatypes::Int64Type;
 use datafusion::common::ScalarValue;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result as PlanResult;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion::prelude::{col, ident};
 use ledger::Field;
-use serde::Serialize;
+use serde::ser::{Error as _, Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
@@ -57,7 +59,6 @@ impl Filter {
     /// The plan: one entry more than the page, to know where the next begins.
     pub(crate) fn plan(&self, table: StreamTable) -> PlanResult<LogicalPlan> {
         let ascending = self.order == Order::Ascending;
-        let table = if ascending { table.oldest_first() } else { table };
         let mut plan = LogicalPlanBuilder::scan("events", provider_as_source(Arc::new(table)), None)?;
         if let Some(all) = datafusion::logical_expr::utils::conjunction(self.conditions()) {
             plan = plan.filter(all)?;
@@ -91,70 +92,48 @@ pub struct Page {
     pub next: Option<i64>,
 }
 
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 struct Body<'a> {
     events: Vec<Wire<'a>>,
     next: Option<i64>,
     head: Option<Head<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(serde::Serialize)]
 struct Head<'a> {
     origin: &'a str,
     size: u64,
     root: String,
 }
 
-#[derive(Serialize)]
-struct Actor<'a> {
-    #[serde(rename = "type")]
-    kind: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    on_behalf_of: Option<&'a str>,
-}
+/// Fields of an object of the wire, each with its name there.
+type Parts = [(&'static str, Field)];
 
-#[derive(Serialize)]
-struct Resource<'a> {
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    kind: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    class: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    boundary: Option<&'a str>,
-}
+const ACTOR: &Parts = &[
+    ("type", Field::ActorType),
+    ("id", Field::ActorId),
+    ("name", Field::ActorName),
+    ("on_behalf_of", Field::OnBehalfOf),
+];
+const RESOURCE: &Parts = &[
+    ("type", Field::ResourceType),
+    ("id", Field::ResourceId),
+    ("name", Field::ResourceName),
+    ("class", Field::DataClass),
+    ("boundary", Field::Boundary),
+];
+/// What stands before the objects.
+const FRONT: &Parts = &[
+    ("id", Field::EventId),
+    ("time", Field::OccurredAt),
+    ("tenant", Field::Tenant),
+    ("stream", Field::Stream),
+    ("action", Field::Action),
+    ("outcome", Field::Outcome),
+    ("reason", Field::Reason),
+];
 
-/// An entry in wire form, then what the service added.
-#[derive(Serialize)]
-struct Wire<'a> {
-    id: Option<&'a str>,
-    time: Option<String>,
-    tenant: Option<&'a str>,
-    stream: Option<&'a str>,
-    action: Option<&'a str>,
-    outcome: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
-    actor: Actor<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    resource: Option<Resource<'a>>,
-    /// Text fields that have the same name on the wire and in the table.
-    #[serde(flatten)]
-    plain: serde_json::Map<String, serde_json::Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    attributes: Option<&'a RawValue>,
-    seq: i64,
-    recorded_at: Option<String>,
-}
-
-/// Fields that stand on the wire under their own name and are not written out in [`Wire`].
+/// Fields that stand on the wire under their own name behind the objects.
 const PLAIN: &[Field] = &[
     Field::LegalEntity,
     Field::BusinessUnit,
@@ -187,119 +166,127 @@ pub(crate) async fn page(answer: Answer, limit: usize) -> Result<Page, QueryErro
     let batches = answer.collect().await?;
     let mut events = Vec::with_capacity(limit);
     let mut next = None;
-    for batch in &batches {
-        let rows = Rows::of(batch)?;
-        for row in 0..batch.num_rows() {
-            let seq = rows.seq(row);
+    let of_batches: Vec<Rows<'_>> = batches.iter().map(Rows::of).collect::<Result<_, _>>()?;
+    for rows in &of_batches {
+        for (row, seq) in rows.seq.iter().enumerate() {
             if events.len() == limit {
-                next = Some(seq);
+                next = Some(*seq);
                 break;
             }
-            events.push(rows.wire(row, seq)?);
+            events.push(Wire { rows, row });
         }
     }
     let count = events.len();
     let head =
         head.as_ref().map(|HeadRead { origin, size, root, .. }| Head { origin, size: *size, root: root.to_base64() });
     let json = serde_json::to_string(&Body { events, next, head })
-        .map_err(|_| QueryError::Internal("a page could not be written"))?;
+        .map_err(|_| QueryError::Internal("stored attributes are no JSON; run piperoll fsck"))?;
     Ok(Page { json, count, next })
-}
-
-/// The columns of a batch, by field.
-struct Rows<'a> {
-    batch: &'a RecordBatch,
-    seq: &'a [i64],
 }
 
 const SHAPE: QueryError = QueryError::Internal("a stored column has another type than the schema promises");
 
+/// A field's column.
+enum Values<'a> {
+    Text(&'a StringViewArray),
+    Int(&'a Int64Array),
+    Time(&'a TimestampMicrosecondArray),
+}
+
+impl<'a> Values<'a> {
+    fn of(column: &'a ArrayRef) -> Result<Self, QueryError> {
+        let any = column.as_any();
+        let text = || any.downcast_ref().map(Self::Text);
+        let number = || any.downcast_ref().map(Self::Int);
+        let time = || any.downcast_ref().map(Self::Time);
+        text().or_else(number).or_else(time).ok_or(SHAPE)
+    }
+
+    fn is_null(&self, row: usize) -> bool {
+        match self {
+            Self::Text(column) => column.is_null(row),
+            Self::Int(column) => column.is_null(row),
+            Self::Time(column) => column.is_null(row),
+        }
+    }
+}
+
+/// The columns of a batch.
+struct Rows<'a> {
+    seq: &'a [i64],
+    /// In the order of [`Field::ALL`].
+    fields: Vec<Values<'a>>,
+}
+
 impl<'a> Rows<'a> {
     fn of(batch: &'a RecordBatch) -> Result<Self, QueryError> {
-        let seq = batch.column_by_name("seq").and_then(|column| column.as_primitive_opt::<Int64Type>()).ok_or(SHAPE)?;
-        Ok(Self { batch, seq: seq.values() })
+        let column = |name: &str| batch.column_by_name(name).ok_or(SHAPE);
+        let seq = column("seq")?.as_primitive_opt::<Int64Type>().ok_or(SHAPE)?;
+        let fields: Result<_, _> = Field::ALL.iter().map(|field| Values::of(column(field.name())?)).collect();
+        Ok(Self { seq: seq.values(), fields: fields? })
     }
 
-    fn seq(&self, row: usize) -> i64 {
-        self.seq.get(row).copied().unwrap_or_default()
+    /// The values of a field; none in a row where it is null.
+    fn value(&self, field: Field, row: usize) -> Option<&Values<'a>> {
+        let at = Field::ALL.iter().position(|one| *one == field)?;
+        self.fields.get(at).filter(|values| !values.is_null(row))
     }
+}
 
-    fn text(&self, field: Field, row: usize) -> Result<Option<&'a str>, QueryError> {
-        let column: &'a StringViewArray =
-            self.batch.column_by_name(field.name()).and_then(|column| column.as_string_view_opt()).ok_or(SHAPE)?;
-        Ok(if column.is_null(row) { None } else { Some(column.value(row)) })
-    }
+/// An entry in wire form, then what the service added.
+struct Wire<'a> {
+    rows: &'a Rows<'a>,
+    row: usize,
+}
 
-    fn time(&self, field: Field, row: usize) -> Result<Option<String>, QueryError> {
-        let column = self
-            .batch
-            .column_by_name(field.name())
-            .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
-            .ok_or(SHAPE)?;
-        Ok(if column.is_null(row) { None } else { Some(ledger::time::format_micros(column.value(row))) })
-    }
-
-    fn plain(&self, row: usize) -> Result<serde_json::Map<String, serde_json::Value>, QueryError> {
-        let mut plain = serde_json::Map::new();
-        for field in PLAIN {
-            let value = match field.kind() {
-                ledger::field::Kind::Int => {
-                    let column = self
-                        .batch
-                        .column_by_name(field.name())
-                        .and_then(|column| column.as_primitive_opt::<Int64Type>())
-                        .ok_or(SHAPE)?;
-                    if column.is_null(row) { None } else { Some(column.value(row).into()) }
-                }
-                ledger::field::Kind::Text | ledger::field::Kind::Bytes => {
-                    self.text(*field, row)?.map(serde_json::Value::from)
-                }
-            };
-            if let Some(value) = value {
-                plain.insert(field.name().into(), value);
+impl Wire<'_> {
+    fn put<M: SerializeMap>(&self, map: &mut M, name: &'static str, field: Field) -> Result<(), M::Error> {
+        let row = self.row;
+        match self.rows.value(field, row) {
+            Some(Values::Text(column)) if field == Field::Attributes => {
+                let raw: &RawValue = serde_json::from_str(column.value(row)).map_err(M::Error::custom)?;
+                map.serialize_entry(name, raw)
             }
+            Some(Values::Text(column)) => map.serialize_entry(name, column.value(row)),
+            Some(Values::Int(column)) => map.serialize_entry(name, &column.value(row)),
+            Some(Values::Time(column)) => map.serialize_entry(name, &ledger::time::format_micros(column.value(row))),
+            None => Ok(()),
         }
-        Ok(plain)
     }
+}
 
-    fn wire(&self, row: usize, seq: i64) -> Result<Wire<'a>, QueryError> {
-        let text = |field| self.text(field, row);
-        let actor = Actor {
-            kind: text(Field::ActorType)?,
-            id: text(Field::ActorId)?,
-            name: text(Field::ActorName)?,
-            on_behalf_of: text(Field::OnBehalfOf)?,
-        };
-        let resource = Resource {
-            kind: text(Field::ResourceType)?,
-            id: text(Field::ResourceId)?,
-            name: text(Field::ResourceName)?,
-            class: text(Field::DataClass)?,
-            boundary: text(Field::Boundary)?,
-        };
-        let named = resource.kind.is_some()
-            || resource.id.is_some()
-            || resource.name.is_some()
-            || resource.class.is_some()
-            || resource.boundary.is_some();
-        let raw = |text: &'a str| {
-            serde_json::from_str::<&RawValue>(text)
-                .map_err(|_| QueryError::Internal("stored attributes are no JSON; run piperoll fsck"))
-        };
-        Ok(Wire {
-            id: text(Field::EventId)?,
-            time: self.time(Field::OccurredAt, row)?,
-            tenant: text(Field::Tenant)?,
-            stream: text(Field::Stream)?,
-            action: text(Field::Action)?,
-            outcome: text(Field::Outcome)?,
-            reason: text(Field::Reason)?,
-            actor,
-            resource: named.then_some(resource),
-            plain: self.plain(row)?,
-            attributes: text(Field::Attributes)?.map(raw).transpose()?,
-            seq,
-            recorded_at: self.time(Field::RecordedAt, row)?,
-        })
+impl Serialize for Wire<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (name, field) in FRONT {
+            self.put(&mut map, name, *field)?;
+        }
+        map.serialize_entry("actor", &Object { of: self, parts: ACTOR })?;
+        if RESOURCE.iter().any(|(_, field)| self.rows.value(*field, self.row).is_some()) {
+            map.serialize_entry("resource", &Object { of: self, parts: RESOURCE })?;
+        }
+        for field in PLAIN {
+            self.put(&mut map, field.name(), *field)?;
+        }
+        self.put(&mut map, "attributes", Field::Attributes)?;
+        map.serialize_entry("seq", &self.rows.seq[self.row])?;
+        self.put(&mut map, "recorded_at", Field::RecordedAt)?;
+        map.end()
+    }
+}
+
+/// An object inside an entry's wire form.
+struct Object<'a> {
+    of: &'a Wire<'a>,
+    parts: &'static Parts,
+}
+
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (name, field) in self.parts {
+            self.of.put(&mut map, name, *field)?;
+        }
+        map.end()
     }
 }

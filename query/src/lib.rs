@@ -4,25 +4,31 @@
 //! stream: an event that was acknowledged before the question is found by it. `datafusion` is named in this crate only.
 //!
 //! From a request inward: [`http`] (routes), [`QueryState`] (names to snapshots), `guard` (which text runs), `session`
-//! (what it can name), `table` and `prune` and `reader` (what is read), [`Engine`] (threads and limits), `answer` and `body`
-//! (how it is written). `functions` is the list of what SQL may call.
+//! (what it can name), `table`, `prune` and `condition` (what is left out), `scan`, `group`, `reader`, `column` and
+//! `kept` (what is read), [`Engine`] (threads and limits), `answer` and `body` (how it is written). `functions` is the
+//! list of what SQL may call.
 //!
 //! Not here: who may ask what (`access`), what is stored how (`ledger-store`), what a proof proves (`ledger`).
 
 mod answer;
 mod body;
+mod column;
+mod condition;
 mod error;
 mod events;
 mod functions;
+mod group;
 mod guard;
 mod hex;
 pub mod http;
 mod json_text;
+mod kept;
 mod limits;
 mod proof;
 mod prune;
 mod reader;
 mod run;
+mod scan;
 mod session;
 mod state;
 mod stop;

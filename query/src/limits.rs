@@ -16,8 +16,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub struct Limits {
     /// Memory of all running queries together, in bytes. The service must stay below 1 GiB beside ingest.
     pub memory_bytes: usize,
-    /// Footers and page indexes kept, in bytes: about 115 KiB a segment (measured), so some 1,100 segments.
-    pub footer_bytes: usize,
+    /// Footers, Bloom filters and decoded columns kept of segments, in bytes: a column takes one to eight bytes a row,
+    /// a footer some 40 KiB, so this holds what is asked of some four million events.
+    pub kept_bytes: usize,
     /// Rows of one answer: more is an export, and a million rows of 500 bytes are half a gigabyte on the wire.
     pub rows: u64,
     /// Time of one query, reading of its answer included.
@@ -38,7 +39,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory_bytes: 512 * 1_024 * 1_024,
-            footer_bytes: 128 * 1_024 * 1_024,
+            kept_bytes: 256 * 1_024 * 1_024,
             rows: 1_000_000,
             time: Duration::from_secs(30),
             concurrent: 8,
@@ -165,7 +166,7 @@ impl Gate {
         tenants.dedup();
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(full) =
-            tenants.iter().find(|tenant| running.get(tenant).is_some_and(|count| *count >= self.per_tenant))
+            tenants.iter().find(|tenant| running.get(*tenant).is_some_and(|count| *count >= self.per_tenant))
         {
             return Err(Exceeded::PerTenant { tenant: full.clone(), concurrent: self.per_tenant });
         }

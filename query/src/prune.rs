@@ -1,18 +1,22 @@
 //! Which segments and tails can hold a row that a filter lets pass, from statistics at hand in memory.
 //!
-//! Nothing is opened here. What remains is pruned further by DataFusion inside the files: row groups, pages
-//! and Bloom filters. Not here: the scan ([`crate::table`]).
+//! Nothing is opened here. What remains is tested inside segments by Bloom filters and values ([`crate::group`]). Not
+//! here: the scan ([`crate::scan`]).
 //!
 //! Invariants: a piece is dropped only if its statistics prove that no row of it passes; what is not known keeps
 //! the piece; a filter that cannot be understood keeps every piece.
 
+use crate::table::Piece;
 use datafusion::arrow::array::{ArrayRef, BooleanArray, UInt64Array};
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::pruning::PruningStatistics;
-use datafusion::common::{Column, DFSchema, ScalarValue};
+use datafusion::common::stats::Precision;
+use datafusion::common::{Column, ColumnStatistics, DFSchema, ScalarValue};
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::utils::conjunction;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr_common::physical_expr::snapshot_physical_expr;
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use ledger_store::Statistics;
 use std::collections::HashSet;
@@ -69,16 +73,44 @@ fn micros(value: i64, kind: &DataType) -> ScalarValue {
 }
 
 /// For each piece, whether it may hold a row that passes all filters.
-pub(crate) fn keep(session: &dyn Session, schema: &SchemaRef, filters: &[Expr], pieces: &[Known<'_>]) -> Vec<bool> {
-    verdicts(session, schema, filters, pieces).unwrap_or_else(|| vec![true; pieces.len()])
+pub(crate) fn keep(session: &dyn Session, table: &SchemaRef, filters: &[Expr], pieces: &[Arc<Piece>]) -> Vec<bool> {
+    let known: Vec<Known<'_>> = pieces.iter().map(|piece| piece.known()).collect();
+    let verdicts = || {
+        let all = conjunction(filters.iter().cloned())?;
+        let named = DFSchema::try_from(Arc::clone(table)).ok()?;
+        let physical = session.create_physical_expr(all, &named).ok()?;
+        verdicts(physical, table, &known)
+    };
+    verdicts().unwrap_or_else(|| vec![true; pieces.len()])
 }
 
-fn verdicts(session: &dyn Session, schema: &SchemaRef, filters: &[Expr], pieces: &[Known<'_>]) -> Option<Vec<bool>> {
-    let all = conjunction(filters.iter().cloned())?;
-    let named = DFSchema::try_from(Arc::clone(schema)).ok()?;
-    let physical = session.create_physical_expr(all, &named).ok()?;
-    let predicate = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema)).try_build(physical).ok()?;
-    predicate.prune(&Pieces { schema, pieces }).ok()
+/// Whether a piece may hold a row that passes a filter over these columns, as the filter stands now.
+pub(crate) fn may_pass(filter: &Arc<dyn PhysicalExpr>, columns: &SchemaRef, piece: &Known<'_>) -> bool {
+    let now = snapshot_physical_expr(Arc::clone(filter)).ok();
+    let verdicts = now.and_then(|now| verdicts(now, columns, std::slice::from_ref(piece)));
+    verdicts.is_none_or(|verdicts| verdicts.iter().all(|passes| *passes))
+}
+
+fn verdicts(filter: Arc<dyn PhysicalExpr>, columns: &SchemaRef, pieces: &[Known<'_>]) -> Option<Vec<bool>> {
+    let predicate = PruningPredicateBuilder::new().with_file_schema(Arc::clone(columns)).try_build(filter).ok()?;
+    predicate.prune(&Pieces { schema: columns, pieces }).ok()
+}
+
+/// What is known of a column of these pieces together. Bounds of text may be wider than the values: they leave pieces
+/// out, and answer nothing by themselves.
+pub(crate) fn column_statistics(pieces: &[&Arc<Piece>], field: &Field) -> ColumnStatistics {
+    let bounds = pieces.iter().map(|piece| piece.known().bounds(field.name(), field.data_type()));
+    let merged = bounds.reduce(|a, b| {
+        let ((low, high), (other_low, other_high)) = (a?, b?);
+        let low = if other_low < low { other_low } else { low };
+        let high = if other_high > high { other_high } else { high };
+        Some((low, high))
+    });
+    let Some((low, high)) = merged.flatten() else { return ColumnStatistics::new_unknown() };
+    let exact = matches!(field.data_type(), DataType::Int64 | DataType::Timestamp(..));
+    let known = |value| if exact { Precision::Exact(value) } else { Precision::Inexact(value) };
+    let null_count = if field.is_nullable() { Precision::Absent } else { Precision::Exact(0) };
+    ColumnStatistics { null_count, min_value: known(low), max_value: known(high), ..ColumnStatistics::new_unknown() }
 }
 
 struct Pieces<'a> {
@@ -114,8 +146,9 @@ impl PruningStatistics for Pieces<'_> {
         self.pieces.len()
     }
 
-    fn null_counts(&self, _column: &Column) -> Option<ArrayRef> {
-        None
+    fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
+        let never_null = self.schema.field_with_name(column.name()).is_ok_and(|field| !field.is_nullable());
+        never_null.then(|| Arc::new(UInt64Array::from_value(0, self.pieces.len())) as ArrayRef)
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {

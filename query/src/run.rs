@@ -202,10 +202,10 @@ impl Engine {
         Ok(Answer { schema, read, batches, _listening: listening })
     }
 
-    /// Footers kept, and their bytes.
+    /// Things kept of segments, and their bytes.
     #[cfg(test)]
-    pub(crate) fn footers(&self) -> (usize, usize) {
-        self.shared.sessions.footers()
+    pub(crate) fn kept(&self) -> (usize, usize) {
+        self.shared.sessions.kept()
     }
 
     /// Runs a future on the query threads.

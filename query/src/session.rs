@@ -1,6 +1,6 @@
 //! A session per question: the granted tables, the listed functions, fixed settings, and nothing else to name.
 //!
-//! Shared by all sessions: the memory pool, the cache of footers, the function objects. Not here: who may ask
+//! Shared by all sessions: the memory pool, what is kept of segments, the function objects. Not here: who may ask
 //! (`access`), which text is run ([`crate::guard`]), running ([`crate::run`]).
 //!
 //! Invariants: a session can reach no store, file, setting or table beside those it was made with; nothing is
@@ -10,15 +10,14 @@ use crate::error::QueryError;
 use crate::functions::Functions;
 use crate::guard;
 use crate::limits::Limits;
-use crate::reader::SegmentReaders;
-use crate::table::{SEGMENTS_URL, Shapes, StreamTable};
+use crate::reader::Segments;
+use crate::table::{Shapes, StreamTable};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
-use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
@@ -35,7 +34,7 @@ pub(crate) struct Sessions {
     runtime: Arc<RuntimeEnv>,
     functions: Functions,
     config: SessionConfig,
-    readers: Arc<SegmentReaders>,
+    segments: Arc<Segments>,
     shapes: Shapes,
 }
 
@@ -49,15 +48,11 @@ impl Sessions {
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(GreedyMemoryPool::new(limits.memory_bytes)))
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
-            .with_metadata_cache_limit(limits.footer_bytes)
             .build_arc()
             .map_err(start)?;
-        let url = ObjectStoreUrl::parse(SEGMENTS_URL).map_err(start)?;
-        // Plans want a store behind their URL; this one is empty, segments are read through `reader`.
-        runtime.register_object_store(url.as_ref(), Arc::new(object_store::memory::InMemory::new()));
-        let readers = Arc::new(SegmentReaders::new(runtime.cache_manager.get_file_metadata_cache()));
         let shapes = Shapes::of(&ledger_store::columns::schema());
-        Ok(Self { runtime, functions: Functions::allowed(), config: config(limits), readers, shapes })
+        let segments = Arc::new(Segments::new(limits.kept_bytes, Arc::clone(&shapes.sql)));
+        Ok(Self { runtime, functions: Functions::allowed(), config: config(limits), segments, shapes })
     }
 
     /// A session over these snapshots.
@@ -88,17 +83,15 @@ impl Sessions {
         Ok(Session { state: context.state(), functions: self.functions.clone() })
     }
 
-    /// Footers kept, and their bytes.
+    /// Things kept of segments, and their bytes.
     #[cfg(test)]
-    pub fn footers(&self) -> (usize, usize) {
-        let entries = self.runtime.cache_manager.get_file_metadata_cache().list_entries();
-        (entries.len(), entries.values().map(|entry| entry.size_bytes).sum())
+    pub fn kept(&self) -> (usize, usize) {
+        self.segments.kept().size()
     }
 
     /// A table outside a session, for plans that are made without SQL.
     pub fn table(&self, snapshots: Vec<Snapshot>) -> Result<StreamTable, QueryError> {
-        StreamTable::new(snapshots, self.shapes.clone(), Arc::clone(&self.readers))
-            .map_err(|e| QueryError::of_planning(&e))
+        StreamTable::new(snapshots, &self.shapes, Arc::clone(&self.segments)).map_err(|e| QueryError::of_planning(&e))
     }
 }
 
@@ -133,11 +126,5 @@ fn config(limits: &Limits) -> SessionConfig {
     let options = config.options_mut();
     options.execution.collect_statistics = false;
     options.execution.time_zone = Some("UTC".into());
-    options.execution.parquet.pushdown_filters = true;
-    options.execution.parquet.reorder_filters = true;
-    options.execution.parquet.enable_page_index = true;
-    options.execution.parquet.bloom_filter_on_read = true;
-    options.execution.parquet.pruning = true;
-    options.execution.parquet.schema_force_view_types = true;
     config
 }

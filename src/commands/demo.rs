@@ -59,6 +59,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     }
     start_logging(LogFormat::Text, "warn");
     let place = Place { config: None, data: Some(arguments.data.clone()) };
+    // On local disk, whatever the environment says of stores: a copy of it is tampered with.
     let settings = Settings::load(&place, Overrides { listen: Some(arguments.listen), ..Overrides::default() })?;
     block_on(async {
         let service = Service::start(&settings).await?;
@@ -91,7 +92,7 @@ async fn tell(service: &Service, settings: &Settings, arguments: &Arguments) -> 
     }
     step(5, "The ledger is sealed and verified from its files alone");
     service.store().seal_all().await?;
-    let (report, took) = verify(&settings.store(), settings).await?;
+    let (report, took) = verify(&store_in(&settings.data), settings).await?;
     if !report.is_sound() {
         super::verify::show(&report, false);
         return Ok(ExitCode::from(FOUND));
@@ -168,14 +169,15 @@ async fn verify(store: &Path, settings: &Settings) -> Result<(Report, u128), Box
     let key = own.key.verifier(own.ledger.as_str());
     let objects = Arc::new(DurableFolder::open(store)?);
     let start = Instant::now();
-    let report = Fsck { objects, ledger: own.ledger, keys: vec![key], kept: vec![] }.store(|_| {}).await?;
+    let fsck = Fsck { objects, ledger: own.ledger, keys: vec![key], kept: vec![], durable: vec![] };
+    let report = fsck.store(|_| {}).await?;
     Ok((report, start.elapsed().as_millis()))
 }
 
 /// Copies the store, flips one bit in the middle of a segment, and expects to be told which.
 async fn tamper(settings: &Settings) -> Result<(), Box<dyn std::error::Error>> {
     let copy = settings.data.join("tampered-copy");
-    copy_folder(&settings.store(), &copy)?;
+    copy_folder(&store_in(&settings.data), &copy)?;
     let victim = largest_segment(&copy)?.ok_or_else(|| Unexpected("no segment was sealed".into()))?;
     let mut bytes = std::fs::read(&victim)?;
     let at = bytes.len() / 2;

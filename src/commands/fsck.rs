@@ -2,12 +2,11 @@
 //!
 //! Not here: the check itself (`ledger-store`). Invariant: it changes nothing and takes no lock.
 
-use super::verify::{Trust, show};
-use super::{FOUND, Outcome, block_on};
+use super::verify::{Trust, exit_code, show};
+use super::{Outcome, block_on};
 use crate::settings::Place;
 use clap::Args;
 use indicatif::ProgressBar;
-use std::process::ExitCode;
 
 /// Check a whole store, object by object, and say what to do about what does not hold
 ///
@@ -34,5 +33,5 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let report = block_on(fsck.store(|entries| bar.inc(entries)))??;
     bar.finish_and_clear();
     show(&report, arguments.json);
-    Ok(ExitCode::from(if report.is_sound() { 0 } else { FOUND }))
+    Ok(exit_code(&report))
 }

@@ -6,6 +6,7 @@ use super::{Outcome, block_on, interrupted, start_logging};
 use crate::service::Service;
 use crate::settings::{Durable, LogFormat, Overrides, Place, Settings};
 use clap::Args;
+use ledger_store::Location;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -22,8 +23,23 @@ Try it:
     {\"time\":\"2026-08-14T09:26:53Z\",\"action\":\"invoice.update\",\"actor\":{\"type\":\"user\",\"id\":\"u-1\"}}'
   piperoll query --tenant acme 'SELECT seq, occurred_at, action, actor_id FROM audit'
 
+Object stores: the objects may lie in S3, Google Cloud Storage or Azure Blob instead of DATA/store. Key and
+write-ahead log stay in the data folder. Credentials come from the usual places:
+  s3://bucket/prefix     AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION; web identity;
+                         ~/.aws/credentials and config with AWS_PROFILE; the identity of the container or machine.
+                         Servers that speak S3: AWS_ENDPOINT_URL, and AWS_ALLOW_HTTP=true without TLS
+  gs://bucket/prefix     GOOGLE_APPLICATION_CREDENTIALS, GOOGLE_SERVICE_ACCOUNT, gcloud's default login, the machine's
+                         identity
+  az://container/prefix  AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_KEY,
+                         AZURE_CLIENT_ID with a secret or a federated token, the machine's identity;
+                         AZURE_STORAGE_ENDPOINT for other servers. Also abfss://container@account.dfs.core.windows.net/
+  AWS_REGION=eu-central-1 piperoll serve --store s3://acme-ledger/main --heads-to s3://acme-heads
+
 Settings file (TOML), all optional:
   data = \"/var/lib/piperoll\"
+  store = \"s3://acme-ledger/main\"
+  heads_to = \"s3://acme-heads\"      # signed heads, kept where this service need not be able to delete
+  heads_every_minutes = 5
   listen = \"127.0.0.1:7117\"
   durability = \"wal\"                 # or object: acknowledged once in the object store
   [log]
@@ -38,6 +54,12 @@ Settings file (TOML), all optional:
 pub struct Arguments {
     #[command(flatten)]
     place: Place,
+    /// Where the objects are: a folder, or a URL as below; store/ in the data folder when nothing is said
+    #[arg(long, env = "PIPEROLL_STORE", value_name = "URL")]
+    store: Option<Location>,
+    /// A second store, in which signed heads are kept; `piperoll verify --heads` uses them
+    #[arg(long, env = "PIPEROLL_HEADS_TO", value_name = "URL")]
+    heads_to: Option<Location>,
     /// Where to listen; a loopback address
     #[arg(long, env = "PIPEROLL_LISTEN", value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
@@ -66,13 +88,14 @@ pub struct Arguments {
 /// # Errors
 /// The service cannot start, or could not seal at its end.
 pub fn run(arguments: Arguments) -> Outcome {
-    let Arguments { place, listen, durability, log_lost, log_format, log_level, seal_bytes, seal_on_exit } = arguments;
-    let overrides = Overrides { listen, durability, log_lost, log_format, log_level, seal_bytes };
+    let Arguments { place, store, heads_to, listen, durability, log_lost, .. } = arguments;
+    let Arguments { log_format, log_level, seal_bytes, seal_on_exit, .. } = arguments;
+    let overrides = Overrides { store, heads_to, listen, durability, log_lost, log_format, log_level, seal_bytes };
     let settings = Settings::load(&place, overrides)?;
     start_logging(settings.log_format, &settings.log_level);
     block_on(async move {
         let service = Service::start(&settings).await?;
-        tracing::info!(url = service.url(), data = %settings.data.display(), "ready");
+        tracing::info!(url = service.url(), data = %settings.data.display(), store = %settings.store, "ready");
         interrupted().await;
         tracing::info!("stopping");
         service.stop(seal_on_exit).await?;

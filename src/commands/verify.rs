@@ -1,18 +1,21 @@
 //! `piperoll verify`: verifies streams from the store's files, against keys and heads that the caller trusts.
 //!
 //! Not here: the check itself (`ledger-store`). Invariant: nothing of the store is believed that a signature or
-//! a recomputed hash does not confirm; the exit code is 3 when something does not hold.
+//! a recomputed hash does not confirm; the exit code is 3 when something does not hold, 4 when this program is too
+//! old to tell.
 
-use super::{FOUND, Outcome, block_on};
+use super::{FOUND, NEWER, Outcome, block_on};
+use crate::clock::SystemAmbient;
 use crate::keyfile::KeyFile;
 use crate::output;
-use crate::settings::{Place, key_in, store_in};
+use crate::reach::access_to;
+use crate::settings::Place;
 use clap::Args;
 use indicatif::ProgressBar;
 use ledger::checkpoint::{Checkpoint, StreamHead};
 use ledger::key::VerifierKey;
 use ledger::name::{LedgerName, StreamKind, TenantId};
-use ledger_store::{DurableFolder, Finding, Fsck, Report};
+use ledger_store::{Finding, Fsck, Kept, Location, Report};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,8 +32,10 @@ Examples:
   piperoll verify                                 every stream of ./piperoll-data
   piperoll verify --tenant acme --stream audit
   piperoll verify --store copy/ --key 'LEDGER/_main/log/0+…+…' --head kept-last-month.checkpoint
+  piperoll verify --store s3://acme-ledger/main --heads s3://acme-heads
 
-A head that you kept is the strongest check: it finds a stream that was rolled back as a whole.")]
+A head that you kept is the strongest check: it finds a stream that was rolled back as a whole. With --heads, all that
+the service kept elsewhere are compared, and streams that are gone altogether are named.")]
 pub struct Arguments {
     #[command(flatten)]
     place: Place,
@@ -45,6 +50,9 @@ pub struct Arguments {
     /// A checkpoint of a stream that was kept earlier; may be given more than once
     #[arg(long = "head", value_name = "FILE")]
     heads: Vec<PathBuf>,
+    /// A store in which the service kept heads (its `heads_to`): all of them must still hold
+    #[arg(long = "heads", value_name = "URL")]
+    elsewhere: Option<Location>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -53,9 +61,9 @@ pub struct Arguments {
 /// Which store, and whose signature to believe.
 #[derive(Debug, Clone, Args)]
 pub struct Trust {
-    /// The store's folder, instead of store/ in the data folder
-    #[arg(long, value_name = "DIR")]
-    pub store: Option<PathBuf>,
+    /// Where the store is: a folder or a URL as for `serve`; store/ in the data folder when nothing is said
+    #[arg(long, env = "PIPEROLL_STORE", value_name = "URL")]
+    pub store: Option<Location>,
     /// A verifier key to trust, instead of the key file in the data folder; may be given more than once
     #[arg(long = "key", value_name = "VKEY")]
     pub keys: Vec<VerifierKey>,
@@ -67,20 +75,26 @@ impl Trust {
     /// # Errors
     /// The folder or the key are not to be had.
     pub fn fsck(&self, place: &Place) -> Result<Fsck, Box<dyn std::error::Error>> {
-        let data = place.data()?;
-        let folder = self.store.clone().unwrap_or_else(|| store_in(&data));
-        if !folder.is_dir() {
-            return Err(format!("there is no store at {}; name one with --data or --store", folder.display()).into());
+        let settings = place.settings(self.store.clone())?;
+        let location = &settings.store;
+        if location.as_folder().is_some_and(|folder| !folder.is_dir()) {
+            return Err(format!("there is no store at {location}; name one with --data or --store").into());
         }
         let (ledger, keys) = match self.keys.first() {
             Some(key) => (ledger_of(key)?, self.keys.clone()),
             None => {
-                let own = KeyFile::read(&key_in(&data))?;
+                let own = KeyFile::read(&settings.key())?;
                 let key = own.key.verifier(own.ledger.as_str());
                 (own.ledger, vec![key])
             }
         };
-        Ok(Fsck { objects: Arc::new(DurableFolder::open(&folder)?), ledger, keys, kept: vec![] })
+        Ok(Fsck {
+            objects: location.open(&access_to(location)?, Arc::new(SystemAmbient::new()))?,
+            ledger,
+            keys,
+            kept: vec![],
+            durable: vec![],
+        })
     }
 }
 
@@ -102,13 +116,34 @@ pub fn run(arguments: &Arguments) -> Outcome {
         arguments.tenant.as_ref().is_none_or(|only| only == tenant) && arguments.stream.is_none_or(|only| only == kind)
     };
     let bar = ProgressBar::new_spinner();
-    let report = block_on(fsck.streams(wanted, |entries| bar.inc(entries)))??;
+    let report = block_on(check(fsck, arguments.elsewhere.as_ref(), wanted, |entries| bar.inc(entries)))??;
     bar.finish_and_clear();
-    if report.streams.is_empty() {
+    if report.streams.is_empty() && report.is_sound() {
         return Err("no such stream is sealed in this store; what is not sealed yet is in the service's write-ahead log, and `piperoll serve --seal-on-exit` seals it when it stops".into());
     }
     show(&report, arguments.json);
-    Ok(ExitCode::from(if report.is_sound() { 0 } else { FOUND }))
+    Ok(exit_code(&report))
+}
+
+/// Checks the streams, and what was kept of them elsewhere.
+async fn check(
+    mut fsck: Fsck,
+    elsewhere: Option<&Location>,
+    wanted: impl Fn(&TenantId, StreamKind) -> bool,
+    progress: impl FnMut(u64),
+) -> Result<Report, Box<dyn std::error::Error>> {
+    let Some(location) = elsewhere else { return Ok(fsck.streams(wanted, progress).await?) };
+    let notes = location.open(&access_to(location)?, Arc::new(SystemAmbient::new()))?;
+    let kept = Kept::read(&notes, &fsck.ledger, &fsck.keys).await?;
+    if kept.notes == 0 && kept.findings.is_empty() {
+        return Err(format!("no heads of ledger {} were kept at {location}", fsck.ledger).into());
+    }
+    kept.tell(&mut fsck);
+    let mut report = fsck.streams(&wanted, progress).await?;
+    report.findings.extend(kept.missing(&report, wanted));
+    report.findings.extend(fsck.log_against(&kept).await?);
+    report.findings.extend(kept.findings);
+    Ok(report)
 }
 
 fn kept_head(path: &std::path::Path, keys: &[VerifierKey]) -> Result<StreamHead, Box<dyn std::error::Error>> {
@@ -116,6 +151,15 @@ fn kept_head(path: &std::path::Path, keys: &[VerifierKey]) -> Result<StreamHead,
     let origin = String::from_utf8_lossy(&bytes).lines().next().unwrap_or_default().to_string();
     let trusted: Vec<VerifierKey> = keys.iter().map(|key| key.under(&origin)).collect();
     Ok(Checkpoint::open(&bytes, &trusted)?.head().clone())
+}
+
+/// What a script is told.
+pub fn exit_code(report: &Report) -> ExitCode {
+    ExitCode::from(match report.is_sound() {
+        true => 0,
+        false if report.is_newer() => NEWER,
+        false => FOUND,
+    })
 }
 
 /// Shows what was found.
@@ -130,7 +174,12 @@ pub fn show(report: &Report, json: bool) {
         let root: String = stream.head.root.to_base64().chars().take(12).collect();
         let figures = [stream.head.size, stream.commits, stream.segments].map(output::grouped);
         let [entries, commits, segments] = figures;
-        let holds = if sound { "yes" } else { "NO" };
+        let is_newer = stream.findings.iter().all(|finding| !finding.is_fault || finding.is_newer);
+        let holds = match sound {
+            true => "yes",
+            false if is_newer => "newer format",
+            false => "NO",
+        };
         table.add_row([
             stream.tenant.to_string(),
             stream.kind.to_string(),
@@ -148,18 +197,35 @@ pub fn show(report: &Report, json: bool) {
     let entries = output::grouped(report.entries());
     match report.is_sound() {
         true => println!("Every entry holds: {entries} leaves recomputed, every signed root confirmed."),
-        false => println!("Something does NOT hold; {entries} entries were confirmed. See above for what and where."),
+        false if report.is_newer() => println!(
+            "Something is written in a newer format than this program reads, so it cannot tell; {entries} entries were confirmed."
+        ),
+        false => println!(
+            "Something does NOT hold. {entries} entries were confirmed all the same: \
+             in each stream, those below the first fault. Nothing was changed."
+        ),
     }
 }
 
 fn sentence(finding: &Finding) -> String {
-    let kind = if finding.is_fault { "FAULT" } else { "note" };
+    let kind = match finding.is_fault {
+        true if finding.is_newer => "NEWER",
+        true => "FAULT",
+        false => "note",
+    };
     let entries = finding.entries.map_or(String::new(), |(first, last)| format!(" (entries {first} to {last})"));
-    format!("{kind}  {}{entries}\n       {}\n       what to do: {}", finding.object, finding.what, finding.advice)
+    let sound =
+        if finding.sound.is_empty() { String::new() } else { format!("\n       still sound: {}", finding.sound) };
+    let Finding { object, what, advice, .. } = finding;
+    format!("{kind}  {object}{entries}\n       {what}{sound}\n       what to do: {advice}")
 }
 
 fn as_json(report: &Report) -> Value {
-    let finding = |finding: &Finding| json!({"object": finding.object, "entries": finding.entries, "what": finding.what, "advice": finding.advice, "fault": finding.is_fault});
+    let finding = |finding: &Finding| {
+        json!({"object": finding.object, "entries": finding.entries, "what": finding.what, "sound": finding.sound,
+            "advice": finding.advice, "fault": finding.is_fault,
+            "newer": finding.is_newer})
+    };
     let streams: Vec<Value> = report
         .streams
         .iter()

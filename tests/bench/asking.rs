@@ -19,7 +19,7 @@ const WARM_UP: usize = 2;
 /// Answers of which the median is taken.
 const TIMED: usize = 15;
 /// Proofs of which the median is taken.
-const PROOFS: usize = 50;
+pub const PROOFS: usize = 50;
 
 /// Someone who asks one server.
 pub struct Asker {
@@ -105,8 +105,16 @@ impl Asker {
 
     /// How many entries a tenant's audit stream has, as its checkpoint says.
     pub async fn size(&self, tenant: &str) -> Outcome<u64> {
+        self.size_at(format!("{}/v1/tenants/{tenant}/audit/checkpoint", self.base)).await
+    }
+
+    /// How many groups the store has made durable, as the checkpoint of its log says.
+    pub async fn groups(&self) -> Outcome<u64> {
+        self.size_at(format!("{}/v1/store/checkpoint", self.base)).await
+    }
+
+    async fn size_at(&self, url: String) -> Outcome<u64> {
         let what = "a checkpoint";
-        let url = format!("{}/v1/tenants/{tenant}/audit/checkpoint", self.base);
         let note = reply(self.client.get(url), what).await?.bytes;
         let text = String::from_utf8_lossy(&note);
         let size = text.lines().nth(1).and_then(|line| line.parse().ok());

@@ -69,6 +69,11 @@ impl Events {
         self.text.slice(self.starts[from]..self.starts[to])
     }
 
+    /// How long a line is, its end included.
+    pub fn line_bytes(&self, at: usize) -> usize {
+        self.starts[at + 1] - self.starts[at]
+    }
+
     /// Events `from..to` as bodies of [`BATCH`].
     pub fn bodies(&self, from: usize, to: usize) -> Vec<Body> {
         let to = to.min(self.len());

@@ -3,8 +3,9 @@
 //!
 //! Everything is read from /proc, so the benchmark runs on Linux only. What cannot be read is printed as `?`.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -78,7 +79,44 @@ pub fn peak_mib(process: u32) -> Option<f64> {
     field_of(&format!("/proc/{process}/status"), "VmHWM").map(|kib| kib / 1_024.0)
 }
 
-/// Processor time, user and system, of this process, and of the children that it has waited for.
+/// The resident size of a running process, in MiB; `None` once it is gone.
+pub fn resident_mib(process: u32) -> Option<f64> {
+    field_of(&format!("/proc/{process}/status"), "VmRSS").map(|kib| kib / 1_024.0)
+}
+
+/// Processor time of the calling thread, to the nanosecond: what else the machine does is not in it.
+pub fn this_thread() -> Outcome<Duration> {
+    let page = "/proc/thread-self/schedstat";
+    let text = std::fs::read_to_string(page).map_err(Trouble::at("reading", Path::new(page)))?;
+    let nanos = text.split(' ').next().and_then(|nanos| nanos.parse().ok());
+    nanos.map(Duration::from_nanos).ok_or_else(|| Trouble::lacking(page))
+}
+
+/// Processor time of the threads that a process has, by their names without numbers.
+pub fn threads(process: u32) -> Outcome<BTreeMap<String, Duration>> {
+    let folder = PathBuf::from(format!("/proc/{process}/task"));
+    let mut spent = BTreeMap::new();
+    for thread in std::fs::read_dir(&folder).map_err(Trouble::at("listing", &folder))? {
+        let thread = thread.map_err(Trouble::at("listing", &folder))?.file_name();
+        let thread = format!("{process}/task/{}", thread.to_string_lossy());
+        // A thread may end between the list and the look; what it spent is lost to the table then.
+        let (Ok(time), Ok(name)) = (Processor::of(&thread), std::fs::read_to_string(format!("/proc/{thread}/comm")))
+        else {
+            continue;
+        };
+        let name = name.trim().trim_end_matches(|c: char| c.is_ascii_digit() || c == '-');
+        *spent.entry(name.to_owned()).or_insert(Duration::ZERO) += time.own;
+    }
+    Ok(spent)
+}
+
+/// Bytes that the disk of this folder has left, as `df` says.
+pub fn free_bytes(folder: &Path) -> Option<u64> {
+    let said = answer_of("df", &["--output=avail", "-B1", &folder.display().to_string()]);
+    said.lines().last()?.trim().parse().ok()
+}
+
+/// Processor time, user and system, of a process, and of the children that it has waited for.
 #[derive(Debug, Clone, Copy)]
 pub struct Processor {
     pub own: Duration,
@@ -86,10 +124,15 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// As of now.
+    /// Of this process, as of now.
     pub fn now() -> Outcome<Self> {
-        let page = "/proc/self/stat";
-        let text = std::fs::read_to_string(page).map_err(Trouble::at("reading", Path::new(page)))?;
+        Self::of("self")
+    }
+
+    /// Of another process, as of now, by its id.
+    pub fn of(process: impl std::fmt::Display) -> Outcome<Self> {
+        let page = format!("/proc/{process}/stat");
+        let text = std::fs::read_to_string(&page).map_err(Trouble::at("reading", Path::new(&page)))?;
         // The second field is a name in parentheses and may hold blanks; times are fields 14 to 17.
         let after = text.rsplit_once(')').map_or("", |(_, after)| after);
         let ticks: Vec<f64> = after.split_whitespace().skip(11).take(4).filter_map(|f| f.parse().ok()).collect();

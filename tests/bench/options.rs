@@ -18,9 +18,28 @@ pub struct Options {
     /// The seed of the reference events.
     #[arg(long, default_value_t = 20_261_101)]
     pub seed: u64,
-    /// A quick look: 20,000 events and one round. The bars are not meant for it.
+    /// A quick look: 20,000 events, one round, short runs. The bars are not meant for it.
     #[arg(long)]
     pub smoke: bool,
+    /// Every part, the long ones too: `tenants` and `growth`.
+    #[arg(long)]
+    pub full: bool,
+    /// Bring the same events into PostgreSQL and DuckDB, and ask DuckDB and DataFusion the same questions, where they
+    /// are installed.
+    #[arg(long)]
+    pub peers: bool,
+    /// The Python that has `duckdb` and `datafusion`, for the peers.
+    #[arg(long, env = "PIPEROLL_BENCH_PYTHON", default_value = "python3")]
+    pub python: PathBuf,
+    /// The folder with `postgres` and `initdb`, for the peers; by default the newest that Debian's packages have.
+    #[arg(long)]
+    pub postgres: Option<PathBuf>,
+    /// Growth goes from the reference events by tens to so many.
+    #[arg(long, default_value_t = 10_000_000)]
+    pub growth_to: usize,
+    /// How long each run of `tenants` lasts.
+    #[arg(long, default_value_t = 60)]
+    pub seconds: u64,
     /// Measure these parts only.
     #[arg(long, value_enum, value_delimiter = ',', num_args = 1..)]
     pub only: Vec<Section>,
@@ -45,6 +64,9 @@ pub struct Options {
     /// Also write the report to this file.
     #[arg(long)]
     pub out: Option<PathBuf>,
+    /// Also put the report into this file, between the lines `<!-- run -->` and `<!-- /run -->`.
+    #[arg(long)]
+    pub into: Option<PathBuf>,
     /// Be the floor program (the benchmark starts itself so).
     #[arg(long, hide = true, requires = "listen")]
     pub floor: bool,
@@ -73,12 +95,25 @@ pub enum Section {
     Queries,
     /// The same questions with a hot unsealed tail.
     Tail,
+    /// What a signature, the hashes, the duplicate check, the log and Parquet each cost an event.
+    Costs,
+    /// 200 busy tenants beside 10,000 of which 9,900 trickle.
+    Tenants,
+    /// What grows with the number of events, and how.
+    Growth,
+}
+
+impl Section {
+    /// Whether it takes so long that it is measured only when it is asked for.
+    fn is_long(self) -> bool {
+        matches!(self, Section::Tenants | Section::Growth)
+    }
 }
 
 impl Options {
     /// Whether a part is to be measured.
     pub fn wants(&self, section: Section) -> bool {
-        self.only.is_empty() || self.only.contains(&section)
+        if self.only.is_empty() { self.full || !section.is_long() } else { self.only.contains(&section) }
     }
 
     /// The options with `--smoke` worked in.
@@ -86,6 +121,8 @@ impl Options {
         if self.smoke {
             self.events = self.events.min(20_000);
             self.rounds = 1;
+            self.growth_to = self.growth_to.min(10 * self.events);
+            self.seconds = self.seconds.min(6);
         }
         self.rounds = self.rounds.clamp(1, 99);
         self

@@ -60,6 +60,8 @@ pub struct Question {
     pub sql: String,
     pub tenants: Vec<String>,
     pub expected: Expected,
+    /// Whether it asks about who did something, at any time: with more time, more rows.
+    pub names_people: bool,
 }
 
 /// What is compared of an answer.
@@ -133,6 +135,7 @@ impl<'a> Values<'a> {
                 ),
                 tenants: one.clone(),
                 expected: grouped(events, |e| self.mine(e) && self.released(e, &self.day), |e| e.action),
+                names_people: false,
             },
             Question {
                 name: "needle in one tenant, by session",
@@ -140,6 +143,7 @@ impl<'a> Values<'a> {
                 sql: format!("{needle} session = '{}' ORDER BY seq", self.session),
                 tenants: one.clone(),
                 expected: listed(events, |e| self.mine(e) && e.session == self.session),
+                names_people: false,
             },
             Question {
                 name: "needle in one tenant, by address",
@@ -147,6 +151,7 @@ impl<'a> Values<'a> {
                 sql: format!("{needle} source_ip = '{}' ORDER BY seq", self.source_ip),
                 tenants: one.clone(),
                 expected: listed(events, |e| self.mine(e) && e.source_ip == self.source_ip),
+                names_people: true,
             },
             Question {
                 name: "one actor across all tenants",
@@ -158,6 +163,7 @@ impl<'a> Values<'a> {
                 ),
                 tenants: all.clone(),
                 expected: listed(events, |e| e.actor.id == self.actor),
+                names_people: true,
             },
             self.impact(events, &all),
             self.activity(events, &all),
@@ -169,6 +175,7 @@ impl<'a> Values<'a> {
                     .into(),
                 tenants: one,
                 expected: Expected { rows: events.iter().filter(|e| self.mine(e)).count().min(100), sum: None },
+                names_people: false,
             },
         ]
     }
@@ -185,6 +192,7 @@ impl<'a> Values<'a> {
             ),
             tenants: all.to_vec(),
             expected: grouped(events, |e| self.released(e, &self.three_days), |e| e.tenant),
+            names_people: false,
         }
     }
 
@@ -199,6 +207,7 @@ impl<'a> Values<'a> {
             ),
             tenants: all.to_vec(),
             expected: grouped(events, |_| true, |e| (e.tenant, e.actor.id)),
+            names_people: false,
         }
     }
 

@@ -91,11 +91,24 @@ pub struct Row {
     pub floor: Option<f64>,
 }
 
+/// One measure beside a peer's.
+#[derive(Debug)]
+pub struct Versus {
+    pub measure: String,
+    pub unit: Unit,
+    pub ours: f64,
+    pub peer: String,
+    pub theirs: Result<f64, Trouble>,
+    /// How many times as good Piperoll is to be.
+    pub bar: Option<f64>,
+}
+
 /// All that a run has to say.
 #[derive(Debug, Default)]
 pub struct Report {
     head: Vec<String>,
     rows: Vec<Row>,
+    peers: Vec<Versus>,
     details: Vec<String>,
 }
 
@@ -120,6 +133,18 @@ impl Report {
         self.rows.push(row);
     }
 
+    /// Adds a line above the table.
+    pub fn head(&mut self, line: String) {
+        eprintln!("bench: {line}");
+        self.head.push(line);
+    }
+
+    /// Adds a comparison with a peer, and says so at once.
+    pub fn versus(&mut self, versus: Versus) {
+        eprintln!("bench: {}", versus.line());
+        self.peers.push(versus);
+    }
+
     /// Adds Markdown that stands below the table.
     pub fn detail(&mut self, markdown: String) {
         self.details.push(markdown);
@@ -127,7 +152,8 @@ impl Report {
 
     /// How many measures could not be taken.
     pub fn failures(&self) -> usize {
-        self.rows.iter().filter(|row| row.ours.is_err()).count()
+        let ours = self.rows.iter().filter(|row| row.ours.is_err()).count();
+        ours + self.peers.iter().filter(|versus| versus.theirs.is_err()).count()
     }
 
     /// The whole as Markdown.
@@ -138,6 +164,14 @@ impl Report {
         for row in &self.rows {
             // Writing to a string does not fail.
             let _written = writeln!(text, "{}", row.line());
+        }
+        if !self.peers.is_empty() {
+            text.push_str("\n### Beside peers\n\n");
+            text.push_str("| measure | Piperoll | peer | peer's | times as good | bar | met? |\n");
+            text.push_str("|---|---:|---|---:|---:|---:|---|\n");
+        }
+        for versus in &self.peers {
+            let _written = writeln!(text, "{}", versus.line());
         }
         for detail in &self.details {
             text.push('\n');
@@ -161,6 +195,24 @@ impl Row {
             Err(why) => (format!("failed: {}", cell(&why.to_string())), "—".to_owned(), "**no**"),
         };
         format!("| {}, {} | {bar} | {figure} | {floor} | {ratio} | {met} |", self.measure, self.unit.name())
+    }
+}
+
+impl Versus {
+    fn line(&self) -> String {
+        let bar = self.bar.map_or_else(|| "—".to_owned(), |bar| format!("≥ {bar:.1}"));
+        let (figure, times, met) = match &self.theirs {
+            Ok(theirs) => {
+                let more_is_better = self.unit == Unit::EventsPerSecond;
+                let (good, other) = if more_is_better { (self.ours, *theirs) } else { (*theirs, self.ours) };
+                let times = good / other.max(1e-9);
+                let met = self.bar.map_or("—", |bar| if times >= bar { "yes" } else { "**no**" });
+                (self.unit.write(*theirs), format!("{times:.2}"), met)
+            }
+            Err(why) => (format!("failed: {}", cell(&why.to_string())), "—".to_owned(), "—"),
+        };
+        let (measure, unit, ours) = (&self.measure, self.unit.name(), self.unit.write(self.ours));
+        format!("| {measure}, {unit} | {ours} | {} | {figure} | {times} | {bar} | {met} |", self.peer)
     }
 }
 

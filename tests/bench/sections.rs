@@ -1,31 +1,27 @@
-//! The parts of the benchmark: which servers each starts, what it brings to them, which rows it adds.
+//! The parts of the benchmark: their order, and those that weigh, verify and restart a store.
 //!
-//! Not here: the means (`program`, `load`, `asking`, `storage`) and the form of the table (`report`).
+//! The others are in `ingest`, `answers`, `costs`, `tenants` and `growth`. Not here: the means (`program`, `load`,
+//! `asking`, `storage`) and the form of the table (`report`).
 //!
 //! Invariants: (1) a part that fails adds a row that says why, and the others go on; (2) the floor and Piperoll get
 //! the same bodies from the same client, in turn; (3) nothing here decides by time whether the run succeeded.
 
 use std::path::{Path, PathBuf};
 
-use crate::asking::{Answered, Asker};
+use crate::asking::Asker;
 use crate::events::Events;
 use crate::load::{Loaded, Pace, load};
 use crate::machine::Processor;
 use crate::options::{Options, Section};
-use crate::program::{Mode, Programs, Server, Stopped};
-use crate::questions::{Event, Values, counts, largest, read};
+use crate::peers::Peers;
+use crate::process::Stopped;
+use crate::program::{Mode, Programs, Server};
+use crate::questions::{counts, largest, read};
+use crate::quiet::quiet;
 use crate::report::{Bar, Report, Unit, table, thousands};
-use crate::storage::Weight;
+use crate::storage::{Files, Weight};
 use crate::trouble::{Outcome, Trouble};
 
-/// One body every so often: 50,000 events a second, well below what is asked at full load.
-const PACE: std::time::Duration = std::time::Duration::from_millis(20);
-/// Bodies at that pace.
-const PACED: usize = 500;
-/// Single events, both connections together.
-const SINGLES: usize = 4_000;
-/// Events of the unsealed tail.
-const TAIL: usize = 20_000;
 /// How often verification runs; the median is printed.
 const VERIFICATIONS: usize = 3;
 
@@ -37,21 +33,31 @@ pub struct Bench {
     /// Where stores are made.
     pub folder: PathBuf,
     pub report: Report,
+    pub peers: Peers,
     /// A store that holds every event, sealed.
     pub sealed: Option<PathBuf>,
+    /// Whether a server has worked on that store until it had nothing left to do.
+    pub is_settled: bool,
 }
 
 /// One server's life: started empty, loaded with every event, stopped.
-struct Round {
-    loaded: Loaded,
-    stopped: Stopped,
-    client_seconds: f64,
+pub struct Round {
+    pub loaded: Loaded,
+    pub stopped: Stopped,
+    pub client_seconds: f64,
+}
+
+impl Round {
+    /// Processor seconds of the server for a million events.
+    pub fn processor_per_million(&self) -> f64 {
+        self.stopped.processor.as_secs_f64() * 1e6 / self.loaded.events.max(1) as f64
+    }
 }
 
 impl Bench {
     /// Runs every part that was asked for.
     pub async fn run(&mut self) {
-        const ALL: [(Section, &str); 7] = [
+        const ALL: [(Section, &str); 10] = [
             (Section::Ingest, "ingest"),
             (Section::Latency, "receipt latency"),
             (Section::Storage, "storage"),
@@ -59,6 +65,9 @@ impl Bench {
             (Section::Restart, "restart"),
             (Section::Queries, "queries"),
             (Section::Tail, "queries with a tail"),
+            (Section::Costs, "costs of an event"),
+            (Section::Tenants, "tenants"),
+            (Section::Growth, "growth"),
         ];
         for (section, name) in ALL {
             if !self.options.wants(section) {
@@ -73,6 +82,9 @@ impl Bench {
                 Section::Restart => self.restart().await,
                 Section::Queries => self.queries().await,
                 Section::Tail => self.tail().await,
+                Section::Costs => self.costs().await,
+                Section::Tenants => self.tenants().await,
+                Section::Growth => self.growth().await,
             };
             if let Err(why) = done {
                 self.report.failure(name, Unit::Seconds, Bar::None, why);
@@ -80,18 +92,21 @@ impl Bench {
         }
     }
 
-    fn place(&self, name: &str) -> PathBuf {
+    /// A place for a store of this name.
+    pub fn place(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    fn discard(&self, data: &Path) -> Outcome<()> {
+    /// Removes a store, unless it is to be kept.
+    pub fn discard(&self, data: &Path) -> Outcome<()> {
         if self.options.keep || !data.exists() {
             return Ok(());
         }
         std::fs::remove_dir_all(data).map_err(Trouble::at("removing", data))
     }
 
-    async fn round(&self, mode: Mode, data: &Path) -> Outcome<Round> {
+    /// One server's life: every event, at full load.
+    pub async fn round(&self, mode: Mode, data: &Path) -> Outcome<Round> {
         let server = Server::start(&self.programs, mode, data).await?;
         let before = Processor::now()?.own;
         let bodies = self.events.bodies(0, self.events.len());
@@ -112,76 +127,24 @@ impl Bench {
         Ok(data)
     }
 
-    async fn ingest(&mut self) -> Outcome<()> {
-        let (mut floors, mut ours) = (Vec::new(), Vec::new());
-        for number in 1..=self.options.rounds {
-            let data = self.place(&format!("floor-{number}"));
-            floors.push(self.round(Mode::Floor, &data).await?);
-            self.discard(&data)?;
-            let data = self.place(&format!("store-{number}"));
-            ours.push(self.round(Mode::SealOnExit, &data).await?);
-            if let Some(former) = self.sealed.replace(data) {
-                self.discard(&former)?;
-            }
+    /// The sealed store after a server has done all its background work on it.
+    pub async fn settled(&mut self) -> Outcome<PathBuf> {
+        let data = self.sealed().await?;
+        if self.is_settled {
+            return Ok(data);
         }
-        let further = rounds_table(&floors, &ours);
-        let (Some(floor), Some(own)) = (median(floors), median(ours)) else {
-            return Err(Trouble::wrong("rounds", "at least 1", 0));
-        };
-        self.ingest_rows(&floor, &own);
-        self.report.detail(further);
-        Ok(())
-    }
-
-    fn ingest_rows(&mut self, floor: &Round, own: &Round) {
-        let (rate, bottom) = (own.loaded.rate(), floor.loaded.rate());
-        let per_million = |round: &Round| round.stopped.processor.as_secs_f64() * 1e6 / round.loaded.events as f64;
-        let report = &mut self.report;
-        let name = "durable ingest, batches of 1000";
-        report.row(name, Unit::EventsPerSecond, Bar::AtLeast(150_000.0), rate, Some(bottom));
-        report.row("the same as a share of the floor", Unit::Percent, Bar::AtLeast(30.0), 100.0 * rate / bottom, None);
-        report.row(
-            "server's processor time, sealing included",
-            Unit::ProcessorSeconds,
-            Bar::AtMost(8.0),
-            per_million(own),
-            Some(per_million(floor)),
-        );
-        report.row(
-            "server's peak resident memory under ingest",
-            Unit::Mebibytes,
-            Bar::AtMost(600.0),
-            own.stopped.peak_mib,
-            Some(floor.stopped.peak_mib),
-        );
-        latency_rows(report, "receipt of a batch at full load", 30.0, &own.loaded, &floor.loaded);
-    }
-
-    async fn latency(&mut self) -> Outcome<()> {
-        let floor = self.paced(Mode::Floor).await?;
-        let own = self.paced(Mode::Plain).await?;
-        latency_rows(&mut self.report, "receipt of a batch at 50 batches/s", 30.0, &own.0, &floor.0);
-        latency_rows(&mut self.report, "receipt of a single event", 10.0, &own.1, &floor.1);
-        Ok(())
-    }
-
-    /// Batches at a fixed rate, then single events, into an empty server.
-    async fn paced(&self, mode: Mode) -> Outcome<(Loaded, Loaded)> {
-        let data = self.place(if mode == Mode::Floor { "paced-floor" } else { "paced-store" });
-        let half = self.events.len() / 2;
-        let server = Server::start(&self.programs, mode, &data).await?;
-        let url = server.url("/v1/events");
-        let mut bodies = self.events.bodies(0, half.max(1));
-        bodies.truncate(PACED);
-        let batches = load(&url, bodies, Pace::Every(PACE)).await?;
-        let singles = load(&url, self.events.singles(half.max(1), half + SINGLES), Pace::Full).await?;
+        let server = Server::start(&self.programs, Mode::SealOnExit, &data).await?;
+        let quiet = quiet(&server, &data).await?;
         server.stop().await?;
-        self.discard(&data)?;
-        Ok((batches, singles))
+        let (before, after) = (quiet.before.segments as f64, quiet.after.segments as f64);
+        let measure = format!("background work after sealing, {} to {} segments", thousands(before), thousands(after));
+        self.report.row(measure, Unit::Seconds, Bar::None, quiet.took.as_secs_f64(), None);
+        self.is_settled = true;
+        Ok(data)
     }
 
     async fn storage(&mut self) -> Outcome<()> {
-        let data = self.sealed().await?;
+        let data = self.settled().await?;
         let weight = Weight::of(&data)?;
         let events = self.events.len();
         let each = |bytes: u64| bytes as f64 / events as f64;
@@ -198,7 +161,7 @@ impl Bench {
     }
 
     async fn verify(&mut self) -> Outcome<()> {
-        let data = self.sealed().await?;
+        let data = self.settled().await?;
         let (tenant, count) = self.largest_tenant()?;
         let all = self.events.len();
         for (what, tenant, events) in
@@ -234,7 +197,7 @@ impl Bench {
         load(&server.url("/v1/events"), self.events.bodies(0, all), Pace::Full).await?;
         server.kill()?;
         // None, if the server was left the memory and the log to keep everything unsealed; the row says so.
-        let segments = Weight::segments_in(&data)?;
+        let segments = Files::of(&data)?.segments;
         let server = Server::start(&self.programs, Mode::NoSeal, &data).await?;
         let ready = server.ready_after.as_secs_f64();
         let peak = server.peak_mib();
@@ -256,126 +219,4 @@ impl Bench {
         self.report.row("its peak resident memory", Unit::Mebibytes, Bar::None, peak, None);
         Ok(())
     }
-
-    async fn queries(&mut self) -> Outcome<()> {
-        let data = self.sealed().await?;
-        let server = Server::start(&self.programs, Mode::Plain, &data).await?;
-        self.report.row("ready on the sealed store", Unit::Seconds, Bar::None, server.ready_after.as_secs_f64(), None);
-        let text = self.events.clone();
-        let events = read(text.lines())?;
-        let values = Values::of(&events)?;
-        self.ask(&server, &values, &events, "sealed").await?;
-        self.proofs(&server, values.tenant).await?;
-        server.stop().await?;
-        Ok(())
-    }
-
-    async fn tail(&mut self) -> Outcome<()> {
-        let data = self.sealed().await?;
-        let count = TAIL.min(self.events.len() / 10).max(1);
-        let server = Server::start(&self.programs, Mode::NoSeal, &data).await?;
-        let fresh = Events::cut(self.events.again(count));
-        load(&server.url("/v1/events"), fresh.bodies(0, fresh.len()), Pace::Full).await?;
-        let text = self.events.clone();
-        let mut events = read(text.lines())?;
-        // The values are those of the sealed store, so that the two tables ask the same.
-        let values = Values::of(&events)?;
-        events.extend(read(fresh.lines())?);
-        let state = format!("with {} unsealed", thousands(count as f64));
-        self.ask(&server, &values, &events, &state).await?;
-        // The store is thrown away, and to seal the tail is nobody's figure.
-        server.kill()?;
-        self.sealed = None;
-        self.discard(&data)
-    }
-
-    async fn ask(&mut self, server: &Server, values: &Values<'_>, events: &[Event<'_>], state: &str) -> Outcome<()> {
-        let asker = Asker::new(server.url(""))?;
-        let mut further = Vec::new();
-        let mut newest = 0;
-        for question in values.questions(events) {
-            let measure = format!("{} ({state})", question.name);
-            newest = question.expected.rows;
-            let answered = asker.question(&question).await;
-            self.answer(measure, question.bar, answered, &mut further);
-        }
-        // The last question was the latest 100; here it is again through the other door.
-        let answered = asker.newest(values.tenant, newest).await;
-        self.answer(format!("latest 100 by `GET …/events` ({state})"), 10.0, answered, &mut further);
-        let columns = ["question", "first, ms", "median, ms", "slowest of 15, ms", "rows", "bytes"];
-        self.report.detail(table(&format!("Answers, {state}"), &columns, &further));
-        Ok(())
-    }
-
-    fn answer(&mut self, measure: String, bar: f64, answered: Outcome<Answered>, further: &mut Vec<Vec<String>>) {
-        let bar = Bar::AtMost(bar);
-        match answered {
-            Ok(answered) => {
-                let middle = answered.warm.milliseconds(0.5);
-                further.push(vec![
-                    measure.clone(),
-                    format!("{:.2}", answered.first),
-                    format!("{middle:.2}"),
-                    format!("{:.2}", answered.warm.milliseconds(1.0)),
-                    thousands(answered.rows as f64),
-                    thousands(answered.bytes as f64),
-                ]);
-                self.report.row(measure, Unit::Milliseconds, bar, middle, None);
-            }
-            Err(why) => self.report.failure(measure, Unit::Milliseconds, bar, why),
-        }
-    }
-
-    async fn proofs(&mut self, server: &Server, tenant: &str) -> Outcome<()> {
-        let asker = Asker::new(server.url(""))?;
-        let size = asker.size(tenant).await?;
-        let entries = thousands(size as f64);
-        let inclusion = asker.inclusion(tenant, size).await?;
-        let consistency = asker.consistency(tenant, size).await?;
-        for (name, times, bar) in [("inclusion", inclusion, Bar::AtMost(20.0)), ("consistency", consistency, Bar::None)]
-        {
-            let measure = format!("{name} proof, stream of {entries}, median of 50 places");
-            self.report.row(measure, Unit::Milliseconds, bar, times.milliseconds(0.5), None);
-            let measure = format!("{name} proof, the slowest of them");
-            self.report.row(measure, Unit::Milliseconds, Bar::None, times.milliseconds(1.0), None);
-        }
-        Ok(())
-    }
-}
-
-/// The round with the middle rate.
-fn median(mut rounds: Vec<Round>) -> Option<Round> {
-    rounds.sort_by(|a, b| a.loaded.rate().total_cmp(&b.loaded.rate()));
-    let middle = rounds.len() / 2;
-    (middle < rounds.len()).then(|| rounds.swap_remove(middle))
-}
-
-fn latency_rows(report: &mut Report, name: &str, bar: f64, own: &Loaded, floor: &Loaded) {
-    for (share, words, bar) in [(0.5, "p50", Bar::None), (0.99, "p99", Bar::AtMost(bar))] {
-        let floor = floor.latencies.milliseconds(share);
-        let own = own.latencies.milliseconds(share);
-        report.row(format!("{name}, {words}"), Unit::Milliseconds, bar, own, Some(floor));
-    }
-}
-
-fn rounds_table(floors: &[Round], ours: &[Round]) -> String {
-    let line = |name: String, round: &Round| {
-        vec![
-            name,
-            thousands(round.loaded.rate()),
-            format!("{:.2}", round.stopped.processor.as_secs_f64()),
-            format!("{:.2}", round.client_seconds),
-            format!("{:.0}", round.stopped.peak_mib),
-            format!("{:.2}", round.stopped.took.as_secs_f64()),
-            round.loaded.put_off.to_string(),
-        ]
-    };
-    let mut rows = Vec::new();
-    for (number, (floor, own)) in floors.iter().zip(ours).enumerate() {
-        rows.push(line(format!("floor, round {}", number + 1), floor));
-        rows.push(line(format!("Piperoll, round {}", number + 1), own));
-    }
-    let columns =
-        ["run", "events/s", "server CPU-s", "client CPU-s", "peak MiB", "stop (and seal), s", "put off (429, 503)"];
-    table("Rounds of ingest", &columns, &rows)
 }

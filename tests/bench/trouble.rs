@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::program::LogTail;
+use crate::process::LogTail;
 
 /// A failure of the benchmark or of what it measures.
 #[derive(Debug, thiserror::Error)]

@@ -136,6 +136,9 @@ pub(super) fn load(text: &str) -> Loaded<Plan> {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         MappingError::Syntax { line: before.bytes().filter(|b| *b == b'\n').count() + 1, fault: error.message().into() }
     })?;
+    if let Some(Value::Integer(version @ 2..)) = root.get("mapping") {
+        return Err(MappingError::Newer { version: *version });
+    }
     let mut keys =
         Keys::new("", root, &["mapping", "name", "about", "records", "absent", "unwrap", "tables", "parts", "fields"])?;
     if keys.take("mapping") != Some(Value::Integer(1)) {

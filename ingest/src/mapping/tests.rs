@@ -431,9 +431,10 @@ fn wrong_mappings_are_refused_with_the_key_and_what_is_right() {
         assert!(error.starts_with(wanted), "{error}");
     }
     assert_eq!(
-        Mapping::parse("mapping = 2\n").unwrap_err().to_string(),
+        Mapping::parse("mapping = 0\n").unwrap_err().to_string(),
         "mapping in the mapping is wrong; right is 1, the version of the language"
     );
+    assert_eq!(Mapping::parse("mapping = 2\nsurplus = 1\n").unwrap_err(), MappingError::Newer { version: 2 });
     assert!(
         Mapping::parse("mapping = 1\nname = = 2")
             .unwrap_err()

@@ -91,6 +91,49 @@ fn a_sound_chain_verifies_also_after_a_rewrite() {
 }
 
 #[test]
+fn a_rewrite_covers_what_it_removes_and_nothing_else() {
+    let chain = chain(4);
+    let last = chain.last().unwrap();
+    let segment = |first: u64, rows: u64| SegmentRef {
+        path: format!("2026-11/m{first}-{rows}.parquet"),
+        first,
+        rows,
+        ..chain[0].commit().adds[0].clone()
+    };
+    let rewrite = |adds: Vec<SegmentRef>, removes: &[u64]| {
+        let removes = removes.iter().map(|n| format!("2026-11/{n}.parquet")).collect();
+        Commit { number: 4, previous: Some(last.hash()), adds, removes, ..last.commit().clone() }.sign(&[&key()])
+    };
+    let mut before = verifier();
+    chain.iter().for_each(|signed| drop(before.commit(signed.bytes()).unwrap()));
+    for (adds, removes, seq) in [
+        (vec![segment(10, 19)], &[1, 2][..], 29),
+        (vec![segment(10, 21)], &[1, 2], 30),
+        (vec![segment(11, 19)], &[1, 2], 10),
+        (vec![segment(10, 30)], &[1, 3], 20),
+        (vec![segment(10, 10)], &[], 10),
+        (vec![], &[1], 10),
+    ] {
+        let fault = before.clone().commit(rewrite(adds, removes).bytes());
+        assert_eq!(fault, Err(Fault::Coverage { number: 4, seq }), "{removes:?}");
+    }
+    assert!(matches!(before.clone().commit(rewrite(vec![segment(10, 10)], &[1, 1]).bytes()), Err(Fault::Chain { .. })));
+    for (adds, removes) in [
+        (vec![segment(10, 20)], &[2, 1][..]),
+        (vec![segment(0, 5), segment(5, 35)], &[0, 1, 2, 3]),
+        (vec![segment(0, 10), segment(20, 20)], &[0, 2, 3]),
+    ] {
+        let signed = rewrite(adds, removes);
+        let mut whole = before.clone();
+        let mut resumed = ChainVerifier::resume(vec![key().verifier(ORIGIN)], before.state());
+        whole.commit(signed.bytes()).unwrap();
+        resumed.commit(signed.bytes()).unwrap();
+        assert_eq!(whole.state(), resumed.state());
+        assert_eq!(whole.live().map(|held| held.segment.rows).sum::<u64>(), 40);
+    }
+}
+
+#[test]
 fn a_head_inside_a_rewritten_segment_still_counts() {
     let mut chain = chain(2);
     let mut forged = chain[0].commit().clone();

@@ -5,6 +5,8 @@
 //! but through [`Ambient`].
 
 use crate::error::StoreError;
+use futures::future::BoxFuture;
+use std::time::Duration;
 
 /// Clock and randomness.
 pub trait Ambient: Send + Sync {
@@ -14,6 +16,10 @@ pub trait Ambient: Send + Sync {
     fn monotonic_micros(&self) -> i64;
     /// Fills `bytes` from a source that cannot be guessed.
     fn fill_random(&self, bytes: &mut [u8]);
+    /// Waits for this long.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
 }
 
 /// How far the wall clock may leap against the monotonic one.

@@ -6,10 +6,12 @@
 
 use crate::entry::Entry;
 use crate::error::StoreError;
+use arrow::array::builder::NullBufferBuilder;
 use arrow::array::{
-    Array, ArrayRef, FixedSizeBinaryArray, FixedSizeBinaryBuilder, Int32Array, Int32Builder, Int64Array, Int64Builder,
-    RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
+    Array, ArrayRef, FixedSizeBinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    new_null_array,
 };
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field as Column, Schema, SchemaRef, TimeUnit};
 use ledger::draft::Draft;
 use ledger::field::{self, Field, Fields, Kind, Section};
@@ -50,52 +52,94 @@ pub fn schema() -> SchemaRef {
     Arc::new(Schema::new(columns))
 }
 
-enum Builder {
-    Text(StringBuilder),
-    Bytes(FixedSizeBinaryBuilder),
-    Int(Int64Builder),
-    Time(TimestampMicrosecondBuilder),
+/// The values of one field, as they come. Rows without one are made up for when the next comes, so that a column
+/// that stays empty costs nothing.
+struct Builder {
+    field: Field,
+    rows: usize,
+    nulls: NullBufferBuilder,
+    /// Where each row's text ends.
+    ends: Vec<i32>,
+    /// Text, or values of fixed length, one after the other.
+    bytes: Vec<u8>,
+    numbers: Vec<i64>,
 }
 
 impl Builder {
     fn new(field: Field, rows: usize) -> Self {
-        match field.kind() {
-            Kind::Text => Self::Text(StringBuilder::with_capacity(rows, rows * 16)),
-            Kind::Bytes => Self::Bytes(FixedSizeBinaryBuilder::with_capacity(rows, field.limit() as i32)),
-            Kind::Int if is_time(field) => {
-                Self::Time(TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC"))
+        Self { field, rows: 0, nulls: NullBufferBuilder::new(rows), ends: vec![], bytes: vec![], numbers: vec![] }
+    }
+
+    fn pad(&mut self, rows: usize) {
+        let missing = rows - self.rows;
+        if missing == 0 {
+            return;
+        }
+        self.nulls.append_n_nulls(missing);
+        match self.field.kind() {
+            Kind::Text => self.ends.extend(std::iter::repeat_n(self.bytes.len() as i32, missing)),
+            Kind::Bytes => self.bytes.resize(rows * self.field.limit(), 0),
+            Kind::Int => self.numbers.resize(rows, 0),
+        }
+        self.rows = rows;
+    }
+
+    /// Sets the value of `row`; rows ascend. `capacity` is how many rows there will be.
+    fn value(&mut self, row: usize, capacity: usize, encoded: &field::Encoded<'_>) {
+        if self.rows == 0 {
+            self.reserve(capacity, encoded.value.len());
+        }
+        self.pad(row);
+        self.nulls.append_non_null();
+        match self.field.kind() {
+            Kind::Int => self.numbers.push(encoded.int()),
+            Kind::Bytes => self.bytes.extend_from_slice(encoded.value),
+            Kind::Text => {
+                self.bytes.extend_from_slice(encoded.value);
+                // At most 4,096 rows of 192 KiB.
+                self.ends.push(self.bytes.len() as i32);
             }
-            Kind::Int => Self::Int(Int64Builder::with_capacity(rows)),
+        }
+        self.rows = row + 1;
+    }
+
+    fn reserve(&mut self, rows: usize, bytes: usize) {
+        match self.field.kind() {
+            Kind::Int => self.numbers.reserve(rows),
+            Kind::Bytes => self.bytes.reserve(rows * self.field.limit()),
+            Kind::Text => {
+                self.ends.reserve(rows);
+                // The first is a guess at the others; a long one must not make it a costly one.
+                self.bytes.reserve(rows * bytes.min(256));
+            }
         }
     }
 
-    fn null(&mut self) {
-        match self {
-            Self::Text(b) => b.append_null(),
-            Self::Bytes(b) => b.append_null(),
-            Self::Int(b) => b.append_null(),
-            Self::Time(b) => b.append_null(),
+    fn finish(mut self, rows: usize) -> Result<ArrayRef, StoreError> {
+        if self.rows == 0 {
+            return Ok(new_null_array(&data_type(self.field), rows));
         }
-    }
-
-    fn value(&mut self, encoded: &field::Encoded<'_>) {
-        match self {
-            Self::Text(b) => b.append_value(encoded.text()),
-            // The walk over encoded fields has checked the width, so this never fails; a null would be
-            // found as another leaf.
-            Self::Bytes(b) => b.append_value(encoded.value).unwrap_or_else(|_| b.append_null()),
-            Self::Int(b) => b.append_value(encoded.int()),
-            Self::Time(b) => b.append_value(encoded.int()),
-        }
-    }
-
-    fn finish(self) -> ArrayRef {
-        match self {
-            Self::Text(mut b) => Arc::new(b.finish()),
-            Self::Bytes(mut b) => Arc::new(b.finish()),
-            Self::Int(mut b) => Arc::new(b.finish()),
-            Self::Time(mut b) => Arc::new(b.finish()),
-        }
+        self.pad(rows);
+        let nulls = self.nulls.finish();
+        let broken = |_| damaged("a column's values do not hold");
+        Ok(match self.field.kind() {
+            Kind::Text => {
+                let mut offsets = Vec::with_capacity(rows + 1);
+                offsets.push(0);
+                offsets.extend_from_slice(&self.ends);
+                let offsets = OffsetBuffer::new(offsets.into());
+                Arc::new(StringArray::try_new(offsets, self.bytes.into(), nulls).map_err(broken)?)
+            }
+            Kind::Bytes => {
+                let width = self.field.limit() as i32;
+                Arc::new(FixedSizeBinaryArray::try_new(width, self.bytes.into(), nulls).map_err(broken)?)
+            }
+            Kind::Int if is_time(self.field) => {
+                let times = TimestampMicrosecondArray::try_new(self.numbers.into(), nulls).map_err(broken)?;
+                Arc::new(times.with_timezone("UTC"))
+            }
+            Kind::Int => Arc::new(Int64Array::try_new(self.numbers.into(), nulls).map_err(broken)?),
+        })
     }
 }
 
@@ -105,29 +149,26 @@ impl Builder {
 /// An entry's encoding is damaged in memory.
 pub fn batch(first: u64, entries: &[&Entry]) -> Result<RecordBatch, StoreError> {
     let rows = entries.len();
-    let mut builders: Vec<Builder> = Field::ALL.iter().map(|field| Builder::new(*field, rows)).collect();
-    let mut seeds = FixedSizeBinaryBuilder::with_capacity(rows, 16);
-    let mut indexes = Int32Builder::with_capacity(rows);
-    for entry in entries {
-        let mut next = 0;
-        for encoded in Fields::new(entry.draft.fields()) {
+    let mut builders = Field::ALL.map(|field| Builder::new(field, rows));
+    let mut seeds = Vec::with_capacity(16 * rows);
+    for (row, entry) in entries.iter().enumerate() {
+        for encoded in Fields::of(&entry.draft) {
             let encoded = encoded?;
-            while Field::ALL[next] != encoded.field {
-                builders[next].null();
-                next += 1;
-            }
-            builders[next].value(&encoded);
-            next += 1;
+            builders[encoded.field.position()].value(row, rows, &encoded);
         }
-        builders[next..].iter_mut().for_each(Builder::null);
-        seeds.append_value(entry.seed.0).unwrap_or_else(|_| seeds.append_null());
-        indexes.append_value(entry.index as i32);
+        seeds.extend_from_slice(&entry.seed.0);
     }
-    let mut columns: Vec<ArrayRef> =
-        vec![Arc::new(Int64Array::from_iter_values((first..first + rows as u64).map(|seq| seq as i64)))];
-    columns.extend(builders.into_iter().map(Builder::finish));
-    columns.push(Arc::new(seeds.finish()));
-    columns.push(Arc::new(indexes.finish()));
+    let stamps = entries.iter().map(|entry| entry.draft.recorded_at());
+    let stamps: ArrayRef = Arc::new(TimestampMicrosecondArray::from_iter_values(stamps).with_timezone("UTC"));
+    let seqs = Int64Array::from_iter_values((first..first + rows as u64).map(|seq| seq as i64));
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(seqs), stamps];
+    // The stamp is the first field, and no part of what the others are walked in.
+    for builder in builders.into_iter().skip(1) {
+        columns.push(builder.finish(rows)?);
+    }
+    let seeds = FixedSizeBinaryArray::try_new(16, seeds.into(), None);
+    columns.push(Arc::new(seeds.map_err(|_| damaged("a column's values do not hold"))?));
+    columns.push(Arc::new(Int32Array::from_iter_values(entries.iter().map(|entry| entry.index as i32))));
     RecordBatch::try_new(schema(), columns).map_err(|_| damaged("columns of unequal length"))
 }
 
@@ -168,6 +209,8 @@ impl<'a> Reader<'a> {
 pub struct Rows<'a> {
     seqs: &'a Int64Array,
     fields: Vec<Reader<'a>>,
+    /// Which fields some row has a value of.
+    present: Vec<Field>,
     seeds: &'a FixedSizeBinaryArray,
     indexes: &'a Int32Array,
 }
@@ -186,13 +229,24 @@ impl<'a> Rows<'a> {
             let array = batch.column_by_name(field.name());
             array.and_then(|array| Reader::new(field, array)).ok_or_else(|| damaged("a field's column is missing"))
         };
+        let has_value = |field: &Field| batch.column_by_name(field.name()).is_some_and(|c| c.null_count() < c.len());
         // A column that is not known here would be part of what a newer format hashes: not a fault, but not ours.
-        if batch.num_columns() != Field::ALL.len() + 3 {
-            return Err(damaged("it has columns that this program does not know: was it written by a newer one?"));
+        let known = |name: &str| {
+            [SEQ, SALT_SEED, SALT_INDEX].contains(&name) || Field::ALL.iter().any(|field| field.name() == name)
+        };
+        if batch.schema_ref().fields().iter().any(|column| !known(column.name())) {
+            return Err(StoreError::Newer {
+                object: "the segment".into(),
+                what: "it has columns that are not known here".into(),
+            });
+        }
+        if batch.num_columns() > Field::ALL.len() + 3 {
+            return Err(damaged("a column stands twice"));
         }
         Ok(Self {
             seqs: column(batch, SEQ)?,
             fields: Field::ALL.into_iter().map(reader).collect::<Result<_, _>>()?,
+            present: Field::ALL.into_iter().filter(has_value).collect(),
             seeds: column(batch, SALT_SEED)?,
             indexes: column(batch, SALT_INDEX)?,
         })
@@ -234,9 +288,13 @@ impl<'a> Rows<'a> {
     fn encode(&self, row: usize, out: &mut Vec<u8>) -> [usize; 6] {
         out.clear();
         let mut ends = [0; 6];
-        for (field, reader) in Field::ALL.into_iter().zip(&self.fields) {
-            reader.put(row, field, out);
+        for field in self.present.iter().copied() {
+            self.fields[field.position()].put(row, field, out);
             ends[usize::from(field.section().number())] = out.len();
+        }
+        // A section without a column that has values ends where the one before it does.
+        for section in 1..ends.len() {
+            ends[section] = ends[section].max(ends[section - 1]);
         }
         ends
     }
@@ -270,7 +328,7 @@ impl<'a> Rows<'a> {
     pub fn draft(&self, row: usize) -> Result<Draft, StoreError> {
         let mut fields = Vec::new();
         self.encode(row, &mut fields);
-        Ok(Draft::decode(fields)?)
+        Ok(Draft::decode(&fields)?)
     }
 
     fn salts(&self, row: usize) -> Result<(Seed, u32), StoreError> {
@@ -320,7 +378,20 @@ pub(crate) mod tests {
         draft.stamp(1_790_000_000_000_000 + number as i64);
         let seed = Seed([7; 16]);
         let commitments = Commitments::of(&draft, &seed, number as u32);
-        Entry::new(draft, seed, number as u32, &commitments)
+        let fingerprint = leaf::id_fingerprint(draft.event_id());
+        Entry::new(draft, seed, number as u32, &commitments, fingerprint)
+    }
+
+    #[test]
+    fn a_column_that_is_not_known_is_newer_and_one_that_lacks_is_damage() {
+        let whole = batch(0, &[&entry("acme", 2)]).unwrap();
+        let (mut names, mut arrays) = (whole.schema().fields().to_vec(), whole.columns().to_vec());
+        names.push(Arc::new(Column::new("kept_commitment", DataType::Int64, true)));
+        arrays.push(Arc::new(Int64Array::from(vec![1])));
+        let more = RecordBatch::try_new(Arc::new(Schema::new(names)), arrays).unwrap();
+        assert!(Rows::of(&more).err().is_some_and(|error| error.is_newer()));
+        let fewer = whole.project(&(1..whole.num_columns()).collect::<Vec<_>>()).unwrap();
+        assert!(matches!(Rows::of(&fewer), Err(StoreError::Damaged { .. })));
     }
 
     proptest! {

@@ -4,7 +4,14 @@
 //! declares a writer feature of our own, so that foreign engines read and refuse to write. Its `stats` name
 //! nothing that an erasure could reach. Format: Delta Lake transaction log protocol.
 //!
+//! Every so many commits a checkpoint holds the view's whole state ([`checkpoint`]), and entries that an older
+//! checkpoint covers are removed: they would only be read by whoever looks into the past.
+//!
 //! Invariant: version `n` of the view says what commit `n` says.
+
+mod checkpoint;
+
+pub(crate) use checkpoint::{checkpoint_if_due, live_in_checkpoint, newest_text, rebuild};
 
 use crate::columns::{self, SEQ};
 use crate::error::StoreError;
@@ -12,7 +19,7 @@ use crate::segment::{Segment, Statistics};
 use crate::store::Shared;
 use crate::stream::Stream;
 use arrow::datatypes::DataType;
-use ledger::commit::Commit;
+use ledger::commit::{Commit, SegmentRef};
 use ledger::time::format_micros;
 use object_store::{ObjectStoreExt, PutPayload};
 use serde_json::{Value, json};
@@ -56,30 +63,50 @@ fn stats(segment: &Segment) -> String {
     json!({"numRecords": reference.rows, "minValues": min, "maxValues": max}).to_string()
 }
 
-/// The log entry that shows a commit.
-fn entry(stream: &Stream, commit: &Commit, added: &[&Segment]) -> String {
+fn protocol() -> Value {
+    json!({"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": [WRITER_FEATURE]})
+}
+
+fn metadata(origin: &str) -> Value {
+    let id = &ledger::Hash::of(origin.as_bytes()).to_hex()[..32];
+    let id = format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]);
+    json!({"id": id, "name": origin, "format": {"provider": "parquet", "options": {}},
+        "schemaString": schema_string(), "partitionColumns": [], "configuration": {}})
+}
+
+/// The log entry that shows a commit, with the `stats` of what it adds.
+fn entry(commit: &Commit, stats: &[String]) -> String {
     let millis = commit.time / 1_000;
     let info = json!({"commitInfo": {"timestamp": millis, "operation": "WRITE", "engineInfo": "piperoll",
         "operationParameters": {}, "piperollCommit": commit.number, "piperollSize": commit.edge.size()}});
     let mut lines = vec![info];
     if commit.number == 0 {
-        lines.push(
-            json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": [WRITER_FEATURE]}}),
-        );
-        let id = &ledger::Hash::of(stream.origin.as_str().as_bytes()).to_hex()[..32];
-        let id = format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]);
-        lines.push(json!({"metaData": {"id": id, "name": stream.origin.as_str(), "format": {"provider": "parquet", "options": {}},
-            "schemaString": schema_string(), "partitionColumns": [], "configuration": {}, "createdTime": millis}}));
+        let mut metadata = metadata(&commit.origin);
+        metadata["createdTime"] = millis.into();
+        lines.extend([json!({"protocol": protocol()}), json!({"metaData": metadata})]);
     }
     for path in &commit.removes {
         lines.push(json!({"remove": {"path": path, "deletionTimestamp": millis, "dataChange": false}}));
     }
-    for segment in added {
-        let reference = &segment.reference;
+    for (reference, stats) in commit.adds.iter().zip(stats) {
         lines.push(json!({"add": {"path": reference.path, "partitionValues": {}, "size": reference.bytes,
-            "modificationTime": millis, "dataChange": commit.removes.is_empty(), "stats": stats(segment)}}));
+            "modificationTime": millis, "dataChange": commit.removes.is_empty(), "stats": stats}}));
     }
     lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// Whether a text is the entry of a commit. Bounds of columns are not judged, but for what the commit knows: a
+/// segment that was removed since cannot be asked.
+pub(crate) fn is_entry_of(text: &str, commit: &Commit) -> bool {
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_default());
+    let stats: Vec<String> = lines.filter_map(|line| Some(line["add"]["stats"].as_str()?.to_string())).collect();
+    let agrees = |(reference, stats): (&SegmentRef, &String)| {
+        let stats: Value = serde_json::from_str(stats).unwrap_or_default();
+        stats["numRecords"] == reference.rows
+            && stats["minValues"][SEQ] == reference.first
+            && stats["maxValues"][SEQ] == reference.end() - 1
+    };
+    commit.adds.len() == stats.len() && commit.adds.iter().zip(&stats).all(agrees) && entry(commit, &stats) == text
 }
 
 /// Writes the entry that shows a commit.
@@ -92,7 +119,8 @@ pub(crate) async fn show(
     commit: &Commit,
     added: &[&Segment],
 ) -> Result<(), StoreError> {
-    let text = entry(stream, commit, added);
+    let stats: Vec<String> = added.iter().map(|segment| stats(segment)).collect();
+    let text = entry(commit, &stats);
     let path = stream.prefix.delta(commit.number);
     shared.objects.put(&path, PutPayload::from(text)).await.map_err(StoreError::objects(&path)).map(|_| ())
 }

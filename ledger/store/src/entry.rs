@@ -4,7 +4,6 @@
 //! Invariant: entries of a [`Chunk`] are contiguous, and their leaves are those that the tree holds.
 
 use ledger::draft::Draft;
-use ledger::field::Section;
 use ledger::leaf::{self, Commitments, Seed};
 use ledger::tree::Hash;
 
@@ -19,24 +18,32 @@ pub struct Entry {
     pub index: u32,
     /// Its leaf hash.
     pub leaf: Hash,
+    /// The fingerprint of its id.
+    pub fingerprint: u64,
 }
 
 impl Entry {
     /// Completes a stamped draft whose sections were committed to before.
-    pub(crate) fn new(draft: Draft, seed: Seed, index: u32, commitments: &Commitments) -> Self {
-        let leaf = leaf::leaf_hash(draft.section(Section::Skeleton), commitments);
-        Self { draft, seed, index, leaf }
+    pub(crate) fn new(draft: Draft, seed: Seed, index: u32, commitments: &Commitments, fingerprint: u64) -> Self {
+        let leaf = leaf::hash_of(&draft, commitments);
+        Self { draft, seed, index, leaf, fingerprint }
+    }
+
+    /// An entry as it was kept; [`Entry::is_as_hashed`] tells whether it is sound.
+    pub(crate) fn kept(draft: Draft, seed: Seed, index: u32, leaf: Hash) -> Self {
+        let fingerprint = leaf::id_fingerprint(draft.event_id());
+        Self { draft, seed, index, leaf, fingerprint }
     }
 
     /// Whether its leaf is the one that its fields and salts give.
     pub(crate) fn is_as_hashed(&self) -> bool {
         let commitments = Commitments::of(&self.draft, &self.seed, self.index);
-        leaf::leaf_hash(self.draft.section(Section::Skeleton), &commitments) == self.leaf
+        leaf::hash_of(&self.draft, &commitments) == self.leaf
     }
 
     /// Bytes that it occupies, roughly: what bounds of memory count.
     pub(crate) fn bytes(&self) -> usize {
-        self.draft.fields().len() + 160
+        self.draft.fields_bytes() + 160
     }
 }
 

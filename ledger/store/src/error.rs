@@ -4,7 +4,9 @@
 
 use ledger::field::FieldsError;
 use ledger::name::NameError;
+use ledger::pack::PackError;
 use ledger::verify::Fault;
+use std::borrow::Cow;
 
 /// What the caller should do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +19,8 @@ pub enum ErrorKind {
     Busy,
     /// Somebody else was first, or owns what was asked for.
     Conflict,
-    /// The store or its log does not answer; what was asked may be repeated once it does.
+    /// The store or its log does not answer, or this program is too old for what it holds; what was asked may be
+    /// repeated once that is mended.
     Unavailable,
     /// Stored bytes are not what was recorded; a person must look.
     Corrupt,
@@ -57,6 +60,17 @@ pub enum StoreError {
         found: String,
         /// What this program was told.
         expected: String,
+    },
+    /// The object store cannot keep a ledger.
+    #[error(
+        "the store {store} cannot keep a ledger: {why}. Known to work: local disks, Amazon S3, Google Cloud Storage, \
+         Azure Blob Storage, and servers that honour `If-None-Match: *` on a put"
+    )]
+    Unfit {
+        /// Where it is.
+        store: String,
+        /// What it does not do.
+        why: &'static str,
     },
     /// The write-ahead log failed; nothing more is accepted until it is reopened, which is tried again and again.
     #[error("the write-ahead log failed; it is tried again until it works, and accepts nothing meanwhile")]
@@ -120,6 +134,23 @@ pub enum StoreError {
         /// What is wrong.
         why: &'static str,
     },
+    /// A pack of commits is malformed.
+    #[error("object {path} is no pack of commits")]
+    Pack {
+        /// Which object.
+        path: String,
+        /// What is wrong with it.
+        #[source]
+        source: PackError,
+    },
+    /// A stored object is of a later format than this program reads; nothing is known to be wrong with it.
+    #[error("{object} is written in a newer format: {what}; use a newer piperoll, nothing was changed")]
+    Newer {
+        /// Which object, or which place in a file.
+        object: String,
+        /// What this program does not know.
+        what: Cow<'static, str>,
+    },
     /// A stored name is malformed.
     #[error("a stored name is malformed")]
     Name(#[from] NameError),
@@ -159,15 +190,27 @@ impl StoreError {
     /// What the caller should do.
     pub fn kind(&self) -> ErrorKind {
         match self {
+            error if error.is_newer() => ErrorKind::Unavailable,
             Self::NotFound(_) => ErrorKind::NotFound,
-            Self::OutOfRange { .. } | Self::Invalid(_) => ErrorKind::Invalid,
+            Self::OutOfRange { .. } | Self::Invalid(_) | Self::Unfit { .. } => ErrorKind::Invalid,
             Self::Busy(_) => ErrorKind::Busy,
             Self::KeyReused | Self::Foreign { .. } => ErrorKind::Conflict,
             Self::LogMissing { .. } | Self::LogNotLost => ErrorKind::Conflict,
-            Self::LogFailed | Self::LogFull | Self::Fenced { .. } | Self::Stopping => ErrorKind::Unavailable,
+            Self::LogFailed | Self::Newer { .. } | Self::LogFull | Self::Fenced { .. } | Self::Stopping => {
+                ErrorKind::Unavailable
+            }
             Self::ClockLeapt | Self::Objects { .. } | Self::File { .. } => ErrorKind::Unavailable,
             Self::LogDamaged { .. } | Self::History { .. } | Self::Damaged { .. } => ErrorKind::Corrupt,
-            Self::Name(_) | Self::Fields(_) | Self::Parquet { .. } => ErrorKind::Corrupt,
+            Self::Name(_) | Self::Fields(_) | Self::Parquet { .. } | Self::Pack { .. } => ErrorKind::Corrupt,
+        }
+    }
+
+    /// Whether a newer program is needed, and nothing is known to be wrong.
+    pub fn is_newer(&self) -> bool {
+        match self {
+            Self::Newer { .. } => true,
+            Self::History { fault, .. } => fault.is_newer(),
+            _ => false,
         }
     }
 
@@ -189,7 +232,7 @@ impl StoreError {
 
     /// For `map_err` on an object-store call about `path`.
     pub(crate) fn objects(path: &object_store::path::Path) -> impl FnOnce(object_store::Error) -> Self {
-        let path = path.to_string();
+        let path = if path.as_ref().is_empty() { "its top folder".into() } else { path.to_string() };
         move |source| Self::Objects { path, source }
     }
 

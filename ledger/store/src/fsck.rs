@@ -6,22 +6,29 @@
 //! Invariant: a stream is called sound only after every leaf of it was recomputed from its rows.
 
 mod breaks;
+mod chain;
+mod kept;
 mod store_log;
 mod tree;
+mod views;
+
+pub use kept::Kept;
 
 use crate::error::StoreError;
-use crate::layout::{self, StreamPrefix};
-use crate::objects_of::{list_numbers, list_streams};
+use crate::layout::StreamPrefix;
+use crate::objects_of::list_streams;
 use crate::segment;
+use chain::Marks;
 use futures::TryStreamExt;
+use kept::against_kept;
 use ledger::checkpoint::StreamHead;
 use ledger::key::VerifierKey;
 use ledger::name::{LedgerName, Origin, StreamKind, TenantId};
 use ledger::tile::{TILE_HEIGHT, Tile, TileKind};
 use ledger::tree::Hash;
 use ledger::verify::{ChainVerifier, LiveSegment};
+use object_store::ObjectStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tree::{TreeFault, TreeWalk};
@@ -35,10 +42,14 @@ pub struct Finding {
     pub entries: Option<(u64, u64)>,
     /// What is wrong, in a person's words.
     pub what: String,
+    /// What is sound all the same; empty when there is nothing to say.
+    pub sound: String,
     /// What to do.
     pub advice: &'static str,
     /// Whether the history itself is in doubt; otherwise only a cache or view, or something superfluous.
     pub is_fault: bool,
+    /// Whether it is only that this program is too old to tell.
+    pub is_newer: bool,
 }
 
 /// What was found of one stream.
@@ -78,6 +89,12 @@ impl Report {
         !self.findings().any(|finding| finding.is_fault)
     }
 
+    /// Whether all that keeps it from being sound is that parts are of a newer format.
+    pub fn is_newer(&self) -> bool {
+        let mut faults = self.findings().filter(|finding| finding.is_fault).peekable();
+        faults.peek().is_some() && faults.all(|finding| finding.is_newer)
+    }
+
     /// How many entries were recomputed.
     pub fn entries(&self) -> u64 {
         self.streams.iter().map(|stream| stream.head.size).sum()
@@ -94,10 +111,13 @@ pub struct Fsck {
     pub keys: Vec<VerifierKey>,
     /// Heads that somebody kept earlier, their signatures checked: the streams must still agree with them.
     pub kept: Vec<StreamHead>,
+    /// The same, of entries that were durable then and need not be sealed yet.
+    pub durable: Vec<StreamHead>,
 }
 
 const RESTORE: &str = "restore this object from a copy and check again; nothing was changed";
-const REBUILD: &str = "a view only: it is written anew at the next commit or start";
+const UPGRADE: &str = "use a newer piperoll to check this; nothing is known to be wrong with it";
+const REBUILD: &str = "a view only: stop the service, delete _delta_log of this stream, and start: it is written anew";
 
 impl Fsck {
     /// Checks every stream; `progress` is told of entries as they are recomputed.
@@ -143,65 +163,30 @@ impl Fsck {
         let trusted = self.keys.iter().map(|key| key.under(first.as_str())).collect();
         let mut findings = Vec::new();
         let mut chain = ChainVerifier::new(first.as_str(), trusted);
-        self.chain(&prefix, &mut chain, &mut findings).await?;
+        let marks = self.chain(&prefix, &mut chain, &mut findings).await?;
         let live: Vec<LiveSegment> = chain.live().cloned().collect();
         let (commits, segments) = (chain.commits(), live.len() as u64);
         let kept = self.surviving(&prefix, &chain, &mut findings);
-        let mut tree = TreeWalk::new(chain.clone(), (tenant.clone(), kind), kept);
+        let were_sealed = kept.were_sealed;
+        let mut tree = TreeWalk::new(chain.clone(), (tenant.clone(), kind), kept.heads);
         for held in &live {
             if let Err(finding) = self.segment(&prefix, held, &mut tree, progress).await {
                 findings.push(finding);
                 break;
             }
         }
-        if let Some(size) = tree.disagrees {
-            findings.push(Finding {
-                object: prefix.path().to_string(),
-                entries: Some((0, size - 1)),
-                what: format!("the first {size} entries are not those of the head that was signed and kept"),
-                advice: "this history was replaced after that head was given out; ask who holds the ledger's key",
-                is_fault: true,
-            });
-        }
-        if let Some((size, _)) = tree.kept.last_key_value() {
-            findings.push(Finding {
-                object: prefix.path().to_string(),
-                entries: Some((tree.edge.size(), size - 1)),
-                what: format!("a head of {size} entries was signed and kept, and only {} are sealed here", tree.edge.size()),
-                advice: "seal what the service still holds and check again; if it holds no more, the stream was rolled back",
-                is_fault: true,
-            });
+        // What this program is too old to read is not gone.
+        if tree.disagrees.is_some() || findings.iter().all(|finding| !finding.is_newer) {
+            findings.extend(against_kept(&prefix, were_sealed, &tree));
         }
         if findings.iter().all(|finding| !finding.is_fault) {
             self.tiles(&prefix, &tree, &mut findings).await?;
-            self.views(&prefix, &chain, &mut findings).await?;
+            self.views(&prefix, &chain, &marks, &mut findings).await?;
         }
-        self.strangers(&prefix, &live, commits, &mut findings).await?;
+        self.strangers(&prefix, &live, &marks, &mut findings).await?;
         let edge = &tree.edge;
         let head = StreamHead { origin: chain.origin().into(), size: edge.size(), root: edge.root() };
         Ok(StreamReport { tenant: tenant.clone(), kind, head, commits, segments, findings })
-    }
-
-    async fn chain(
-        &self,
-        prefix: &StreamPrefix,
-        chain: &mut ChainVerifier,
-        findings: &mut Vec<Finding>,
-    ) -> Result<(), StoreError> {
-        let numbers = list_numbers(&self.objects, &prefix.commits(), |number| prefix.commit(number)).await?;
-        let Some(last) = numbers.last() else { return Ok(()) };
-        for number in 0..=*last {
-            let path = prefix.commit(number);
-            let wrong = match segment::fetch(&self.objects, &path).await {
-                Ok(bytes) => chain.commit(&bytes).err().map(|fault| describe(&fault)),
-                Err(_) => Some("the commit is missing, and later ones are there".into()),
-            };
-            if let Some(what) = wrong {
-                findings.push(fault(&path, what));
-                break;
-            }
-        }
-        Ok(())
     }
 
     async fn segment(
@@ -214,7 +199,14 @@ impl Fsck {
         let reference = &held.segment;
         let path = prefix.below(&reference.path);
         let entries = Some((reference.first, reference.end() - 1));
-        let finding = |what: String| Finding { entries, ..fault(&path, what) };
+        let sound = match reference.first {
+            0 => "the commits hold; entries after this segment were not looked at".into(),
+            first => format!(
+                "entries 0 to {} hold, and the commits; entries after this segment were not looked at",
+                first - 1
+            ),
+        };
+        let finding = |what: String| Finding { entries, sound: sound.clone(), ..fault(&path, what) };
         let bytes = segment::fetch(&self.objects, &path).await;
         let bytes = bytes.map_err(|_| finding("the segment is missing or cannot be read".into()))?;
         let is_as_committed = bytes.len() as u64 == reference.bytes && Hash::of(&bytes) == reference.sha256;
@@ -227,6 +219,9 @@ impl Fsck {
                 held.added_by
             ))),
             Err(TreeFault::Fault(fault)) => Err(finding(describe(&fault))),
+            Err(TreeFault::Rows(error)) if is_as_committed && error.is_newer() => {
+                Err(finding(describe(&error)).newer_if(true))
+            }
             Err(TreeFault::Rows(error)) => {
                 let added = held.added_by;
                 Err(finding(format!(
@@ -271,92 +266,55 @@ impl Fsck {
             let range = tile.range();
             findings.push(Finding {
                 entries: Some((range.start << shift, (range.end << shift) - 1)),
-                advice: "the entries are sound; delete this tile, and proofs recompute it from them",
+                sound: "the entries and the commits: a tile only saves work".into(),
+                advice: "delete this tile: proofs recompute it from the entries",
                 ..fault(&path, what)
             });
         }
         Ok(())
     }
 
-    async fn views(
-        &self,
-        prefix: &StreamPrefix,
-        chain: &ChainVerifier,
-        findings: &mut Vec<Finding>,
-    ) -> Result<(), StoreError> {
-        let versions = list_numbers(&self.objects, &prefix.views(), |number| prefix.delta(number)).await?;
-        if let Some(ahead) = versions.into_iter().find(|version| *version >= chain.commits()) {
-            // The commit comes first: a view without it means that the commit went, or that another engine
-            // wrote here. A service that runs meanwhile has both.
-            let path = prefix.commit(ahead);
-            if matches!(self.objects.head(&path).await, Err(object_store::Error::NotFound { .. })) {
-                findings.push(fault(&path, "the commit is missing, and the delta view shows it"));
-            }
-        }
-        let mut shown = BTreeSet::new();
-        for version in 0..chain.commits() {
-            let path = prefix.delta(version);
-            let Ok(bytes) = segment::fetch(&self.objects, &path).await else {
-                let what = "the delta view lacks this version".into();
-                findings.push(Finding {
-                    object: path.to_string(),
-                    entries: None,
-                    what,
-                    advice: REBUILD,
-                    is_fault: false,
-                });
-                return Ok(());
-            };
-            for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                let value: serde_json::Value = serde_json::from_slice(line).unwrap_or_default();
-                if let Some(path) = value["add"]["path"].as_str() {
-                    shown.insert(path.to_string());
-                }
-                if let Some(path) = value["remove"]["path"].as_str() {
-                    shown.remove(path);
-                }
-            }
-        }
-        let live: BTreeSet<String> = chain.live().map(|held| held.segment.path.clone()).collect();
-        if live != shown {
-            let what = "the delta view does not show the segments that the commits name".into();
-            let object = prefix.below("_delta_log").to_string();
-            let advice =
-                "other engines see something else than the ledger: delete _delta_log, and restart to rebuild it";
-            findings.push(Finding { object, entries: None, what, advice, is_fault: true });
-        }
-        Ok(())
-    }
-
-    /// Objects that nothing names: what a stopped writer left behind, or what somebody put there.
+    /// Objects that nothing names: what a stopped writer left behind, or what somebody put there. And segments that
+    /// a commit removed, which stay for a while.
     async fn strangers(
         &self,
         prefix: &StreamPrefix,
         live: &[LiveSegment],
-        commits: u64,
+        marks: &Marks,
         findings: &mut Vec<Finding>,
     ) -> Result<(), StoreError> {
         let named: BTreeSet<&str> = live.iter().map(|held| held.segment.path.as_str()).collect();
+        let is_sound = findings.iter().all(|finding| !finding.is_fault);
         let listed = self.objects.list(Some(prefix.path())).try_collect::<Vec<_>>().await;
+        let mut removed = Vec::new();
         for meta in listed.map_err(StoreError::objects(prefix.path()))? {
             let Some(relative) = prefix.relative(&meta.location) else { continue };
             let ours = match relative.split_once('/') {
-                Some(("_ledger", rest)) if rest.starts_with("commits/") => layout::number_of(&meta.location)
-                    .filter(|number| prefix.commit(*number) == meta.location)
-                    .is_some_and(|number| number < commits || !findings.is_empty()),
+                // Commits that a service makes while this runs are newer than what was walked.
+                Some(("_ledger", rest)) if rest.starts_with("commits/") => marks.is_commit(prefix, &meta.location),
+                Some(("_ledger", "snapshot")) => true,
                 Some(("_ledger", rest)) => Tile::parse(rest).is_some_and(|tile| tile.kind != TileKind::Entries),
                 Some(("_delta_log", _)) => true,
-                _ => named.contains(relative) || findings.iter().any(|finding| finding.is_fault),
+                _ if marks.removed.contains(relative) => {
+                    removed.push((meta.location.clone(), meta.size));
+                    true
+                }
+                _ => named.contains(relative) || !is_sound,
             };
             if !ours {
-                findings.push(Finding {
-                    object: meta.location.to_string(),
-                    entries: None,
-                    what: "no commit names this object".into(),
-                    advice: "a stopped writer leaves such; it may be deleted while the service does not run",
-                    is_fault: false,
-                });
+                let advice = "a stopped writer leaves such, and the service removes it after a start, once it has \
+                              sealed this stream; otherwise find out who put it there";
+                findings.push(note(&meta.location, "no commit names this object", advice));
             }
+        }
+        if let Some((first, _)) = removed.first() {
+            let bytes: u64 = removed.iter().map(|(_, size)| size).sum();
+            let what = format!(
+                "{} segment files ({bytes} bytes) were merged into others and are still here, this one first",
+                removed.len()
+            );
+            let advice = "as it should be: the service deletes them when their time of grace is over";
+            findings.push(note(first, what, advice));
         }
         Ok(())
     }
@@ -364,7 +322,20 @@ impl Fsck {
 
 /// A finding that puts the history in doubt.
 fn fault(path: &Path, what: impl Into<String>) -> Finding {
-    Finding { object: path.to_string(), entries: None, what: what.into(), advice: RESTORE, is_fault: true }
+    let (object, what) = (path.to_string(), what.into());
+    Finding { object, entries: None, what, sound: String::new(), advice: RESTORE, is_fault: true, is_newer: false }
+}
+
+/// A finding that leaves every history sound.
+fn note(path: &Path, what: impl Into<String>, advice: &'static str) -> Finding {
+    Finding { advice, is_fault: false, ..fault(path, what) }
+}
+
+impl Finding {
+    /// The same, as one that a newer program must judge.
+    fn newer_if(self, newer: bool) -> Self {
+        if newer { Self { is_newer: true, advice: UPGRADE, ..self } } else { self }
+    }
 }
 
 /// An error with its causes, in one line.

@@ -14,6 +14,10 @@ use ledger::name::{Origin, StreamKind, TenantId};
 use ledger::tile::Tile;
 use std::sync::Arc;
 
+/// Unsealed entries that are turned into columns where they are asked for: some hundred microseconds at most, as long
+/// as handing the work to another thread takes for a few streams.
+const AT_ONCE_ROWS: u64 = 256;
+
 /// One tenant's stream, for reading.
 #[derive(Clone)]
 pub struct StreamHandle {
@@ -67,10 +71,15 @@ impl StreamHandle {
     pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
         precheck::warm(&self.shared, &self.stream).await?;
         let view = self.stream.view();
-        // Turning entries into columns takes its time: not on a thread that answers others.
-        let (stream, of) = (Arc::clone(&self.stream), view.clone());
-        let tail = tokio::task::spawn_blocking(move || stream.columns_of(&of)).await;
-        let tail = tail.map_err(|_| StoreError::Stopping)??;
+        let unsealed = view.edge.size() - view.sealed.edge.size();
+        let tail = if unsealed <= AT_ONCE_ROWS {
+            self.stream.columns_of(&view)?
+        } else {
+            // Turning many entries into columns takes its time: not on a thread that answers others.
+            let (stream, of) = (Arc::clone(&self.stream), view.clone());
+            let tail = tokio::task::spawn_blocking(move || stream.columns_of(&of)).await;
+            tail.map_err(|_| StoreError::Stopping)??
+        };
         let origin = self.stream.origin.to_string();
         Ok(Snapshot {
             tenant: self.stream.tenant.clone(),

@@ -8,7 +8,9 @@
 //! segment, so it is never synced, and a damaged one is as good as none.
 
 use crate::error::StoreError;
+use std::collections::HashMap;
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -21,6 +23,53 @@ const FILTER_BITS_PER_ID: usize = 12;
 const FILTER_PROBES: u64 = 5;
 /// Runs are merged up to this many ids: while it is done, some 100 MiB of memory.
 const MERGED_IDS: usize = 4 << 20;
+
+/// Sequence numbers by fingerprint, for ids that are not sealed.
+pub(crate) type Fingerprints = HashMap<u64, u64, Scatter>;
+
+/// Scatters fingerprints over a table by a secret of this process: whoever sends ids can compute fingerprints, and
+/// must not be able to choose where they fall.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scatter {
+    mask: u64,
+    factor: u64,
+}
+
+impl Default for Scatter {
+    fn default() -> Self {
+        let secret = RandomState::new();
+        Self { mask: secret.hash_one(0), factor: secret.hash_one(1) | 1 }
+    }
+}
+
+impl BuildHasher for Scatter {
+    type Hasher = Scattered;
+    fn build_hasher(&self) -> Scattered {
+        Scattered { by: *self, hash: 0 }
+    }
+}
+
+/// The hash of one fingerprint.
+#[derive(Debug)]
+pub(crate) struct Scattered {
+    by: Scatter,
+    hash: u64,
+}
+
+impl Hasher for Scattered {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, fingerprint: u64) {
+        let wide = u128::from(self.hash ^ fingerprint ^ self.by.mask) * u128::from(self.by.factor);
+        self.hash = (wide >> 64) as u64 ^ wide as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.hash
+    }
+}
 
 /// The sealed ids of a contiguous run of entries.
 #[derive(Debug)]
@@ -113,16 +162,24 @@ impl IdRun {
         let count = u64::from_le_bytes(head[8..16].try_into().ok()?);
         let newest = i64::from_le_bytes(head[16..24].try_into().ok()?);
         let crc = u32::from_le_bytes(head[24..28].try_into().ok()?);
-        let words = (usize::try_from(count).ok()?.checked_mul(FILTER_BITS_PER_ID)?).div_ceil(64).max(1);
-        let whole = head[..8] == MAGIC && count == end - first && body.len() == 8 * words + 12 * count as usize;
+        let ids = usize::try_from(count).ok()?;
+        let words = ids.checked_mul(FILTER_BITS_PER_ID)?.div_ceil(64).max(1);
+        let length = words.checked_mul(8)?.checked_add(ids.checked_mul(12)?)?;
+        let whole = head[..8] == MAGIC && count == end - first && body.len() == length;
         if !whole || crc32c::crc32c_append(crc32c::crc32c(&head[..24]), body) != crc {
             return None;
         }
         let word = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or_default();
         let filter = body[..8 * words].chunks_exact(8).map(word).collect();
+        let (fingerprints, at) = body[8 * words..].split_at(8 * ids);
+        let at = at.chunks_exact(4).map(|at| at.try_into().map(u32::from_le_bytes).unwrap_or_default());
+        // A whole file of other contents would send readers beyond the run.
+        if !fingerprints.chunks_exact(8).map(word).is_sorted() || at.into_iter().any(|at| u64::from(at) >= count) {
+            return None;
+        }
         let file = File::open(path).ok()?;
         let ids_at = (HEADER + 8 * words) as u64;
-        Some(Self { first, end, newest, filter, count: count as usize, file, ids_at })
+        Some(Self { first, end, newest, filter, count: ids, file, ids_at })
     }
 
     /// Whether the run may hold the id; never false for one that it holds.
@@ -221,6 +278,31 @@ mod tests {
         let passed: Vec<u64> = strangers.filter(|id| built.may_hold(*id)).collect();
         assert!(passed.len() < 200, "{} of 20,000 strangers pass the filter", passed.len());
         assert!(passed.iter().all(|id| built.find(*id).unwrap().is_empty()));
+    }
+
+    #[test]
+    fn a_file_that_was_made_up_is_as_good_as_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.ids");
+        let write = |count: u64, body: &[u8]| {
+            let head = [&MAGIC[..], &count.to_le_bytes(), &1i64.to_le_bytes()].concat();
+            let crc = crc32c::crc32c_append(crc32c::crc32c(&head), body);
+            std::fs::write(&path, [&head[..], &crc.to_le_bytes(), body].concat()).unwrap();
+        };
+        let body = |ids: [u64; 2], at: [u32; 2]| {
+            let ids = ids.iter().flat_map(|id| id.to_le_bytes());
+            [0; 8].into_iter().chain(ids).chain(at.iter().flat_map(|at| at.to_le_bytes())).collect::<Vec<u8>>()
+        };
+        write(2, &body([1, 2], [1, 0]));
+        assert!(IdRun::open(&path, 0, 2).is_some());
+        for (ids, at) in [([2, 1], [0, 1]), ([1, 2], [0, 2]), ([1, 2], [u32::MAX, 0])] {
+            write(2, &body(ids, at));
+            assert!(IdRun::open(&path, 0, 2).is_none(), "{ids:?} {at:?}");
+        }
+        for count in [u64::MAX, u64::MAX / 12, 1 << 60] {
+            write(count, b"");
+            assert!(IdRun::open(&path, 0, count).is_none());
+        }
     }
 
     #[test]

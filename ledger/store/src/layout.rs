@@ -3,7 +3,7 @@
 //! Not here: what the objects hold. Invariant: every path of a stream begins with its own prefix, so that a
 //! handle rooted there can name nothing of another tenant.
 
-use ledger::name::{StreamKind, TenantId};
+use ledger::name::{LedgerName, Origin, StreamKind, TenantId};
 use ledger::tile::Tile;
 use object_store::path::Path;
 
@@ -62,6 +62,27 @@ pub(crate) fn log_head(size: u64) -> Path {
     log_heads().join(twenty(size))
 }
 
+/// The folder of probes: beside `_store`, so that no check of the store takes one for a part of it.
+pub(crate) fn probes() -> Path {
+    Path::from("_probe")
+}
+
+/// One probe of a store.
+pub(crate) fn probe(id: &[u8; 16]) -> Path {
+    probes().join(format!("{:032x}", u128::from_be_bytes(*id)))
+}
+
+/// The folder, in another store, of the notes that keep a ledger's heads.
+pub(crate) fn kept_heads_of(ledger: &LedgerName) -> Path {
+    Path::from(ledger.as_str())
+}
+
+/// One note of a store's heads, in another store: by the store log's size, and a number where there are several.
+pub(crate) fn kept_heads(ledger: &LedgerName, log: &Origin, size: u64, number: u64) -> Path {
+    let store = log.as_str().split('/').nth(1).unwrap_or_default().trim_start_matches('_');
+    kept_heads_of(ledger).join(store).join(format!("{}-{number}", twenty(size)))
+}
+
 /// A tile of the store log.
 pub(crate) fn log_tile(tile: &Tile) -> Path {
     Path::from(format!("_store/log/{}", tile.path()))
@@ -97,6 +118,17 @@ impl StreamPrefix {
         self.below(&format!("_ledger/commits/{number:020}"))
     }
 
+    /// Consecutive commits in one object. Below the folder of commits and behind all of them, so that one
+    /// listing from some commit on shows both.
+    pub(crate) fn pack(&self, first: u64, last: u64) -> Path {
+        self.below(&format!("_ledger/commits/pack/{first:020}-{last:020}"))
+    }
+
+    /// What the chain comes to: a cache that makes opening quick.
+    pub(crate) fn snapshot(&self) -> Path {
+        self.below("_ledger/snapshot")
+    }
+
     /// One tile.
     pub(crate) fn tile(&self, tile: &Tile) -> Path {
         self.below(&format!("_ledger/{}", tile.path()))
@@ -110,6 +142,22 @@ impl StreamPrefix {
     /// One entry of the Delta view's log.
     pub(crate) fn delta(&self, version: u64) -> Path {
         self.below(&format!("_delta_log/{version:020}.json"))
+    }
+
+    /// The Delta view's state at a version.
+    pub(crate) fn delta_checkpoint(&self, version: u64) -> Path {
+        self.below(&format!("_delta_log/{version:020}.checkpoint.parquet"))
+    }
+
+    /// The version of a checkpoint of the Delta view, from its path.
+    pub(crate) fn checkpoint_version(&self, path: &Path) -> Option<u64> {
+        let version = path.filename()?.strip_suffix(".checkpoint.parquet")?.parse().ok()?;
+        (self.delta_checkpoint(version) == *path).then_some(version)
+    }
+
+    /// Which of the Delta view's checkpoints is the newest.
+    pub(crate) fn delta_newest(&self) -> Path {
+        self.below("_delta_log/_last_checkpoint")
     }
 
     /// A path relative to the stream, as commits name segments.
@@ -129,11 +177,35 @@ pub(crate) fn segment(recorded_at: i64, first: u64, epoch: u64, commit: u64) -> 
     format!("{}/{first:020}-{epoch}-{commit}.parquet", ledger::time::month_of(recorded_at))
 }
 
+/// The name of a segment that took the place of several. A number that no other merge of this epoch has makes it
+/// unique.
+pub(crate) fn merged_segment(folder: &str, first: u64, epoch: u64, number: u64) -> String {
+    format!("{folder}/{first:020}-{epoch}-m{number}.parquet")
+}
+
+/// The folder and the writer's epoch in a segment's relative path; none for what no writer names so.
+pub(crate) fn folder_and_epoch(relative: &str) -> Option<(&str, u64)> {
+    let (folder, name) = relative.split_once('/')?;
+    let (first, rest) = name.strip_suffix(".parquet")?.split_once('-')?;
+    let (epoch, _) = rest.split_once('-')?;
+    let is_month = folder.len() == 7 && folder.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    let is_named = is_month && first.len() == 20 && first.bytes().all(|byte| byte.is_ascii_digit());
+    is_named.then(|| Some((folder, epoch.parse().ok()?)))?
+}
+
+/// The first and last number of a pack of commits.
+pub(crate) fn pack_range(path: &Path) -> Option<(u64, u64)> {
+    let (first, last) = path.filename()?.split_once('-')?;
+    let number = |digits: &str| (digits.len() == 20).then(|| digits.parse().ok())?;
+    Some((number(first)?, number(last)?))
+}
+
 /// The number in the last part of a numbered object's path.
 pub(crate) fn number_of(path: &Path) -> Option<u64> {
     let name = path.filename()?;
     let digits = name.strip_suffix(".json").unwrap_or(name);
-    (digits.len() == 20).then(|| digits.parse().ok())?
+    let plain = digits.len() == 20 && digits.bytes().all(|digit| digit.is_ascii_digit());
+    plain.then(|| digits.parse().ok())?
 }
 
 /// The tenant and stream that a path's folders name.
@@ -161,6 +233,24 @@ mod tests {
         assert_eq!(prefix.tile(&tile).as_ref(), "tenant=acme/stream=audit/_ledger/tile/1/x001/000.p/3");
         assert_eq!(prefix.relative(&prefix.commit(1)), Some("_ledger/commits/00000000000000000001"));
         assert!(ledger::commit::is_segment_path(&segment(1_786_699_613_589_793, 5, 2, 9)));
+        let (ledger, name) = ("example".parse().unwrap(), "main".parse().unwrap());
+        let kept = kept_heads(&ledger, &Origin::store_log(&ledger, &name, 0), 17, 0);
+        assert_eq!(kept.as_ref(), "example/main/00000000000000000017-0");
         assert_eq!(segment(1_786_699_613_589_793, 5, 2, 9), "2026-08/00000000000000000005-2-9.parquet");
+        assert_eq!(folder_and_epoch(&segment(1_786_699_613_589_793, 5, 2, 9)), Some(("2026-08", 2)));
+        let merged = merged_segment("2026-08", 5, 21, 0);
+        assert_eq!(
+            (merged.as_str(), folder_and_epoch(&merged)),
+            ("2026-08/00000000000000000005-21-m0.parquet", Some(("2026-08", 21)))
+        );
+        for other in
+            ["_ledger/snapshot", "2026-08/5-2-9.parquet", "2026-08/x", "other/00000000000000000005-2-9.parquet"]
+        {
+            assert_eq!(folder_and_epoch(other), None, "{other}");
+        }
+        let pack = prefix.pack(7, 1_006);
+        assert_eq!(pack_range(&pack), Some((7, 1_006)));
+        assert!(pack.as_ref().ends_with("_ledger/commits/pack/00000000000000000007-00000000000000001006"));
+        assert!(pack > prefix.commit(u64::MAX) && number_of(&pack).is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! The IO shell around the ledger: write-ahead log, sequencing, segments, commits, recovery, fsck.
 //!
-//! Read in this order: [`Store`] (the way in), `writer` (the commit), `seal` (the commit of a segment),
-//! `recover` (what a stop leaves), `wal` and `segment` (bytes). What a valid history *is* stands in the
+//! Read in this order: [`Store`] (the way in), `writer` (the commit), `seal` (the commit of a segment), `upkeep` (what keeps
+//! it small and quick), `recover` (what a stop leaves), `wal` and `segment` (bytes). What a valid history *is* stands in the
 //! crate `ledger`; this crate keeps it on disks and in object stores, and is the only one that writes there.
 //!
 //! Not here: who may ask (`access`), SQL (`query`), wire JSON (`ingest`).
@@ -11,11 +11,16 @@
 
 mod ambient;
 pub mod columns;
+mod commits;
+mod compact;
 mod delta;
 mod entry;
 mod error;
 mod fsck;
+#[cfg(test)]
+mod fuzz;
 mod handle;
+mod heads;
 mod ids;
 mod layout;
 mod limits;
@@ -23,23 +28,29 @@ mod log_head;
 mod log_state;
 mod objects;
 mod objects_of;
+mod observed;
+mod pack;
 mod precheck;
 mod proofs;
 mod recover;
 mod seal;
 mod segment;
 mod segment_reader;
+mod snapshot;
 mod store;
 mod stream;
+mod turn;
+mod upkeep;
 mod wal;
 mod writer;
 
 pub use ambient::Ambient;
 pub use error::{ErrorKind, StoreError};
-pub use fsck::{Finding, Fsck, Report, StreamReport};
+pub use fsck::{Finding, Fsck, Kept, Report, StreamReport};
 pub use handle::{AppendHandle, StreamHandle};
+pub use heads::HeadKeeper;
 pub use limits::Limits;
-pub use objects::DurableFolder;
+pub use objects::{Access, DurableFolder, Location, LocationError, Patience, Steady, create, holds_anything, probe};
 pub use proofs::{ConsistencyProof, InclusionProof};
 pub use segment::{Segment, Statistics};
 pub use store::{AppendRequest, Appended, Store, StoreOptions};

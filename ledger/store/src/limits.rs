@@ -11,7 +11,7 @@ pub struct Limits {
     pub unsealed_bytes: usize,
     /// Unsealed bytes of all streams beyond which nothing is accepted: twice the bound above.
     pub unsealed_bytes_hard: usize,
-    /// How long an entry may stay unsealed.
+    /// How long an entry may stay unsealed: a tenant with a few events a day makes a segment a day.
     pub seal_age: Duration,
     /// How long an event id is remembered.
     pub duplicate_window: Duration,
@@ -25,6 +25,20 @@ pub struct Limits {
     pub log_reserve_bytes: u64,
     /// Requests waiting for the writer; each is bounded by the front door.
     pub queue: usize,
+    /// Bytes of a segment that merging makes at most, and holds in memory while it does: some 400,000 events.
+    /// At 0 nothing is merged.
+    pub merge_bytes: u64,
+    /// Adjacent small segments that are worth a merge.
+    pub merge_inputs: usize,
+    /// How long a segment's file stays after a commit removed it, for readers of the Delta view that this
+    /// process knows nothing of.
+    pub removed_grace: Duration,
+    /// Commits that are packed into one object: about 1 MiB.
+    pub pack_commits: u64,
+    /// Commits after which the chain's snapshot is written anew: what opening reads besides it.
+    pub snapshot_commits: u64,
+    /// Commits after which the Delta view gets a checkpoint.
+    pub view_commits: u64,
 }
 
 impl Default for Limits {
@@ -33,13 +47,19 @@ impl Default for Limits {
             seal_bytes: 16 << 20,
             unsealed_bytes: 96 << 20,
             unsealed_bytes_hard: 192 << 20,
-            seal_age: Duration::from_secs(6 * 3_600),
+            seal_age: Duration::from_secs(24 * 3_600),
             duplicate_window: Duration::from_secs(7 * 86_400),
             idempotency_window: Duration::from_secs(86_400),
             log_file_bytes: 64 << 20,
             log_files: 6,
             log_reserve_bytes: 4 << 20,
             queue: 256,
+            merge_bytes: 32 << 20,
+            merge_inputs: 8,
+            removed_grace: Duration::from_secs(3_600),
+            pack_commits: 1_000,
+            snapshot_commits: 32,
+            view_commits: 50,
         }
     }
 }
@@ -51,6 +71,19 @@ pub(crate) const GROUP_BYTES: usize = 8 << 20;
 pub(crate) const REQUEST_BYTES: usize = 64 << 20;
 /// Bytes of remembered idempotency answers, all keys together; beyond it a new key is refused.
 pub(crate) const IDEMPOTENCY_BYTES: usize = 32 << 20;
+/// Rows of a merged segment at most, whatever their bytes.
+pub(crate) const MERGE_ROWS: u64 = 1_000_000;
+/// Streams whose age alone makes them be sealed at one tick of five seconds: a million a day, and never so many
+/// that busy streams wait long behind them.
+pub(crate) const OLD_SEALS: usize = 64;
+/// Streams that are opened at the same time.
+pub(crate) const OPENINGS: usize = 32;
+/// Objects of one stream that are read or deleted at the same time.
+pub(crate) const CONCURRENT_OBJECTS: usize = 16;
+/// How often all streams are looked at, whether they got commits or not.
+pub(crate) const ROUND_MICROS: i64 = 3_600_000_000;
+/// How long after a month's end its segments are taken to be all there: two days, twice the age of a seal.
+pub(crate) const MONTH_CLOSES_MICROS: i64 = 2 * 86_400_000_000;
 /// Rows of an unsealed stream that are turned into columns together.
 pub(crate) const COLUMN_ROWS: usize = 4_096;
 /// Rows of a data page: what a proof must decode to recompute one block of 256 leaves.

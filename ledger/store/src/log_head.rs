@@ -3,18 +3,51 @@
 //! Not here: who writes them ([`crate::seal`], [`crate::recover`]), who checks them ([`crate::fsck`]).
 //! Invariant: each has one spelling; a head that was read folds to its root.
 
+use crate::error::StoreError;
 use ledger::group::Durability;
 use ledger::key::VerifierKey;
 use ledger::name::Origin;
 use ledger::note::Note;
 use ledger::tree::{Edge, Hash};
+use ledger::version;
 
 /// The format that this program writes and the newest that it reads.
 pub(crate) const FORMAT: &str = "piperoll-store/v1";
 
+/// First line of a signed head.
+const HEAD_TAG: &str = "piperoll-log/v1";
+/// What a line of a signed head may begin with.
+const HEAD_WORDS: [&str; 3] = ["origin", "head", "edge"];
+
+/// Why a signed head was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HeadFault {
+    /// It is of a later form.
+    #[error("the flushed head of the store log is written in a newer format")]
+    Newer,
+    /// It does not hold.
+    #[error("the flushed head of the store log {0}")]
+    Wrong(&'static str),
+}
+
+/// Whether a record beside the heads is of a later form than the one that this program writes there, or has lines
+/// that only a later form has.
+pub(crate) fn is_newer_record(found: &[u8], ours: &str) -> bool {
+    let word = |line: &str| line.split(' ').next().unwrap_or_default().to_string();
+    let words: Vec<String> = ours.lines().map(word).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let Ok(found) = std::str::from_utf8(found) else { return false };
+    let (mut found, mut ours) = (found.lines(), ours.lines());
+    match (found.next(), ours.next()) {
+        (Some(theirs), Some(tag)) if theirs == tag => found.any(|line| version::has_newer_word(line, &words)),
+        (Some(theirs), Some(tag)) => version::is_newer(theirs, tag),
+        _ => false,
+    }
+}
+
 /// The signed text that says how far the store log was flushed: a head and its edge.
 pub(crate) fn head_text(origin: &str, edge: &Edge) -> String {
-    let mut text = format!("piperoll-log/v1\norigin {origin}\nhead {} {}\n", edge.size(), edge.root());
+    let mut text = format!("{HEAD_TAG}\norigin {origin}\nhead {} {}\n", edge.size(), edge.root());
     edge.nodes().iter().for_each(|node| text.push_str(&format!("edge {node}\n")));
     text
 }
@@ -22,18 +55,26 @@ pub(crate) fn head_text(origin: &str, edge: &Edge) -> String {
 /// Reads a signed head of this size.
 ///
 /// # Errors
-/// What is wrong with it.
-pub(crate) fn read_head(bytes: &[u8], size: u64, trusted: &VerifierKey) -> Result<Edge, &'static str> {
+/// What is wrong with it, or that it is of a later form.
+pub(crate) fn read_head(bytes: &[u8], size: u64, trusted: &VerifierKey) -> Result<Edge, HeadFault> {
     let note = Note::parse(bytes).and_then(|note| note.verify(std::slice::from_ref(trusted)));
-    let note = note.map_err(|_| "the flushed head of the store log is not signed by this ledger's key")?;
+    let note = note.map_err(|_| HeadFault::Wrong("is not signed by this ledger's key"))?;
+    let mut lines = note.text().lines();
+    let is_newer = match lines.next() {
+        Some(HEAD_TAG) => lines.any(|line| version::has_newer_word(line, &HEAD_WORDS)),
+        first => first.is_some_and(|tag| version::is_newer(tag, HEAD_TAG)),
+    };
+    if is_newer {
+        return Err(HeadFault::Newer);
+    }
     let nodes: Option<Vec<Hash>> =
         note.text().lines().filter_map(|line| line.strip_prefix("edge ")).map(Hash::from_base64).collect();
     let edge = Edge::from_parts(size, nodes.unwrap_or_default());
-    let edge = edge.map_err(|_| "the flushed head of the store log has a malformed edge")?;
+    let edge = edge.map_err(|_| HeadFault::Wrong("has a malformed edge"))?;
     if head_text(trusted.name(), &edge) == note.text() {
         Ok(edge)
     } else {
-        Err("the flushed head of the store log does not fold to its root")
+        Err(HeadFault::Wrong("does not fold to its root"))
     }
 }
 
@@ -46,17 +87,33 @@ pub(crate) fn read_head_until(
     size: u64,
     origin: &Origin,
     key: impl Fn(&Origin) -> VerifierKey,
-) -> Result<Edge, &'static str> {
+) -> Result<Edge, HeadFault> {
     let stated = bytes.split(|byte| *byte == b'\n').nth(1).and_then(|line| line.strip_prefix(b"origin "));
     let stated = stated.and_then(|text| std::str::from_utf8(text).ok()?.parse::<Origin>().ok());
     let is_earlier = |stated: &Origin| stated.is_same_log(origin) && stated.generation() <= origin.generation();
-    let stated = stated.filter(is_earlier).ok_or("the flushed head of the store log is of another log")?;
+    let stated = stated.filter(is_earlier).ok_or(HeadFault::Wrong("is of another log"))?;
     read_head(bytes, size, &key(&stated))
 }
 
 /// The record of a store's format, and of the origin of its log.
 pub(crate) fn format_text(origin: &str) -> String {
     format!("{FORMAT}\norigin {origin}\n")
+}
+
+/// A store of another format is one of a newer program: there was none before the first.
+pub(crate) fn newer(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Foreign { found, .. } if found.starts_with("piperoll-store/v") && !is_ours(&found) => {
+            let found: String = found.split(", ").next().unwrap_or_default().chars().take(64).collect();
+            let what = format!("its format is {found}, and this program reads {FORMAT}").into();
+            StoreError::Newer { object: "the store".into(), what }
+        }
+        other => other,
+    }
+}
+
+fn is_ours(found: &str) -> bool {
+    found.strip_prefix(FORMAT).is_some_and(|rest| rest.is_empty() || rest.starts_with(", "))
 }
 
 /// The record of the key that signs, under the origin of the store log. Of several, the highest number counts.
@@ -74,6 +131,9 @@ pub(crate) struct Owner {
     /// How often the store went on without the log that it had.
     pub generation: u32,
 }
+
+/// The tag of such a record and what its lines begin with.
+pub(crate) const OWNER_FORM: &str = "piperoll-owner/v1\ndurability\nlog\ngeneration\n";
 
 /// The record of the one log that may extend a store.
 pub(crate) fn owner_text(owner: &Owner) -> String {

@@ -1,11 +1,12 @@
-//! Listings of a store: its streams, and numbered objects in a folder.
+//! Listings of a store: its streams, and numbered objects in a folder; and objects that are created once.
 //!
 //! Not here: where things lie ([`crate::layout`]). Invariant: what is not named as the layout says is not
 //! listed, and never followed.
 
 use crate::error::StoreError;
 use crate::layout;
-use futures::TryStreamExt;
+use crate::limits::OPENINGS;
+use futures::{StreamExt, TryStreamExt};
 use ledger::name::{StreamKind, TenantId};
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -34,11 +35,12 @@ pub(crate) async fn list_numbers(
 pub(crate) async fn list_streams(objects: &Arc<dyn ObjectStore>) -> Result<Vec<(TenantId, StreamKind)>, StoreError> {
     let root = Path::default();
     let tenants = objects.list_with_delimiter(None).await.map_err(StoreError::objects(&root))?;
-    let mut streams = Vec::new();
-    for tenant in tenants.common_prefixes {
-        let kinds = objects.list_with_delimiter(Some(&tenant)).await.map_err(StoreError::objects(&tenant))?;
-        streams.extend(kinds.common_prefixes.iter().filter_map(layout::stream_of));
-    }
+    let kinds = |tenant: Path| async move {
+        let listed = objects.list_with_delimiter(Some(&tenant)).await.map_err(StoreError::objects(&tenant))?;
+        Ok::<_, StoreError>(listed.common_prefixes.iter().filter_map(layout::stream_of).collect::<Vec<_>>())
+    };
+    let kinds = futures::stream::iter(tenants.common_prefixes).map(kinds).buffer_unordered(OPENINGS);
+    let mut streams: Vec<_> = kinds.try_concat().await?;
     streams.sort();
     Ok(streams)
 }

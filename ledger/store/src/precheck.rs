@@ -35,7 +35,7 @@ impl Known {
 }
 
 /// What was recorded before this moment is no longer asked about.
-fn oldest(shared: &Shared) -> i64 {
+pub(crate) fn oldest(shared: &Shared) -> i64 {
     shared.ambient.now_micros() - shared.limits.duplicate_window.as_micros() as i64
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct Prechecked {
 pub(crate) async fn precheck(
     shared: &Shared,
     stream: &Stream,
-    drafts: &[&Draft],
+    drafts: &[Draft],
     fingerprints: &[u64],
 ) -> Result<Prechecked, StoreError> {
     warm(shared, stream).await?;
@@ -79,7 +79,7 @@ pub(crate) async fn precheck(
         let (near, later) = rest.split_at(rest.partition_point(|(seq, _)| *seq < end));
         rest = later;
         for (seq, at, original) in originals(shared, segment, near).await? {
-            let draft = drafts[at];
+            let draft = &drafts[at];
             let counts = original.event_id() == draft.event_id() && original.recorded_at() >= oldest;
             // The first that counts; another id may have the same fingerprint.
             if counts && known[at].is_none() {
@@ -169,6 +169,12 @@ pub(crate) fn run_path(shared: &Shared, stream: &Stream, segment: &SegmentRef) -
     let folder = shared.cache.join("ids").join(stream.tenant.as_str()).join(stream.kind.as_str());
     let root = segment.root.to_hex();
     folder.join(format!("{}-{}-{}.ids", twenty(segment.first), twenty(segment.end()), &root[..16]))
+}
+
+/// One past the last entry of the run whose file this is; none for any other file.
+pub(crate) fn run_end(path: &std::path::Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?.strip_suffix(".ids")?;
+    name.split('-').nth(1)?.parse().ok()
 }
 
 async fn run_of(shared: &Shared, stream: &Stream, segment: &Segment) -> Result<IdRun, StoreError> {

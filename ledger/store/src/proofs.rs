@@ -276,7 +276,7 @@ pub(crate) async fn tile(shared: &Shared, stream: &Stream, tile: Tile) -> Result
             .await?;
             for entry in (sealed_end.max(tile.range().start)..tile.range().end).filter_map(|seq| view.entry(seq)) {
                 let commitments = ledger::leaf::Commitments::of(&entry.draft, &entry.seed, entry.index);
-                put(ledger::leaf::leaf_data(entry.draft.section(ledger::Section::Skeleton), &commitments));
+                put(ledger::leaf::data_of(&entry.draft, &commitments));
             }
         }
     }

@@ -13,8 +13,8 @@ mod streams;
 
 use crate::error::StoreError;
 use crate::layout;
-use crate::log_head;
-use crate::log_state::LogHealth;
+use crate::log_head::{self, HeadFault};
+use crate::log_state::{LogHealth, LogState};
 use crate::objects_of::list_numbers;
 use crate::segment;
 use crate::store::{LogHead, Shared, StoreOptions};
@@ -29,7 +29,7 @@ use ownership::{Ownership, next_epoch, own};
 use replay::{FoundGroups, check};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use streams::open_streams;
 use tokio::sync::mpsc;
 
@@ -56,7 +56,8 @@ pub(crate) async fn recover(options: StoreOptions, files: Arc<dyn LogFiles>) -> 
     own(&shared, &first_origin).await?;
     // Where groups are objects, the writer before may be at work until it is overtaken: what it trims while we read
     // is in commits by then, and reading begins anew.
-    for _ in 0..OVERTAKEN_READS {
+    let again = if shared.durability == Durability::Object { OVERTAKEN_READS } else { 0 };
+    for _ in 0..again {
         match recover_once(&shared, &mut ownership).await {
             Err(StoreError::Objects { source: object_store::Error::NotFound { .. }, .. }) => {}
             done => return done,
@@ -153,6 +154,7 @@ fn shared_of(options: StoreOptions, log_origin: Origin) -> Shared {
         stopping: AtomicBool::new(false),
         leapt: AtomicBool::new(false),
         unsealed_bytes: AtomicUsize::new(0),
+        merges: AtomicU64::new(0),
         streams: Default::default(),
         log_head: std::sync::RwLock::new(LogHead { head, checkpoint: String::new() }),
     }
@@ -181,6 +183,9 @@ impl Recovered {
         let unsealed = streams.iter().filter(|(_, stream)| stream.tail_bytes() > 0);
         let live = unsealed.map(|(key, stream)| (key.clone(), Live::resume(Arc::clone(stream)))).collect();
         drop(streams);
+        if self.log.is_full() {
+            self.shared.log.set(LogState::Full);
+        }
         let clock = crate::ambient::LeapWatch::start(self.shared.ambient.as_ref());
         Writer {
             fact_bytes: self.facts.values().map(|fact| fact.answer.len() + 128).sum(),
@@ -205,7 +210,7 @@ impl Recovered {
 }
 
 /// How far the store log was flushed, and its edge there.
-async fn flushed_log(shared: &Shared) -> Result<(u64, Edge), StoreError> {
+pub(crate) async fn flushed_log(shared: &Shared) -> Result<(u64, Edge), StoreError> {
     let sizes = list_numbers(&shared.objects, &layout::log_heads(), layout::log_head).await?;
     let Some(size) = sizes.into_iter().next_back() else {
         return Ok((0, Edge::default()));
@@ -213,6 +218,10 @@ async fn flushed_log(shared: &Shared) -> Result<(u64, Edge), StoreError> {
     let path = layout::log_head(size);
     let bytes = segment::fetch(&shared.objects, &path).await?;
     let key = |origin: &Origin| shared.key.verifier(origin.as_str());
-    let edge = log_head::read_head_until(&bytes, size, &shared.log_origin, key);
-    Ok((size, edge.map_err(|why| StoreError::Damaged { path: path.to_string(), why })?))
+    let object = path.to_string();
+    match log_head::read_head_until(&bytes, size, &shared.log_origin, key) {
+        Ok(edge) => Ok((size, edge)),
+        Err(HeadFault::Newer) => Err(StoreError::Newer { object, what: "it is a head of a later form".into() }),
+        Err(HeadFault::Wrong(why)) => Err(StoreError::Damaged { path: object, why }),
+    }
 }

@@ -1,7 +1,7 @@
 //! Sealing: the unsealed tail of a stream becomes a segment and a commit. One thread, one seal at a time.
 //!
-//! [`seal_stream`] is the commit of a segment, top to bottom. Not here: when to seal ([`crate::writer`]),
-//! what the bytes are ([`crate::segment`], `ledger::commit`).
+//! [`try_seal`] is the commit of a segment, top to bottom. Not here: when to seal ([`crate::writer`]),
+//! what the bytes are ([`crate::segment`], `ledger::commit`), merging of segments ([`crate::compact`]).
 //!
 //! Invariants: a commit names only objects that are durable; tiles up to a commit's head are there before
 //! it; a commit's number is created once, and a commit that a writer made before it was fenced counts ([`adopt`]).
@@ -12,19 +12,21 @@ use crate::delta;
 use crate::error::StoreError;
 use crate::layout;
 use crate::log_head;
+use crate::objects::create;
+use crate::observed;
 use crate::precheck;
 use crate::proofs;
 use crate::segment::{self, Segment};
 use crate::store::Shared;
 use crate::stream::{Sealed, Stream, View};
+use crate::turn;
+use crate::upkeep::UpkeepJob;
 use crate::writer::Message;
 use bytes::Bytes;
 use ledger::commit::{Commit, SegmentRef};
-use ledger::leaf::id_fingerprint;
 use ledger::tile::{TILE_HASHES, TILE_HEIGHT, Tile, TileKind};
 use ledger::tree::{Edge, Hash, Node, root_of};
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::ObjectStoreExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -48,6 +50,7 @@ pub(crate) fn run(
     shared: &Arc<Shared>,
     mut jobs: mpsc::UnboundedReceiver<SealJob>,
     writer: &mpsc::WeakSender<Message>,
+    upkeep: &mpsc::UnboundedSender<UpkeepJob>,
     runtime: &tokio::runtime::Handle,
 ) -> Option<oneshot::Sender<()>> {
     while let Some(job) = jobs.blocking_recv() {
@@ -86,6 +89,9 @@ pub(crate) fn run(
                 }
             }
         };
+        if let Message::Sealed { stream, .. } = &message {
+            UpkeepJob::look(upkeep, stream);
+        }
         if let Some(writer) = writer.upgrade() {
             // A writer that is gone needs no news.
             let _ = writer.blocking_send(message);
@@ -121,7 +127,16 @@ async fn seal_now(shared: &Shared, stream: &Stream, epoch: u64) -> Result<u64, S
 /// # Errors
 /// The object store failed, or another writer owns the stream.
 async fn seal_stream(shared: &Shared, stream: &Stream, epoch: u64) -> Result<u64, StoreError> {
+    let result = try_seal(shared, stream, epoch).await;
+    observed::sealed(&result);
+    result
+}
+
+/// The commit of a segment.
+async fn try_seal(shared: &Shared, stream: &Stream, epoch: u64) -> Result<u64, StoreError> {
     precheck::warm(shared, stream).await?;
+    let mut turn = stream.turn.lock().await;
+    turn::settle(shared, stream, &mut turn).await?;
     let mut view = stream.view();
     // A try whose outcome is not known is repeated with the very same entries, and so the very same bytes:
     // what of it was carried out is then found, not contradicted.
@@ -133,7 +148,7 @@ async fn seal_stream(shared: &Shared, stream: &Stream, epoch: u64) -> Result<u64
     let newest = newest.draft.recorded_at();
     // 1. Encode, and write the file of ids, which is a cache. Died: nothing happened.
     let (segment, bytes) = encode(stream, &view, epoch)?;
-    let ids: Vec<u64> = view.tail.iter().flat_map(|c| &c.entries).map(|e| id_fingerprint(e.draft.event_id())).collect();
+    let ids: Vec<u64> = view.tail.iter().flat_map(|chunk| &chunk.entries).map(|entry| entry.fingerprint).collect();
     let runs = precheck::with_run(shared, stream, &segment.reference, newest, &ids)?;
     stream.tried.store(view.edge.size(), Ordering::Release);
     // 2. Put the segment. Died after it: an object that no commit names, which fsck lists.
@@ -158,7 +173,7 @@ async fn seal_stream(shared: &Shared, stream: &Stream, epoch: u64) -> Result<u64
     match create(&shared.objects, &path, signed.bytes().to_vec().into()).await {
         // A writer that was fenced since had begun this seal, and carried it out.
         Err(StoreError::Objects { source: object_store::Error::AlreadyExists { .. }, .. }) => {
-            return adopt::adopt(shared, stream, epoch).await;
+            return adopt::adopt(shared, stream, &mut turn, epoch).await;
         }
         put => put?,
     }
@@ -198,17 +213,6 @@ fn encode(stream: &Stream, view: &View, epoch: u64) -> Result<(Segment, Bytes), 
         root: root_of(leaves()),
     };
     Ok((Segment { reference, location, statistics }, bytes))
-}
-
-/// Creates an object that must not be there. That it is there with these very bytes is as good: an earlier
-/// try was carried out and its confirmation lost.
-async fn create(objects: &Arc<dyn ObjectStore>, path: &Path, bytes: Bytes) -> Result<(), StoreError> {
-    let options = PutOptions::from(PutMode::Create);
-    match objects.put_opts(path, PutPayload::from_bytes(bytes.clone()), options).await {
-        Ok(_) => Ok(()),
-        Err(object_store::Error::AlreadyExists { .. }) if segment::fetch(objects, path).await? == bytes => Ok(()),
-        Err(source) => Err(StoreError::Objects { path: path.to_string(), source }),
-    }
 }
 
 /// Appends the tail to the sealed edge and writes each tile, from level 1 up, that gains a hash.

@@ -3,14 +3,18 @@
 //! Not here: when to seal ([`crate::seal`]), commits. Invariants: rows ascend by `seq` without gaps; what a
 //! segment's commit says of it (rows, bytes, SHA-256, root) is computed from the very bytes that are put.
 
+mod counts;
+
+pub(crate) use counts::ColumnCounts;
+
 use crate::columns::{self, Rows};
 use crate::error::StoreError;
 use crate::limits::{PAGE_ROWS, ROW_GROUP_ROWS};
 use crate::segment_reader::SegmentReader;
-use arrow::array::{Array, AsArray, RecordBatch, StringArray};
-use arrow::datatypes::{ArrowPrimitiveType, TimestampMicrosecondType};
+use arrow::array::{Array, RecordBatch, StringArray};
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::stream::BoxStream;
+use futures::{FutureExt as _, StreamExt, TryStreamExt};
 use ledger::commit::SegmentRef;
 use ledger::field::Field;
 use object_store::path::Path;
@@ -19,10 +23,11 @@ use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderB
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::metadata::{PageIndexPolicy, SortingColumn};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::statistics::Statistics as ParquetStatistics;
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// A segment as readers find it.
@@ -60,6 +65,12 @@ const PLAIN: [Field; 4] = [Field::EventId, Field::TraceId, Field::SpanId, Field:
 const BLOOMED: [Field; 6] =
     [Field::EventId, Field::ActorId, Field::ResourceId, Field::Session, Field::SourceIp, Field::TraceId];
 
+/// How often a Bloom filter may send a reader into a segment in vain, one in so many. Filters come in powers of two:
+/// for values that are all different this takes five to ten bits a value, and one in a hundred would take twice that.
+const WRONG: f64 = 0.15;
+/// Bytes after which a page ends: a reader of a few rows unpacks a whole page of each wide column.
+const PAGE_BYTES: usize = 128 << 10;
+
 fn distinct(batches: &[RecordBatch], field: Field) -> u64 {
     let columns = || batches.iter().filter_map(|batch| batch.column_by_name(field.name()));
     if PLAIN.contains(&field) {
@@ -69,14 +80,17 @@ fn distinct(batches: &[RecordBatch], field: Field) -> u64 {
     texts.flat_map(|c| c.iter().flatten()).collect::<HashSet<&str>>().len() as u64
 }
 
-fn properties(batches: &[RecordBatch]) -> WriterProperties {
+/// How segments are encoded; `distinct` tells how many different values a column that is looked up has at most,
+/// `is_empty` whether a column has no value at all.
+pub(crate) fn properties(distinct: impl Fn(Field) -> u64, is_empty: impl Fn(Field) -> bool) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_created_by(concat!("piperoll ", env!("CARGO_PKG_VERSION")).into())
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_write_batch_size(PAGE_ROWS)
-        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_data_page_size_limit(PAGE_BYTES)
+        .set_write_batch_size(PAGE_ROWS / 4)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_column_index_truncate_length(Some(32))
         .set_sorting_columns(Some(vec![SortingColumn { column_idx: 0, descending: false, nulls_first: false }]));
     for field in PLAIN {
@@ -92,12 +106,30 @@ fn properties(batches: &[RecordBatch]) -> WriterProperties {
     for silent in [columns::SALT_SEED, columns::SALT_INDEX, Field::Attributes.name()] {
         builder = builder.set_column_statistics_enabled(silent.into(), EnabledStatistics::None);
     }
+    // A column without a value is a handful of bytes, for which a compressor is not worth its making.
+    for empty in Field::ALL.into_iter().filter(|field| is_empty(*field)) {
+        builder = builder
+            .set_column_compression(empty.name().into(), Compression::UNCOMPRESSED)
+            .set_column_dictionary_enabled(empty.name().into(), false);
+    }
+    // Other engines skip pages by these; bounds of every column for every page were a byte an event.
+    for ordered in [columns::SEQ, Field::RecordedAt.name(), Field::OccurredAt.name()] {
+        builder = builder.set_column_statistics_enabled(ordered.into(), EnabledStatistics::Page);
+    }
+    // Where most values are their own, a dictionary stores each of them and a number besides.
+    let resource = Field::ResourceId;
+    if 2 * distinct(resource) > distinct(Field::EventId) {
+        builder = builder.set_column_dictionary_enabled(resource.name().into(), false).set_column_compression(
+            resource.name().into(),
+            Compression::ZSTD(ZstdLevel::try_new(3).unwrap_or_default()),
+        );
+    }
     for field in BLOOMED {
-        let distinct = distinct(batches, field);
+        let distinct = distinct(field);
         if distinct > 0 {
             builder = builder
                 .set_column_bloom_filter_enabled(field.name().into(), true)
-                .set_column_bloom_filter_fpp(field.name().into(), 0.01)
+                .set_column_bloom_filter_fpp(field.name().into(), WRONG)
                 .set_column_bloom_filter_max_ndv(field.name().into(), distinct);
         }
     }
@@ -109,28 +141,27 @@ fn properties(batches: &[RecordBatch]) -> WriterProperties {
 /// # Errors
 /// Parquet refuses the columns.
 pub(crate) fn write(path: &Path, batches: &[RecordBatch]) -> Result<(Bytes, Statistics), StoreError> {
-    let options = ArrowWriterOptions::new().with_properties(properties(batches)).with_skip_arrow_metadata(true);
+    let is_empty = |field: Field| {
+        batches.iter().all(|b| b.column_by_name(field.name()).is_some_and(|c| c.null_count() == c.len()))
+    };
+    let properties = properties(|field| distinct(batches, field), is_empty);
+    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+    let mut bytes = Vec::new();
     let mut writer =
-        ArrowWriter::try_new_with_options(Vec::new(), columns::schema(), options).map_err(StoreError::parquet(path))?;
+        ArrowWriter::try_new_with_options(&mut bytes, columns::schema(), options).map_err(StoreError::parquet(path))?;
     for batch in batches {
         writer.write(batch).map_err(StoreError::parquet(path))?;
     }
-    let bytes = writer.into_inner().map_err(StoreError::parquet(path))?;
-    Ok((bytes.into(), Statistics::of(batches)))
+    let metadata = writer.close().map_err(StoreError::parquet(path))?;
+    Ok((bytes.into(), Statistics::of(&metadata)))
 }
 
 impl Statistics {
-    fn of(batches: &[RecordBatch]) -> Self {
-        let times = |field: Field| {
-            let columns = batches.iter().filter_map(|batch| batch.column_by_name(field.name()));
-            let bounds = columns.filter_map(|c| bounds_of::<TimestampMicrosecondType>(c.as_ref()));
-            bounds.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
-        };
-        let texts = |field: Field| {
-            let columns = batches.iter().filter_map(|batch| batch.column_by_name(field.name()));
-            let values = || columns.clone().filter_map(|c| c.as_string_opt::<i32>()).flat_map(|c| c.iter().flatten());
-            Some((values().min()?.to_string(), values().max()?.to_string()))
-        };
+    /// Puts bounds together: `times` and `texts` give those of a column.
+    fn from_columns(
+        times: impl Fn(Field) -> Option<(i64, i64)>,
+        texts: impl Fn(Field) -> Option<(String, String)>,
+    ) -> Self {
         Self {
             occurred_at: times(Field::OccurredAt),
             recorded_at: times(Field::RecordedAt),
@@ -146,9 +177,17 @@ impl Statistics {
     /// # Errors
     /// The footer cannot be read.
     pub(crate) async fn read(objects: &Arc<dyn ObjectStore>, location: &Path, bytes: u64) -> Result<Self, StoreError> {
+        let read = AssertUnwindSafe(Self::read_footer(objects, location, bytes)).catch_unwind().await;
+        read.unwrap_or_else(|_| Err(undecodable(location)))
+    }
+
+    async fn read_footer(objects: &Arc<dyn ObjectStore>, location: &Path, bytes: u64) -> Result<Self, StoreError> {
         let reader = SegmentReader::new(objects, location, bytes);
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(StoreError::parquet(location))?;
-        let metadata = builder.metadata();
+        Ok(Self::of(builder.metadata()))
+    }
+
+    fn of(metadata: &ParquetMetaData) -> Self {
         let bounds = |field: Field| {
             let names = metadata.file_metadata().schema_descr();
             let at = names.columns().iter().position(|column| column.name() == field.name())?;
@@ -169,20 +208,8 @@ impl Statistics {
                 Some((a.0.min(b.0), a.1.max(b.1)))
             })?
         };
-        Ok(Self {
-            occurred_at: times(Field::OccurredAt),
-            recorded_at: times(Field::RecordedAt),
-            action: texts(Field::Action),
-            outcome: texts(Field::Outcome),
-            release: texts(Field::Release),
-            region: texts(Field::Region),
-        })
+        Self::from_columns(times, texts)
     }
-}
-
-fn bounds_of<T: ArrowPrimitiveType<Native = i64>>(array: &dyn Array) -> Option<(i64, i64)> {
-    let values = array.as_primitive_opt::<T>()?;
-    Some((values.iter().flatten().min()?, values.iter().flatten().max()?))
 }
 
 /// The rows `[from, to)` of a segment, by sequence number.
@@ -200,10 +227,15 @@ pub(crate) async fn read_rows(
     let reader = SegmentReader::new(objects, location, segment.reference.bytes);
     let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
     let builder = ParquetRecordBatchStreamBuilder::new_with_options(reader, options);
-    let builder = builder.await.map_err(StoreError::parquet(location))?;
+    let builder = AssertUnwindSafe(builder).catch_unwind().await.map_err(|_| undecodable(location))?;
+    let builder = builder.map_err(StoreError::parquet(location))?;
     let selection = RowSelection::from(vec![RowSelector::skip(skip), RowSelector::select(take)]);
-    let stream = builder.with_row_selection(selection).build().map_err(StoreError::parquet(location))?;
-    let batches: Vec<RecordBatch> = stream.try_collect().await.map_err(StoreError::parquet(location))?;
+    let rows = async {
+        let stream = builder.with_row_selection(selection).build()?;
+        stream.try_collect::<Vec<RecordBatch>>().await
+    };
+    let batches = AssertUnwindSafe(rows).catch_unwind().await.map_err(|_| undecodable(location))?;
+    let batches = batches.map_err(StoreError::parquet(location))?;
     let first = batches.first().map(Rows::of).transpose()?.map(|rows| rows.seq(0));
     let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
     if count == take && (take == 0 || first == Some(from)) {
@@ -211,6 +243,21 @@ pub(crate) async fn read_rows(
     } else {
         Err(StoreError::Damaged { path: location.to_string(), why: "its rows are not those that its commit names" })
     }
+}
+
+/// Every row of a segment, in order, one row group in memory at a time.
+///
+/// # Errors
+/// The object cannot be read.
+pub(crate) async fn stream_rows(
+    objects: &Arc<dyn ObjectStore>,
+    segment: &Segment,
+) -> Result<BoxStream<'static, Result<RecordBatch, StoreError>>, StoreError> {
+    let location = segment.location.clone();
+    let reader = SegmentReader::new(objects, &location, segment.reference.bytes);
+    let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(StoreError::parquet(&location))?;
+    let stream = builder.with_batch_size(PAGE_ROWS).build().map_err(StoreError::parquet(&location))?;
+    Ok(stream.map(move |batch| batch.map_err(StoreError::parquet(&location))).boxed())
 }
 
 /// Every row of a segment whose bytes are at hand, in order.
@@ -222,12 +269,22 @@ pub(crate) fn read_all(
     bytes: Bytes,
     mut each: impl FnMut(&RecordBatch) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(StoreError::parquet(path))?;
-    let reader = builder.with_batch_size(PAGE_ROWS).build().map_err(StoreError::parquet(path))?;
-    for batch in reader {
+    let open = || ParquetRecordBatchReaderBuilder::try_new(bytes)?.with_batch_size(PAGE_ROWS).build();
+    let mut reader = decoded(path, open)?.map_err(StoreError::parquet(path))?;
+    while let Some(batch) = decoded(path, || reader.next())? {
         each(&batch.map_err(|e| StoreError::parquet(path)(e.into()))?)?;
     }
     Ok(())
+}
+
+/// Runs a step of the Parquet decoder. On some damaged files it panics, which must not end whoever looks for damage;
+/// after that nothing of the decoder is used again.
+fn decoded<T>(path: &Path, step: impl FnOnce() -> T) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(step)).map_err(|_| undecodable(path))
+}
+
+pub(crate) fn undecodable(path: &Path) -> StoreError {
+    StoreError::Damaged { path: path.to_string(), why: "the Parquet decoder cannot make sense of it" }
 }
 
 /// The bytes of an object.
@@ -246,6 +303,26 @@ mod tests {
     use crate::entry::Entry;
     use object_store::memory::InMemory;
     use object_store::{ObjectStoreExt, PutPayload};
+
+    #[tokio::test]
+    async fn a_changed_byte_never_ends_the_reader() {
+        let entries: Vec<Entry> = (0..3).map(|n| entry("acme", n)).collect();
+        let batch = columns::batch(0, &entries.iter().collect::<Vec<_>>()).unwrap();
+        let path = Path::from("2026-09/x.parquet");
+        let whole = write(&path, &[batch]).unwrap().0.to_vec();
+        let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let mut refused = 0;
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 1;
+            let changed = Bytes::from(changed);
+            objects.put(&path, PutPayload::from_bytes(changed.clone())).await.unwrap();
+            let bounds = Statistics::read(&objects, &path, changed.len() as u64).await;
+            let rows = read_all(&path, changed, |batch| Rows::of(batch).map(drop));
+            refused += usize::from(bounds.is_err() || rows.is_err());
+        }
+        assert!(refused > 0);
+    }
 
     #[tokio::test]
     async fn a_segment_gives_back_its_rows_bounds_and_leaves() {

@@ -30,6 +30,19 @@ impl SegmentReader {
     pub(crate) fn new(objects: &Arc<dyn ObjectStore>, location: &Path, bytes: u64) -> Self {
         Self { objects: Arc::clone(objects), location: location.clone(), bytes }
     }
+
+    /// The footer, and where pages lie. Bounds of pages are nobody's question here: rows are found by their numbers.
+    ///
+    /// # Errors
+    /// The object cannot be read, or is no Parquet.
+    pub(crate) async fn footer(&mut self) -> Result<ParquetMetaData> {
+        let size = self.bytes;
+        let reader = ParquetMetaDataReader::new()
+            .with_column_index_policy(PageIndexPolicy::Skip)
+            .with_offset_index_policy(PageIndexPolicy::Optional)
+            .with_prefetch_hint(Some(FOOTER_BYTES));
+        reader.load_and_finish(self, size).await
+    }
 }
 
 fn external(error: object_store::Error) -> ParquetError {
@@ -49,13 +62,6 @@ impl AsyncFileReader for SegmentReader {
         &'a mut self,
         _: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>>> {
-        async move {
-            let size = self.bytes;
-            let reader = ParquetMetaDataReader::new()
-                .with_page_index_policy(PageIndexPolicy::Optional)
-                .with_prefetch_hint(Some(FOOTER_BYTES));
-            reader.load_and_finish(self, size).await.map(Arc::new)
-        }
-        .boxed()
+        async move { self.footer().await.map(Arc::new) }.boxed()
     }
 }

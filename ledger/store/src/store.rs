@@ -5,16 +5,20 @@
 //! Invariants: one writer per store, which owns the log's lock for as long as it lives; handles come from
 //! [`Store::reader`] and [`Store::appender`], which only the front door calls.
 
+mod lost;
+
 use crate::ambient::Ambient;
 use crate::error::StoreError;
 use crate::handle::{AppendHandle, StreamHandle};
 use crate::layout;
 use crate::limits::{Limits, REQUEST_BYTES};
 use crate::log_state::{LogHealth, LogState};
+use crate::observed;
 use crate::precheck::{self, Known};
 use crate::recover;
 use crate::seal::SealJob;
 use crate::stream::{Sealed, Stream};
+use crate::upkeep::{Upkeep, UpkeepJob};
 use crate::wal::{DiskFiles, LogFiles};
 use crate::writer::{Message, Prepared, Reply, RequestKey, Retries, Submission, SubmittedPart, Verdict};
 use ledger::checkpoint::StreamHead;
@@ -25,8 +29,8 @@ use ledger::leaf::{Commitments, Seed, id_fingerprint};
 use ledger::name::{LedgerName, Origin, StreamKind, TenantId};
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
@@ -93,6 +97,8 @@ pub(crate) struct Shared {
     /// Whether the wall clock leapt, which stops admission.
     pub leapt: AtomicBool,
     pub unsealed_bytes: AtomicUsize,
+    /// How many merges were begun: part of the name of what each puts.
+    pub merges: AtomicU64,
     pub streams: RwLock<HashMap<StreamKey, Arc<Stream>>>,
     pub log_head: RwLock<LogHead>,
 }
@@ -158,7 +164,9 @@ pub struct Store {
     shared: Arc<Shared>,
     writer: mpsc::Sender<Message>,
     seals: mpsc::UnboundedSender<SealJob>,
+    upkeep: mpsc::UnboundedSender<UpkeepJob>,
     epoch: u64,
+    log: Arc<Path>,
 }
 
 impl Store {
@@ -176,6 +184,7 @@ impl Store {
     pub(crate) async fn open_on(options: StoreOptions, files: Arc<dyn LogFiles>) -> Result<Self, StoreError> {
         let runtime = tokio::runtime::Handle::current();
         let limits = options.limits.clone();
+        let log = options.log.as_path().into();
         let recovered = recover::recover(options, files).await?;
         let (writer, messages) = mpsc::channel(limits.queue);
         let (seals, jobs) = mpsc::unbounded_channel();
@@ -192,19 +201,28 @@ impl Store {
         // The sealer must not keep the writer alive, which keeps the sealer alive: both end with the last handle.
         let (sealer, back) = (Arc::clone(&shared), writer.downgrade());
         let handle = runtime.clone();
+        let (upkeep, looks) = mpsc::unbounded_channel();
+        let (keeper, keeper_lock, keeper_handle) =
+            (Upkeep::new(Arc::clone(&shared), epoch), lock.clone(), runtime.clone());
+        spawn("ledger-upkeep", move || {
+            let stopped = keeper.run(looks, &keeper_handle);
+            drop(keeper_lock);
+            let _ = stopped.map(|done| done.send(()));
+        })?;
+        let tell = upkeep.clone();
         spawn("ledger-sealer", move || {
-            let stopped = crate::seal::run(&sealer, jobs, &back, &handle);
+            let stopped = crate::seal::run(&sealer, jobs, &back, &tell, &handle);
             // Until here it may write, so until here the log is held.
             drop(lock);
             let _ = stopped.map(|done| done.send(()));
         })?;
-        runtime.spawn(tick(Arc::clone(&shared), writer.downgrade(), epoch));
-        let store = Self { shared, writer, seals, epoch };
+        runtime.spawn(tick(Arc::clone(&shared), writer.downgrade(), upkeep.downgrade(), epoch));
+        let store = Self { shared, writer, seals, upkeep, epoch, log };
         store.declare_lost(broken).await?;
         Ok(store)
     }
 
-    /// Stops the writer after what is queued, then the sealer after what it is at, and gives the log back.
+    /// Stops the writer after what is queued, then sealer and upkeep after what they are at, and gives the log back.
     /// What is not sealed stays in the log.
     pub async fn close(&self) {
         self.shared.stopping.store(true, Ordering::Release);
@@ -216,6 +234,25 @@ impl Store {
         if self.seals.send(SealJob::Stop(done)).is_ok() {
             let _ = stopped.await;
         }
+        let (done, stopped) = oneshot::channel();
+        if self.upkeep.send(UpkeepJob::Stop(done)).is_ok() {
+            let _ = stopped.await;
+        }
+    }
+
+    /// What the store's threads and handles share.
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The writer's epoch.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The folder of the write-ahead log.
+    pub(crate) fn log_folder(&self) -> &Path {
+        &self.log
     }
 
     /// The ledger's name.
@@ -294,7 +331,7 @@ impl Store {
         if self.shared.unsealed_bytes.load(Ordering::Relaxed) > limits.unsealed_bytes_hard {
             return Err(StoreError::Busy("too much waits to be sealed; send again shortly"));
         }
-        let bytes = request.parts.iter().flat_map(|(_, drafts)| drafts).map(|d| d.fields().len()).sum();
+        let bytes = request.parts.iter().flat_map(|(_, drafts)| drafts).map(Draft::fields_bytes).sum();
         if bytes > REQUEST_BYTES {
             return Err(StoreError::Invalid("a request must be at most 64 MiB; send it in several"));
         }
@@ -311,7 +348,10 @@ impl Store {
             let submission = Submission { parts, atomic, key, bytes, reply };
             self.writer.send(Message::Submit(submission)).await.map_err(|_| StoreError::Stopping)?;
             match answer.await.map_err(|_| StoreError::Stopping)?? {
-                Reply::Done { verdicts, receipt } => return Ok(Appended::Done { verdicts, receipt }),
+                Reply::Done { verdicts, receipt } => {
+                    observed::appended(&verdicts);
+                    return Ok(Appended::Done { verdicts, receipt });
+                }
                 Reply::Repeated { answer, receipt } => return Ok(Appended::Repeated { answer, receipt }),
                 Reply::Refused { verdicts } => {
                     let first = |known| match known {
@@ -336,8 +376,7 @@ impl Store {
     /// Commits to the sections of drafts and looks for their sealed originals, on the request's own time.
     async fn prepare(&self, stream: Arc<Stream>, drafts: Vec<Draft>) -> Result<SubmittedPart, StoreError> {
         let fingerprints: Vec<u64> = drafts.iter().map(|draft| id_fingerprint(draft.event_id())).collect();
-        let refs: Vec<&Draft> = drafts.iter().collect();
-        let looked = precheck::precheck(&self.shared, &stream, &refs, &fingerprints).await?;
+        let looked = precheck::precheck(&self.shared, &stream, &drafts, &fingerprints).await?;
         let new_seed = || {
             let mut seed = [0; 16];
             self.shared.ambient.fill_random(&mut seed);
@@ -379,11 +418,30 @@ impl Store {
     }
 }
 
-/// Tells the writer that time passes, and whether another writer announced itself in the store.
-async fn tick(shared: Arc<Shared>, writer: mpsc::WeakSender<Message>, epoch: u64) {
+impl Store {
+    /// Does now what upkeep does by and by: merges, packs, deletes what is due, and writes snapshots. Before handing
+    /// a store over, and in tests.
+    ///
+    /// # Errors
+    /// Upkeep of a stream failed; the others were still looked at.
+    pub async fn upkeep(&self) -> Result<(), StoreError> {
+        let (done, kept) = oneshot::channel();
+        self.upkeep.send(UpkeepJob::Now(done)).map_err(|_| StoreError::Stopping)?;
+        kept.await.map_err(|_| StoreError::Stopping)?
+    }
+}
+
+/// Tells writer and upkeep that time passes, and whether another writer announced itself in the store.
+async fn tick(
+    shared: Arc<Shared>,
+    writer: mpsc::WeakSender<Message>,
+    upkeep: mpsc::WeakUnboundedSender<UpkeepJob>,
+    epoch: u64,
+) {
     loop {
         tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-        let Some(writer) = writer.upgrade() else { return };
+        let (Some(writer), Some(upkeep)) = (writer.upgrade(), upkeep.upgrade()) else { return };
+        let _ = upkeep.send(UpkeepJob::Tick);
         if writer.send(Message::Tick).await.is_err() {
             return;
         }
@@ -395,8 +453,6 @@ async fn tick(shared: Arc<Shared>, writer: mpsc::WeakSender<Message>, epoch: u64
         }
     }
 }
-
-mod lost;
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
     let thread = std::thread::Builder::new().name(name.into()).spawn(work);

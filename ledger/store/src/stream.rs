@@ -12,6 +12,7 @@ use crate::ids::IdRun;
 use crate::layout::StreamPrefix;
 use crate::limits::COLUMN_ROWS;
 use crate::segment::{Segment, Statistics};
+use crate::turn::Turn;
 use arrow::array::RecordBatch;
 use ledger::checkpoint::StreamHead;
 use ledger::leaf::{EVENTS_PER_SEED, Seed};
@@ -20,7 +21,7 @@ use ledger::tree::{Edge, Hash};
 use object_store::ObjectStore;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 /// What is sealed of a stream.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +40,21 @@ pub(crate) struct Sealed {
     pub segments: Vec<Arc<Segment>>,
 }
 
+/// What a commit that merged segments changes.
+#[derive(Debug, Clone)]
+pub(crate) struct Merged {
+    /// How many commits there are with it.
+    pub commits: u64,
+    /// Its SHA-256.
+    pub last_commit: Option<Hash>,
+    /// The writer's epoch.
+    pub epoch: u64,
+    /// The generation.
+    pub generation: u32,
+    /// The segment that takes the place of those in its range.
+    pub segment: Arc<Segment>,
+}
+
 #[derive(Debug, Default)]
 struct State {
     sealed: Sealed,
@@ -46,6 +62,8 @@ struct State {
     tail: VecDeque<Arc<Chunk>>,
     tail_bytes: usize,
     runs: Vec<Arc<IdRun>>,
+    /// Segments as they were before their statistics were read, where somebody still holds them.
+    cold: Vec<Weak<Segment>>,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +93,10 @@ pub(crate) struct Stream {
     pub tried: AtomicU64,
     /// Set once footers and id files have been read.
     pub warm: tokio::sync::OnceCell<()>,
+    /// Whoever adds a commit holds this: numbers are given one after the other.
+    pub turn: tokio::sync::Mutex<Turn>,
+    /// Whether the upkeep thread has been told to look at this stream and has not yet.
+    pub looked_for: AtomicBool,
     state: RwLock<State>,
     seeds: Mutex<Seeds>,
     columns: Mutex<Columns>,
@@ -146,6 +168,8 @@ impl Stream {
             sealing: AtomicBool::new(false),
             tried: AtomicU64::new(0),
             warm: tokio::sync::OnceCell::new(),
+            turn: tokio::sync::Mutex::default(),
+            looked_for: AtomicBool::new(false),
             state: RwLock::new(state),
             seeds: Mutex::default(),
             columns: Mutex::default(),
@@ -205,15 +229,35 @@ impl Stream {
         freed
     }
 
+    /// Takes over a commit that put one segment in the place of several; answers who may still hold those.
+    pub(crate) fn merged(&self, commit: Merged) -> Vec<Weak<Segment>> {
+        let Merged { commits, last_commit, epoch, generation, segment } = commit;
+        let range = segment.reference.first..segment.reference.end();
+        let mut state = held(self.state.write());
+        let is_inside = |segment: &Segment| range.contains(&segment.reference.first);
+        let sealed = &mut state.sealed;
+        let from = sealed.segments.partition_point(|segment| segment.reference.first < range.start);
+        let to = sealed.segments.partition_point(|segment| segment.reference.first < range.end);
+        let gone: Vec<Arc<Segment>> = sealed.segments.splice(from..to, [segment]).collect();
+        (sealed.commits, sealed.last_commit) = (commits, last_commit);
+        (sealed.epoch, sealed.generation) = (epoch, generation);
+        let cold = state.cold.iter().filter(|cold| cold.upgrade().is_some_and(|cold| is_inside(&cold))).cloned();
+        cold.chain(gone.iter().map(Arc::downgrade)).collect()
+    }
+
     /// Replaces the segments by the same ones with their statistics, and the runs of their ids.
     pub(crate) fn warmed(&self, statistics: Vec<(u64, Statistics)>, runs: Vec<Arc<IdRun>>) {
         let mut state = held(self.state.write());
-        for segment in &mut state.sealed.segments {
-            let first = segment.reference.first;
-            if let Some((_, known)) = statistics.iter().find(|(at, _)| *at == first) {
-                *segment = Arc::new(Segment { statistics: known.clone(), ..Segment::clone(segment) });
+        let State { sealed, cold, .. } = &mut *state;
+        for segment in &mut sealed.segments {
+            let known = statistics.binary_search_by_key(&segment.reference.first, |(first, _)| *first);
+            if let Some((_, known)) = known.ok().map(|at| &statistics[at]).filter(|known| known.1 != segment.statistics)
+            {
+                let warm = Arc::new(Segment { statistics: known.clone(), ..Segment::clone(segment) });
+                cold.push(Arc::downgrade(&std::mem::replace(segment, warm)));
             }
         }
+        cold.retain(|segment| segment.strong_count() > 0);
         // No seal goes on before this: each begins with it.
         state.runs = runs;
     }

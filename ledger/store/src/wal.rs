@@ -166,4 +166,6 @@ impl Log {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -17,6 +17,9 @@ pub const WRONG_USAGE: u8 = 2;
 /// Exit code: the document is one of its kind, and does not hold.
 pub const DOES_NOT_HOLD: u8 = 3;
 
+/// Exit code: the document is of a later format than this program reads, so that it cannot tell.
+pub const NEWER: u8 = 4;
+
 /// Why there is no "it holds".
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
@@ -47,6 +50,16 @@ pub enum VerifyError {
         /// What is wrong with its form.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A file is of a later format.
+    #[error(
+        "{path} is a {kind} in a newer format than this program reads: use a newer piperoll-verify; nothing is known to be wrong with it"
+    )]
+    Newer {
+        /// Which file.
+        path: String,
+        /// What it is.
+        kind: &'static str,
     },
     /// The arguments do not fit together.
     #[error(transparent)]
@@ -179,6 +192,7 @@ impl VerifyError {
         match self {
             Self::Unreadable { .. } | Self::TooLarge { .. } | Self::NoSuchDocument { .. } => CANNOT_BE_READ,
             Self::Usage(_) => WRONG_USAGE,
+            Self::Newer { .. } => NEWER,
             Self::DoesNotHold { .. } => DOES_NOT_HOLD,
         }
     }
@@ -205,6 +219,7 @@ impl VerifyError {
     /// For an error of a proof file.
     pub fn proof(path: &str, kind: &'static str, error: TlogProofError, lines: Vec<String>) -> Self {
         match error {
+            TlogProofError::Newer => Self::Newer { path: path.into(), kind },
             TlogProofError::Malformed(_) => Self::form(path, kind, error),
             TlogProofError::Checkpoint(error) => Self::note(path, kind, error, lines),
             TlogProofError::Path { .. } => Self::fails(kind, Failure::Inclusion(error)),
@@ -214,6 +229,7 @@ impl VerifyError {
     /// For an error of a receipt.
     pub fn receipt(path: &str, kind: &'static str, error: ReceiptError, lines: Vec<String>) -> Self {
         match error {
+            ReceiptError::Newer => Self::Newer { path: path.into(), kind },
             ReceiptError::Malformed(_) => Self::form(path, kind, error),
             ReceiptError::Checkpoint(error) => Self::note(path, kind, error, lines),
             ReceiptError::Proof => Self::fails(kind, Failure::Receipt(error)),
@@ -223,6 +239,7 @@ impl VerifyError {
     /// For a fault of a chain; a file that is no note at all was found out before.
     pub fn chain(path: &str, kind: &'static str, fault: Fault, lines: Vec<String>) -> Self {
         match &fault {
+            fault if fault.is_newer() => Self::Newer { path: path.into(), kind: "commit" },
             Fault::Commit { source: CommitError::Note(NoteError::Unknown), .. } => {
                 Self::fails(kind, Failure::NotSigned { lines })
             }

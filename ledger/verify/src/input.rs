@@ -8,6 +8,8 @@ use std::io::Read;
 
 /// Most bytes of a signed document: what `ledger` accepts of a note, and a proof before it.
 pub const DOCUMENT_BYTES: u64 = 8 << 20;
+/// Most bytes of a pack of commits: twice the largest note, and a line for each.
+pub const PACK_BYTES: u64 = 9 << 20;
 /// Most bytes of a leaf's data (C2SP tlog-tiles: its length is a `u16`).
 pub const LEAF_BYTES: u64 = 65_535;
 

@@ -5,7 +5,8 @@
 //! what is valid (`ledger`), and whole stores, whose Parquet files `piperoll verify` recomputes.
 //!
 //! Invariants: it says that something holds only after a function of `ledger` has said so; what is not proven is
-//! said in the same answer; exit codes are 0 holds, 1 cannot be read, 2 wrong usage, 3 does not hold.
+//! said in the same answer; exit codes are 0 holds, 1 cannot be read, 2 wrong usage, 3 does not hold, 4 of a newer
+//! format.
 
 mod command;
 mod error;
@@ -35,7 +36,8 @@ Where to get what (take the key from where it was published, not from the servic
   curl -s $URL/v1/tenants/acme/audit/checkpoint > now.checkpoint
   piperoll-verify checkpoint now.checkpoint --key \"$VKEY\"
 
-Exit codes: 0 holds, 1 cannot be read, 2 wrong usage, 3 does not hold."
+Exit codes: 0 holds, 1 cannot be read, 2 wrong usage, 3 does not hold,
+4 written in a newer format than this program reads."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -84,5 +86,7 @@ fn main() -> ExitCode {
     }
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

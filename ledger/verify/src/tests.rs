@@ -163,6 +163,36 @@ fn notes_name_their_signers_and_what_was_not_looked_at() {
 }
 
 #[test]
+fn what_a_later_version_wrote_is_newer_and_has_an_exit_code_of_its_own() {
+    let desk = Desk::new();
+    let group = Group::new(vec![desk.head(STREAM, 13)]);
+    let leaf_of_group = group.log_leaf(Durability::Wal, 1);
+    let checkpoint = StreamHead { origin: LOG.into(), size: 1, root: leaf_of_group }.sign(&[&desk.key]);
+    let (durability, epoch, checkpoint) = (Durability::Wal, 1, &checkpoint[..]);
+    let covered = Covered { durability, epoch, group: &group, log_index: 0, path: &[], checkpoint };
+    let receipt = Receipt::of(&covered, [STREAM]).to_text();
+    let path = hashes(inclusion_path(7, 13).unwrap());
+    let proof = TlogProof::new(7, path, desk.checkpoint(STREAM, 13)).to_text();
+    let commit = format!("piperoll-commit/v2\norigin {STREAM}\nnumber 0\n");
+    let commit = ledger::note::sign(&commit, STREAM, &[&desk.key]);
+    let leaf_hash = leaf(7).to_base64();
+    let cases = [
+        (vec!["receipt"], receipt.replacen("/v1", "/v2", 1), "receipt"),
+        (vec!["receipt"], receipt.replacen("\nlog ", "\nregion eu\nlog ", 1), "receipt"),
+        (vec!["inclusion", "--leaf-hash", &leaf_hash], proof.replacen("@v1", "@v2", 1), "inclusion proof"),
+        (vec!["commit"], commit, "commit"),
+    ];
+    for (mut arguments, document, kind) in cases {
+        let file = desk.put("newer", document);
+        arguments.insert(1, &file);
+        let printed = desk.call(&arguments);
+        assert_eq!((printed.code, printed.out.as_str()), (4, ""), "{printed:?}");
+        assert!(printed.err.contains(&format!("is a {kind} in a newer format")), "{}", printed.err);
+        assert_eq!(desk.json(&arguments).0.get("holds"), Some(&Json::Null));
+    }
+}
+
+#[test]
 fn an_entry_is_in_the_tree_or_is_not() {
     let desk = Desk::new();
     let path = hashes(inclusion_path(7, 13).unwrap());
@@ -311,6 +341,14 @@ fn commits_are_one_chain_or_the_file_is_named() {
     ] {
         assert!(whole.code == 0 && whole.out.contains(part), "{part}\nis not in\n{}", whole.out);
     }
+    let parts: Vec<&[u8]> = made.iter().map(Vec::as_slice).collect();
+    let packed = desk.put("pack", ledger::pack::pack(0, &parts[..2]));
+    assert_eq!(call(&[&packed, &files[2]]).out, whole.out);
+    assert_eq!(call(&[&packed, &files[1], &files[2]]).out, whole.out);
+    assert_eq!(call(&[&packed, &files[0]]).code, 0);
+    let cut = desk.put("cut", &ledger::pack::pack(0, &parts[..2])[..200]);
+    let unreadable = call(&[&cut]);
+    assert!(unreadable.code == 1 && unreadable.err.contains("pack of commits"), "{unreadable:?}");
     let gap = call(&[&files[0], &files[2]]);
     assert!(gap.code == 3 && gap.out.contains("00000000000000000002") && gap.out.contains("another number"), "{gap:?}");
     let late = call(&[&files[1], &files[2]]);

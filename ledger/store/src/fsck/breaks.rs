@@ -2,7 +2,7 @@
 //!
 //! Not here: what a break is (`ledger::verify`). Invariant: a break is never called a fault, and never passed over.
 
-use super::{Finding, Fsck, StreamPrefix};
+use super::{Finding, Fsck, StreamPrefix, note};
 use ledger::name::Origin;
 use ledger::tree::Hash;
 use ledger::verify::{Break, ChainVerifier};
@@ -10,6 +10,15 @@ use std::collections::BTreeMap;
 
 const DECLARED: &str = "nothing to mend: ask whoever runs the service when and why its log was declared lost; keep the \
      receipts that reach further, they prove what had been acknowledged";
+
+/// The kept heads of a stream that it must still agree with.
+#[derive(Default)]
+pub(super) struct Surviving {
+    /// Their roots, by size.
+    pub heads: BTreeMap<u64, Hash>,
+    /// The largest that was sealed when it was kept.
+    pub were_sealed: u64,
+}
 
 impl Fsck {
     /// Names each break, and answers the kept heads that the stream must still agree with: all but those that reach
@@ -19,15 +28,14 @@ impl Fsck {
         prefix: &StreamPrefix,
         chain: &ChainVerifier,
         findings: &mut Vec<Finding>,
-    ) -> BTreeMap<u64, Hash> {
-        let note = |what: String| {
-            let object = prefix.path().to_string();
-            Finding { object, entries: None, what, advice: DECLARED, is_fault: false }
-        };
+    ) -> Surviving {
+        let note = |what: String| note(prefix.path(), what, DECLARED);
         findings.extend(chain.breaks().iter().map(|found| note(words(found))));
-        let Ok(stream) = chain.origin().parse::<Origin>() else { return BTreeMap::new() };
-        let mut kept = BTreeMap::new();
-        for head in self.kept.iter().filter(|head| head.size > 0) {
+        let Ok(stream) = chain.origin().parse::<Origin>() else { return Surviving::default() };
+        let mut kept = Surviving::default();
+        let sealed = self.kept.iter().map(|head| (head, true));
+        let all = sealed.chain(self.durable.iter().map(|head| (head, false)));
+        for (head, was_sealed) in all.filter(|(head, _)| head.size > 0) {
             let Some(origin) = head.origin.parse::<Origin>().ok().filter(|origin| origin.is_same_log(&stream)) else {
                 continue;
             };
@@ -42,7 +50,10 @@ impl Fsck {
                     found.size,
                     found.size
                 ))),
-                None => drop(kept.insert(head.size, head.root)),
+                None => {
+                    kept.heads.insert(head.size, head.root);
+                    kept.were_sealed = kept.were_sealed.max(if was_sealed { head.size } else { 0 });
+                }
             }
         }
         kept

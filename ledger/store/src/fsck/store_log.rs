@@ -6,7 +6,7 @@
 use super::{Finding, Fsck, fault};
 use crate::error::StoreError;
 use crate::layout;
-use crate::log_head;
+use crate::log_head::{self, HeadFault};
 use crate::segment;
 use futures::TryStreamExt;
 use ledger::key::VerifierKey;
@@ -48,6 +48,8 @@ impl Listed {
         match tile.filter(|tile| tile.kind == TileKind::Hashes(0)) {
             Some(tile) => self.tiles.entry(tile.index).or_default().push(tile),
             None if path == layout::format() => {}
+            // Groups that are not sealed yet: a start reads them, and checks each head that they name.
+            None if layout::number_of(&path).is_some_and(|number| path == layout::log_object(number)) => {}
             None => self.strangers.push(path),
         }
     }
@@ -95,9 +97,11 @@ impl Fsck {
     async fn records(&self, listed: &Listed, findings: &mut Vec<Finding>) {
         for epoch in &listed.epochs {
             let path = layout::epoch(*epoch);
-            let read = self.read(&path, findings).await;
-            if read.is_some_and(|bytes| bytes != log_head::epoch_text(*epoch).as_bytes()) {
-                findings.push(fault(&path, "it is not the record of this epoch"));
+            let Some(bytes) = self.read(&path, findings).await else { continue };
+            let ours = log_head::epoch_text(*epoch);
+            if bytes != ours.as_bytes() {
+                let newer = log_head::is_newer_record(&bytes, &ours);
+                findings.push(fault(&path, "it is not the record of this epoch").newer_if(newer));
             }
         }
         let newest = listed.owners.last().copied().unwrap_or(1);
@@ -105,7 +109,8 @@ impl Fsck {
             let path = layout::owner(owner);
             let Some(bytes) = self.read(&path, findings).await else { continue };
             if log_head::read_owner(&bytes).is_none() {
-                findings.push(fault(&path, "it does not name the log that may extend this store"));
+                let newer = log_head::is_newer_record(&bytes, log_head::OWNER_FORM);
+                findings.push(fault(&path, "it does not name the log that may extend this store").newer_if(newer));
             }
         }
     }
@@ -119,20 +124,26 @@ impl Fsck {
             let name = origin.split('/').nth(1)?.strip_prefix('_')?.parse().ok()?;
             Some(Origin::store_log(&self.ledger, &name, 0)).filter(|built| built.as_str() == origin)
         });
-        if text.starts_with("piperoll-store/v") && !text.starts_with(log_head::FORMAT) {
-            let advice = "use a newer piperoll to check this store; nothing is known to be wrong with it";
-            findings.push(Finding { advice, ..fault(&path, "the store is of a newer format than this program reads") });
+        if log_head::is_newer_record(&bytes, &log_head::format_text("")) {
+            findings.push(fault(&path, "the store is of a newer format than this program reads").newer_if(true));
             return None;
         }
         let Some(origin) = origin.filter(|origin| log_head::format_text(origin.as_str()) == text) else {
             findings.push(fault(&path, "it does not name this format and ledger"));
             return None;
         };
-        let path = layout::key(listed.keys.last().copied().unwrap_or(1));
+        if let Some(later) = listed.keys.last().filter(|number| **number > 1) {
+            let what = "the store's key was rotated, of which this program knows nothing";
+            findings.push(fault(&layout::key(*later), what).newer_if(true));
+            return None;
+        }
+        let path = layout::key(1);
         let bytes = self.read(&path, findings).await?;
         let mut trusted = self.keys.iter().map(|key| key.under(origin.as_str()));
         let key = trusted.find(|key| log_head::key_text(key).as_bytes() == bytes);
-        if key.is_none() {
+        if key.is_none() && log_head::is_newer_record(&bytes, "piperoll-log-key/v1\nkey") {
+            findings.push(fault(&path, "the record is of a newer format than this program reads").newer_if(true));
+        } else if key.is_none() {
             findings.push(fault(&path, "it does not name one of the trusted keys"));
             if !String::from_utf8_lossy(&bytes).contains(&format!("key {origin}+")) {
                 findings.push(fault(&layout::format(), "it names another log than the key's record does"));
@@ -152,7 +163,7 @@ impl Fsck {
             };
             match log_head::read_head_until(&bytes, *size, &newest, |origin| key.under(origin.as_str())) {
                 Ok(edge) => drop(heads.insert(*size, edge.root())),
-                Err(why) => findings.push(fault(&path, why)),
+                Err(why) => findings.push(fault(&path, why.to_string()).newer_if(why == HeadFault::Newer)),
             }
         }
         heads

@@ -12,6 +12,7 @@
 use crate::error::StoreError;
 use crate::layout;
 use crate::log_head::{self, Owner};
+use crate::objects::claim;
 use crate::objects_of::list_numbers;
 use crate::segment;
 use crate::store::{Shared, StoreOptions};
@@ -38,11 +39,14 @@ async fn newest_owner(objects: &Arc<dyn ObjectStore>) -> Result<Option<(u64, Own
     let Some(number) = owners.last().copied() else { return Ok(None) };
     let path = layout::owner(number);
     let bytes = segment::fetch(objects, &path).await?;
-    let owner = log_head::read_owner(&bytes).ok_or_else(|| StoreError::Damaged {
-        path: path.to_string(),
-        why: "it does not name the log that may extend this store",
-    })?;
-    Ok(Some((number, owner)))
+    let object = path.to_string();
+    match log_head::read_owner(&bytes) {
+        Some(owner) => Ok(Some((number, owner))),
+        None if log_head::is_newer_record(&bytes, log_head::OWNER_FORM) => {
+            Err(StoreError::Newer { object, what: "it is a record of a later form".into() })
+        }
+        None => Err(StoreError::Damaged { path: object, why: "it does not name the log that may extend this store" }),
+    }
 }
 
 /// Finds out whether this log may extend the store, and takes its folder.
@@ -127,11 +131,14 @@ impl Ownership {
 pub(super) async fn own(shared: &Shared, first_origin: &Origin) -> Result<(), StoreError> {
     let origin = first_origin.as_str();
     let (format, what) = (log_head::format_text(origin), "the store is of another format or ledger");
-    state(shared, &layout::format(), &format, what).await?;
+    state(shared, &layout::format(), &format, what).await.map_err(log_head::newer)?;
     let key = log_head::key_text(&shared.key.verifier(origin));
     let keys = list_numbers(&shared.objects, &layout::keys(), layout::key).await?;
-    let newest = layout::key(keys.last().copied().unwrap_or(1));
-    state(shared, &newest, &key, "the store is signed with another key").await
+    if let Some(later) = keys.into_iter().find(|number| *number > 1) {
+        let object = layout::key(later).to_string();
+        return Err(StoreError::Newer { object, what: "this program knows one key in a store's life".into() });
+    }
+    state(shared, &layout::key(1), &key, "the store is signed with another key").await
 }
 
 /// Creates a record, or finds that it says the same.
@@ -142,6 +149,12 @@ async fn state(shared: &Shared, path: &Path, text: &str, what: &'static str) -> 
             let found = segment::fetch(&shared.objects, path).await?;
             if found == text.as_bytes() {
                 return Ok(());
+            }
+            if log_head::is_newer_record(&found, text) {
+                return Err(StoreError::Newer {
+                    object: path.to_string(),
+                    what: "it is a record of a later form".into(),
+                });
             }
             let found = String::from_utf8_lossy(&found).trim_end().replace('\n', ", ");
             Err(StoreError::Foreign { what, found, expected: text.trim_end().replace('\n', ", ") })
@@ -163,7 +176,8 @@ pub(super) async fn next_epoch(shared: &Shared, last: u64) -> Result<u64, StoreE
         let epoch = last.checked_add(1).ok_or_else(exhausted)?;
         let path = layout::epoch(epoch);
         let text = log_head::epoch_text(epoch);
-        match shared.objects.put_opts(&path, text.into(), PutOptions::from(PutMode::Create)).await {
+        // Each writer would write the same bytes: a claim, so that no two believe it theirs.
+        match shared.objects.put_opts(&path, text.into(), claim()).await {
             Ok(_) => return Ok(epoch),
             Err(object_store::Error::AlreadyExists { .. }) => {}
             Err(source) => return Err(StoreError::Objects { path: path.to_string(), source }),

@@ -11,6 +11,7 @@ use crate::precheck;
 use crate::segment::{self, Segment, Statistics};
 use crate::store::Shared;
 use crate::stream::{Sealed, Stream, View};
+use crate::turn::{self, Turn};
 use ledger::commit::{Commit, SegmentRef, SignedCommit};
 use ledger::leaf::id_fingerprint;
 use ledger::verify::Fault;
@@ -21,7 +22,7 @@ use std::sync::atomic::Ordering;
 ///
 /// # Errors
 /// One does not follow or contradicts what is durable here; or the store does not answer.
-pub(super) async fn adopt(shared: &Shared, stream: &Stream, epoch: u64) -> Result<u64, StoreError> {
+pub(super) async fn adopt(shared: &Shared, stream: &Stream, turn: &mut Turn, epoch: u64) -> Result<u64, StoreError> {
     loop {
         let view = stream.view();
         let number = view.sealed.commits;
@@ -41,7 +42,7 @@ pub(super) async fn adopt(shared: &Shared, stream: &Stream, epoch: u64) -> Resul
             return Err(StoreError::Fenced { epoch: signed.commit().epoch });
         }
         let added = fits(&view, &signed).map_err(|why| history(Fault::Chain { number, why }))?;
-        take(shared, stream, &view, &signed, added).await?;
+        take(shared, stream, turn, &view, &signed, added).await?;
     }
 }
 
@@ -53,7 +54,16 @@ fn fits<'c>(view: &View, signed: &'c SignedCommit) -> Result<&'c SegmentRef, &'s
         return Err("it does not extend the chain as it was at the start");
     }
     let [added] = &adds[..] else { return Err("it adds not one segment; restart the service to take it over") };
-    if !removes.is_empty() || added.first != view.sealed.edge.size() || added.end() != edge.size() {
+    if !removes.is_empty() {
+        let inside = |held: &&Arc<Segment>| (added.first..added.end()).contains(&held.reference.first);
+        let inputs: Vec<&SegmentRef> =
+            view.sealed.segments.iter().filter(inside).map(|segment| &segment.reference).collect();
+        let covers = inputs.first().is_some_and(|first| first.first == added.first)
+            && inputs.last().is_some_and(|last| last.end() == added.end());
+        let is_merge = covers && inputs.iter().map(|input| &input.path).eq(removes.iter()) && *edge == view.sealed.edge;
+        return if is_merge { Ok(added) } else { Err("it removes more than it merges; restart the service") };
+    }
+    if added.first != view.sealed.edge.size() || added.end() != edge.size() {
         return Err("it does more than seal; restart the service to take it over");
     }
     let mut ours = view.sealed.edge.clone();
@@ -68,6 +78,7 @@ fn fits<'c>(view: &View, signed: &'c SignedCommit) -> Result<&'c SegmentRef, &'s
 async fn take(
     shared: &Shared,
     stream: &Stream,
+    turn: &mut Turn,
     view: &View,
     signed: &SignedCommit,
     added: &SegmentRef,
@@ -76,6 +87,10 @@ async fn take(
     let location = stream.prefix.below(&added.path);
     let statistics = Statistics::read(&shared.objects, &location, added.bytes).await?;
     let segment = Arc::new(Segment { reference: added.clone(), location, statistics });
+    if !commit.removes.is_empty() {
+        turn::show(shared, stream, turn, signed, segment).await;
+        return Ok(());
+    }
     let entries = view.tail.iter().flat_map(|chunk| &chunk.entries).take(added.rows as usize);
     let ids: Vec<u64> = entries.map(|entry| id_fingerprint(entry.draft.event_id())).collect();
     let runs = precheck::with_run(shared, stream, added, commit.time, &ids)?;

@@ -5,7 +5,7 @@
 //! Invariant: it is the first entry of its generation in each stream that was there before, written before any
 //! request is taken.
 
-use super::{AppendHandle, AppendRequest, Appended, Store};
+use super::{AppendHandle, AppendRequest, Store};
 use crate::error::StoreError;
 use crate::stream::Stream;
 use ledger::checkpoint::StreamHead;
@@ -34,9 +34,7 @@ impl Store {
                 generation = stream.origin.generation(), "goes on in a new generation: its log was declared lost");
             parts.push((AppendHandle { stream }, vec![draft]));
         }
-        match self.append(AppendRequest { parts, atomic: false, key: None }).await? {
-            Appended::Done { .. } | Appended::Repeated { .. } | Appended::Refused { .. } => Ok(()),
-        }
+        self.append(AppendRequest { parts, atomic: false, key: None }).await.map(drop)
     }
 }
 

@@ -12,12 +12,16 @@ mod log_life;
 mod lost_log;
 mod matrix;
 mod model;
+mod newer;
 mod ownership;
 mod races;
+mod scale;
 mod schedules;
 pub(crate) mod script;
+mod stops;
 mod tamper;
 mod trees;
+mod upkeep;
 mod workload;
 
 use super::*;
@@ -34,13 +38,13 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicI64;
 
-pub(super) const START: i64 = 1_790_000_000_000_000;
+pub(crate) const START: i64 = 1_790_000_000_000_000;
 
 /// What a world does once, in the middle of a request.
 type Hook = Box<dyn FnOnce() + Send>;
 
 /// A clock that moves when told, and randomness from a seed.
-pub(super) struct World {
+pub(crate) struct World {
     wall: AtomicI64,
     monotonic: AtomicI64,
     random: Mutex<u64>,
@@ -48,7 +52,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64) -> Arc<Self> {
+    pub(crate) fn new(seed: u64) -> Arc<Self> {
         let (wall, monotonic) = (AtomicI64::new(START), AtomicI64::new(0));
         Arc::new(Self { wall, monotonic, random: Mutex::new(seed), on_random: Mutex::default() })
     }
@@ -176,7 +180,10 @@ impl Bed {
 
 pub(super) async fn fsck(objects: Arc<dyn ObjectStore>) -> Report {
     let keys = vec![key().verifier("any")];
-    Fsck { objects, ledger: "example".parse().unwrap(), keys, kept: vec![] }.store(|_| {}).await.unwrap()
+    Fsck { objects, ledger: "example".parse().unwrap(), keys, kept: vec![], durable: vec![] }
+        .store(|_| {})
+        .await
+        .unwrap()
 }
 
 pub(super) fn copy_folder(from: &Path, to: &Path) {

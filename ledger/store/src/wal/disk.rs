@@ -96,6 +96,11 @@ impl LogFolder {
     }
 }
 
+/// Whether a disk refuses for want of room.
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
 fn id_path(folder: &Path) -> PathBuf {
     folder.join("id")
 }
@@ -155,18 +160,19 @@ impl DiskLog {
         self.is_full
     }
 
-    /// Sets the reserve aside, if there is room for it; if not, the disk counts as full.
+    /// Sets the reserve aside, if there is room for it; if not, the disk counts as full. Whatever else fails here
+    /// fails again where it matters.
     pub(crate) fn refill(&mut self) {
-        self.is_full = match self.make_reserve() {
-            Ok(()) => false,
-            Err(error) => {
-                if !self.is_full {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, "there is no room for the reserve of the write-ahead log");
-                }
-                true
+        let made = self.make_reserve();
+        match &made {
+            Ok(()) => self.is_full = false,
+            Err(error) if !self.is_full => {
+                let error = error as &dyn std::error::Error;
+                tracing::error!(error, "the reserve of the write-ahead log could not be set aside");
             }
-        };
+            Err(_) => {}
+        }
+        self.note_full(&made);
     }
 
     fn make_reserve(&self) -> std::io::Result<()> {
@@ -255,9 +261,8 @@ impl DiskLog {
         Ok(Written { end, file: end.file })
     }
 
-    fn note_full<T>(&mut self, result: &std::io::Result<T>) {
-        let kinds = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded];
-        self.is_full |= result.as_ref().is_err_and(|error| kinds.contains(&error.kind()));
+    fn note_full(&mut self, result: &std::io::Result<()>) {
+        self.is_full |= result.as_ref().is_err_and(is_full);
     }
 
     /// Begins the next file. That it cannot be begun says nothing of the group before, which is durable: the next
@@ -269,7 +274,7 @@ impl DiskLog {
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the next log file could not be begun");
                 if let StoreError::File { source, .. } = error {
-                    self.note_full::<()>(&Err(source));
+                    self.is_full |= is_full(&source);
                 }
                 self.file = None;
             }
@@ -300,7 +305,11 @@ impl DiskLog {
             self.folder.delete(*number)?;
         }
         let number = self.at.file + 1;
-        self.file = Some(Self::new_file(&self.folder, number)?);
+        let file = Self::new_file(&self.folder, number);
+        if let Err(StoreError::File { source, .. }) = &file {
+            self.is_full |= is_full(source);
+        }
+        self.file = Some(file?);
         self.at = Position { file: number, offset: 0 };
         Ok(())
     }

@@ -158,7 +158,8 @@ impl Batch<'_> {
                 out.extend_from_slice(&entry.seed.0);
                 out.extend_from_slice(&entry.index.to_le_bytes());
                 out.extend_from_slice(&entry.leaf.0);
-                put_bytes(out, entry.draft.fields());
+                out.extend_from_slice(&(entry.draft.fields_bytes() as u32).to_le_bytes());
+                entry.draft.put_fields(out);
             }
         }
     }
@@ -212,6 +213,11 @@ impl<'a> Cursor<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// Positions are below 2^63 (FORMAT.md §13), so that whoever counts on from one does not overflow.
+    fn position(&mut self) -> Option<u64> {
+        self.u64().filter(|position| *position <= i64::MAX as u64)
+    }
+
     fn name(&mut self) -> Option<&'a str> {
         let length = u16::from_le_bytes(self.array()?);
         std::str::from_utf8(self.take(length.into())?).ok()
@@ -229,15 +235,14 @@ impl<'a> Cursor<'a> {
 
     fn entry(&mut self) -> Option<Entry> {
         let (seed, index, leaf) = (Seed(self.array()?), self.u32()?, Hash(self.array()?));
-        let draft = Draft::decode(self.bytes()?.to_vec()).ok()?;
-        Some(Entry { draft, seed, index, leaf })
+        let draft = Draft::decode(self.bytes()?).ok()?;
+        Some(Entry::kept(draft, seed, index, leaf))
     }
 
     fn part(&mut self) -> Option<ReadPart> {
         let tenant = self.name()?.parse().ok()?;
         let kind = self.name()?.parse().ok()?;
-        let first = self.u64()?;
-        let count = self.u32()?;
+        let (first, count) = (self.position()?, self.u32()?);
         let entries = (0..count).map(|_| self.entry()).collect::<Option<Vec<_>>>()?;
         Some(ReadPart { tenant, kind, first, entries })
     }
@@ -249,7 +254,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn group(&mut self) -> Option<GroupFrame> {
-        let (index, epoch, previous_file, previous_offset) = (self.u64()?, self.u64()?, self.u64()?, self.u64()?);
+        let (index, epoch, previous_file, previous_offset) = (self.position()?, self.u64()?, self.u64()?, self.u64()?);
         let previous_root = Hash(self.array()?);
         let oldest = self.u64()?;
         let count = self.u32()?;

@@ -47,7 +47,8 @@ const RENEWED: &str = "renewed";
 /// written to a new file as they are read and checked, that file is synced, and it takes the old one's name.
 ///
 /// # Errors
-/// [`StoreError::LogDamaged`] when bytes that were durable do not hold; the log is left as it is.
+/// [`StoreError::LogDamaged`] when bytes that were durable do not hold, [`StoreError::Newer`] at a whole frame that
+/// is not understood; the log is left as it is.
 pub(crate) fn replay(folder: &LogFolder, visit: &mut Visit<'_>) -> Result<Replayed, StoreError> {
     let mut out = Replayed::default();
     let files: Vec<(u64, u64)> = folder.files()?.into_iter().filter(|(_, length)| *length > 0).collect();
@@ -109,8 +110,8 @@ impl Reader<'_, '_> {
             let frame = match frame::read(&raw) {
                 Found::Torn => return Ok(good),
                 Found::Unknown => {
-                    let why = "a whole frame is not understood: was it written by a newer program?";
-                    return Err(self.damaged(at, why));
+                    let object = format!("the write-ahead log {} at byte {at}", self.name);
+                    return Err(StoreError::Newer { object, what: "a whole frame is not understood".into() });
                 }
                 Found::Frame(frame, _) => frame,
             };

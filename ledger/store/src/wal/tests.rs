@@ -19,7 +19,7 @@ fn take_as(folder: &tempfile::TempDir, id: &str) -> Result<LogFolder, StoreError
 }
 
 /// All groups of a log, and what its reader says of it.
-fn read_all(folder: &tempfile::TempDir) -> Result<(Vec<ReplayedGroup>, read::Replayed), StoreError> {
+pub(super) fn read_all(folder: &tempfile::TempDir) -> Result<(Vec<ReplayedGroup>, read::Replayed), StoreError> {
     let mut groups = Vec::new();
     let replayed = replay(&take(folder), &mut |group| {
         groups.push(group);

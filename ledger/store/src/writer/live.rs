@@ -5,14 +5,14 @@
 
 use super::{Prepared, Verdict};
 use crate::entry::{Chunk, Entry};
+use crate::ids::Fingerprints;
 use crate::precheck::Known;
 use crate::store::StreamKey;
 use crate::stream::Stream;
 use ledger::checkpoint::StreamHead;
 use ledger::draft::Draft;
-use ledger::leaf::id_fingerprint;
 use ledger::tree::Edge;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, hash_map};
 use std::sync::Arc;
 
 /// One stream as the writer has it.
@@ -31,7 +31,7 @@ pub(crate) struct Live {
     last_recorded: i64,
     /// Fingerprints of unsealed ids. Two ids with one fingerprint (2^32 hashes of work) would only let the
     /// one who made them store a repeat of their own.
-    ids: HashMap<u64, u64>,
+    ids: Fingerprints,
 }
 
 /// The new drafts of one request for one stream, by id, with the positions that they would get.
@@ -47,7 +47,7 @@ impl Live {
     /// Goes on from what is published.
     pub(crate) fn resume(stream: Arc<Stream>) -> Self {
         let view = stream.view();
-        let mut ids = HashMap::new();
+        let mut ids = Fingerprints::default();
         let mut last_recorded = view
             .sealed
             .segments
@@ -55,7 +55,7 @@ impl Live {
             .map_or(i64::MIN, |segment| segment.statistics.recorded_at.map_or(i64::MIN, |(_, newest)| newest));
         for chunk in &view.tail {
             for (entry, seq) in chunk.entries.iter().zip(chunk.first..) {
-                ids.insert(id_fingerprint(entry.draft.event_id()), seq);
+                ids.insert(entry.fingerprint, seq);
                 last_recorded = last_recorded.max(entry.draft.recorded_at());
             }
         }
@@ -116,23 +116,29 @@ impl Live {
         self.touched = true;
         // The time of record never goes back along a stream, whatever the clock does.
         let recorded_at = now.max(self.last_recorded);
-        let mut verdicts = Vec::with_capacity(drafts.len());
+        let (first, count) = (self.open.len(), drafts.len());
+        let mut verdicts = Vec::with_capacity(count);
         for prepared in drafts {
             match prepared.known.or_else(|| self.find(&prepared)) {
                 Some(Known::Same(seq)) => verdicts.push(Verdict::Duplicate(seq)),
                 Some(Known::Other(seq)) => verdicts.push(Verdict::Conflict(seq)),
                 None => {
                     let seq = self.edge.size();
-                    let mut draft = prepared.draft;
+                    let Prepared { mut draft, seed, index, commitments, fingerprint, .. } = prepared;
                     draft.stamp(recorded_at);
-                    let entry = Entry::new(draft, prepared.seed, prepared.index, &prepared.commitments);
+                    let entry = Entry::new(draft, seed, index, &commitments, fingerprint);
                     self.edge.push(entry.leaf);
-                    self.ids.insert(prepared.fingerprint, seq);
+                    self.ids.insert(fingerprint, seq);
                     self.open.push(entry);
                     self.last_recorded = recorded_at;
                     verdicts.push(Verdict::Accepted(seq));
                 }
             }
+        }
+        // Drafts that came together share their bytes: what was not taken must not be kept with what was.
+        let new = &mut self.open[first..];
+        if new.len() < count {
+            new.iter_mut().for_each(|entry| entry.draft = entry.draft.detached());
         }
         verdicts
     }
@@ -142,9 +148,10 @@ impl Live {
         self.sealed_through = through;
         while let Some(chunk) = self.chunks.first_entry().filter(|chunk| chunk.get().end() <= through) {
             for (entry, seq) in chunk.get().entries.iter().zip(chunk.get().first..) {
-                let fingerprint = id_fingerprint(entry.draft.event_id());
-                if self.ids.get(&fingerprint) == Some(&seq) {
-                    self.ids.remove(&fingerprint);
+                if let hash_map::Entry::Occupied(known) = self.ids.entry(entry.fingerprint)
+                    && *known.get() == seq
+                {
+                    known.remove();
                 }
             }
             chunk.remove();

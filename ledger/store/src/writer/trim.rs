@@ -6,8 +6,8 @@
 //! log file, its idempotency facts have expired or been copied, and its groups are in the flushed store log.
 
 use super::reopen::Pending;
-use super::{Message, Writer};
-use crate::limits::{GROUP_BYTES, WORTH_A_SEGMENT};
+use super::{Live, Message, Writer};
+use crate::limits::{GROUP_BYTES, OLD_SEALS, WORTH_A_SEGMENT};
 use crate::log_state::LogState;
 use crate::seal::SealJob;
 use crate::store::StreamKey;
@@ -122,10 +122,10 @@ impl Writer {
     fn seal_old(&mut self) {
         let now = self.shared.ambient.now_micros();
         let age = self.shared.limits.seal_age.as_micros() as i64;
-        for live in self.live.values() {
-            if live.stream.oldest_unsealed().is_some_and(|oldest| now - oldest > age) {
-                self.seal(&live.stream);
-            }
+        let is_old = |live: &&Live| live.stream.oldest_unsealed().is_some_and(|oldest| now - oldest > age);
+        let waits = |live: &&Live| !live.stream.sealing.load(Ordering::Acquire);
+        for live in self.live.values().filter(waits).filter(is_old).take(OLD_SEALS) {
+            self.seal(&live.stream);
         }
         let expired = self.facts.extract_if(|_, fact| fact.expires < now);
         let freed: usize = expired.map(|(_, fact)| fact.answer.len() + 128).sum();

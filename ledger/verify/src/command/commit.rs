@@ -12,7 +12,9 @@ use crate::trust::{self, Signer};
 use clap::Args;
 use ledger::commit::SegmentRef;
 use ledger::note::Note;
+use ledger::pack;
 use ledger::time::format_micros;
+use ledger::tree::Hash;
 use ledger::verify::{ChainVerifier, LiveSegment};
 
 /// What this command checks.
@@ -25,11 +27,13 @@ pub const KIND: &str = "chain of commits";
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  piperoll-verify commit store/tenant=acme/stream=audit/_ledger/commits/* --key 'demo/_main/log/0+3f21c8aa+AV…'
+  cd store/tenant=acme/stream=audit/_ledger/commits
+  piperoll-verify commit pack/* 0* --key 'demo/_main/log/0+3f21c8aa+AV…'
 
+Old commits are packed together, byte for byte; new ones lie by themselves. Either may be named, and both.
 Whether the segments hold what the commits say, `piperoll verify` finds out: it reads the Parquet files.")]
 pub struct Arguments {
-    /// The commits, from number 0 on, in order
+    /// The commits or packs of commits, from number 0 on, in order
     #[arg(value_name = "FILE", required = true)]
     files: Vec<String>,
     #[command(flatten)]
@@ -51,30 +55,47 @@ pub fn run(arguments: &Arguments) -> Result<Answer, VerifyError> {
     let mut chain: Option<ChainVerifier> = None;
     let mut signers: Vec<Signer> = Vec::new();
     let mut newest = 0;
+    let mut hashes: Vec<Hash> = Vec::new();
     for file in &arguments.files {
-        let bytes = input::read(file, input::DOCUMENT_BYTES)?;
+        let bytes = input::read(file, input::PACK_BYTES)?;
         let path = input::shown(file);
-        let note = Note::parse(&bytes).map_err(|error| VerifyError::form(path, "commit", error))?;
-        let origin = stated(note.text(), "origin").unwrap_or_default();
-        let number = stated(note.text(), "number").and_then(|number| number.parse().ok()).unwrap_or(0);
-        if chain.is_none() && number > 0 {
-            return Err(Usage::NotFromTheFirst { number }.into());
-        }
-        let lines = trust::lines_of(&note);
-        let chain = chain.get_or_insert_with(|| ChainVerifier::new(&origin, trust.for_origin(&origin)));
-        let commit = chain.commit(&bytes).map_err(|fault| VerifyError::chain(path, KIND, fault, lines))?;
-        newest = commit.commit().time;
-        // The chain holds, so the note does: which keys it was, once more by name.
-        let keys = trust.for_note(&note);
-        let signed = note.verify(&keys).map_err(|error| VerifyError::note(path, KIND, error, vec![]))?;
-        for signer in trust.signers(signed.signers()) {
-            if !signers.contains(&signer) {
-                signers.push(signer);
+        for bytes in commits_of(path, &bytes)? {
+            let note = Note::parse(bytes).map_err(|error| VerifyError::form(path, "commit", error))?;
+            let origin = stated(note.text(), "origin").unwrap_or_default();
+            let number = stated(note.text(), "number").and_then(|number| number.parse().ok()).unwrap_or(0);
+            if chain.is_none() && number > 0 {
+                return Err(Usage::NotFromTheFirst { number }.into());
+            }
+            // While commits are being packed, some are in a pack and by themselves.
+            if usize::try_from(number).ok().and_then(|number| hashes.get(number)) == Some(&Hash::of(bytes)) {
+                continue;
+            }
+            let lines = trust::lines_of(&note);
+            let chain = chain.get_or_insert_with(|| ChainVerifier::new(&origin, trust.for_origin(&origin)));
+            let commit = chain.commit(bytes).map_err(|fault| VerifyError::chain(path, KIND, fault, lines))?;
+            newest = commit.commit().time;
+            hashes.push(commit.hash());
+            // The chain holds, so the note does: which keys it was, once more by name.
+            let keys = trust.for_note(&note);
+            let signed = note.verify(&keys).map_err(|error| VerifyError::note(path, KIND, error, vec![]))?;
+            for signer in trust.signers(signed.signers()) {
+                if !signers.contains(&signer) {
+                    signers.push(signer);
+                }
             }
         }
     }
     // The arguments' parser demands a file.
     chain.map(|chain| answer(&chain, newest, signers)).ok_or(Usage::NotFromTheFirst { number: 0 }.into())
+}
+
+/// The commits in a file: one, or those of a pack.
+fn commits_of<'b>(path: &str, bytes: &'b [u8]) -> Result<Vec<&'b [u8]>, VerifyError> {
+    if !bytes.starts_with(b"piperoll-pack/") {
+        return Ok(vec![bytes]);
+    }
+    let unpacked = pack::unpack(bytes).map_err(|error| VerifyError::form(path, "pack of commits", error))?;
+    Ok(unpacked.1)
 }
 
 fn segment(held: &LiveSegment) -> (Json, String) {

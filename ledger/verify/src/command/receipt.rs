@@ -59,7 +59,7 @@ pub fn run(arguments: &Arguments) -> Result<Answer, VerifyError> {
         }
         parsed => parsed,
     };
-    let receipt = parsed.map_err(|error| VerifyError::form(path, KIND, error))?;
+    let receipt = parsed.map_err(|error| VerifyError::receipt(path, KIND, error, vec![]))?;
     let text = receipt.to_text();
     let trust = arguments.common.trust();
     let (keys, lines) = keys_for(&trust, text.split_once("\n\n").map_or("", |(_, checkpoint)| checkpoint));

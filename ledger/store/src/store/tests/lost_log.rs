@@ -29,7 +29,7 @@ async fn streams_go_on_from_their_last_durable_head_in_a_new_generation() {
     assert_eq!(handle.origin().as_str(), "example/acme/audit/1");
     assert!(store.log_head().origin.ends_with("/log/1"));
     let first = rows_of(&store, "acme").await.remove(10).draft;
-    let fields = String::from_utf8_lossy(first.fields()).into_owned();
+    let fields = String::from_utf8_lossy(&first.fields()).into_owned();
     assert!(fields.contains("example/acme/audit/0") && fields.contains("\"size\":10"), "{fields}");
     assert_eq!(append_ids(&store, "acme", 10..15).await, accepted(11..16), "what was lost may come again");
     assert_eq!(append_ids(&store, "unsealed", 0..3).await, accepted(0..3), "it had nothing that could break");
@@ -64,7 +64,8 @@ async fn a_kept_head_beyond_the_break_is_declared_lost_and_no_fork() {
     store.seal_all().await.unwrap();
     store.close().await;
     let keys = vec![key().verifier("any")];
-    let fsck = Fsck { objects: bed.objects(), ledger: "example".parse().unwrap(), keys, kept: vec![kept] };
+    let fsck =
+        Fsck { objects: bed.objects(), ledger: "example".parse().unwrap(), keys, kept: vec![kept], durable: vec![] };
     let report = fsck.store(|_| {}).await.unwrap();
     assert!(report.is_sound());
     assert!(report.findings().any(|finding| finding.what.contains("acknowledged and lost, as was declared")));

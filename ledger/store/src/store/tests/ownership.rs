@@ -132,3 +132,20 @@ async fn files_that_are_no_numbered_objects_are_not_followed() {
     let bed = bed.copy();
     assert_eq!(bed.refusal().await.kind(), crate::ErrorKind::Corrupt);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_of_a_newer_format_is_refused_with_both_versions() {
+    let bed = Bed::new(9);
+    bed.open().await.close().await;
+    let format = bed.at("objects/_store/log/format");
+    let text = std::fs::read_to_string(&format).unwrap();
+    std::fs::write(&format, text.replace("piperoll-store/v1", "piperoll-store/v2")).unwrap();
+    let refused = bed.refusal().await;
+    assert!(refused.is_newer());
+    let told = "the store is written in a newer format: its format is piperoll-store/v2, and this program reads \
+                piperoll-store/v1; use a newer piperoll, nothing was changed";
+    assert_eq!(refused.to_string(), told);
+    // Another ledger's store is still another ledger's.
+    std::fs::write(&format, text.replace("origin example", "origin another")).unwrap();
+    assert_eq!(bed.refusal().await.kind(), crate::ErrorKind::Conflict);
+}

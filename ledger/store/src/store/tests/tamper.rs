@@ -63,6 +63,195 @@ fn is_view(path: &ObjectPath) -> bool {
     path.as_ref().contains("_delta_log")
 }
 
+/// A closed store whose streams were merged, packed, and shown with checkpoints, with some commits after all that.
+async fn maintained(seed: u64) -> Bed {
+    let mut bed = Bed::new(seed);
+    bed.limits = model::busy_upkeep(bed.limits);
+    bed.objects = Some(Arc::new(InMemory::new()));
+    let store = bed.open().await;
+    for round in 0..9u64 {
+        append_ids(&store, "acme", 100 * round..100 * round + 100).await;
+        append_ids(&store, "globex", 3 * round..3 * round + 3).await;
+        store.seal_all().await.unwrap();
+        if round % 2 == 1 {
+            store.upkeep().await.unwrap();
+        }
+    }
+    store.upkeep().await.unwrap();
+    store.close().await;
+    bed
+}
+
+/// What nothing depends on: opening and readers do without it, so its absence says nothing.
+fn is_cache(path: &ObjectPath) -> bool {
+    path.as_ref().ends_with("/snapshot") || (is_view(path) && !path.as_ref().ends_with(".json"))
+}
+
+/// Whether fsck names the object, as a fault unless only a cache or view is concerned.
+async fn is_named(objects: Arc<dyn ObjectStore>, path: &ObjectPath) -> bool {
+    let report = fsck(objects).await;
+    let names = |finding: &&crate::Finding| finding.object == path.as_ref() && !finding.advice.is_empty();
+    report.findings().filter(names).any(|finding| finding.is_fault || is_cache(path) || is_view(path))
+}
+
+/// Single bits of every object of a maintained store: so many of each.
+async fn flip_bits(bits: usize) {
+    let bed = maintained(47).await;
+    let whole = all(&bed.objects()).await;
+    let sound = fsck(of(&whole).await).await;
+    assert_eq!(sound.findings().collect::<Vec<_>>(), Vec::<&crate::Finding>::new());
+    let kinds =
+        ["/commits/pack/", "/commits/0", "/snapshot", "checkpoint.parquet", "_last_checkpoint", "-m", "/tile/1"];
+    for kind in kinds {
+        assert!(whole.iter().any(|(path, _)| path.as_ref().contains(kind)), "the store has no {kind}");
+    }
+    let mut random = 0x9e37_79b9_7f4a_7c15u64;
+    for at in (0..whole.len()).filter(|at| is_judged(&whole[*at].0) && whole[*at].0.as_ref().starts_with("tenant=")) {
+        let path = whole[at].0.clone();
+        let count = 8 * whole[at].1.len();
+        for bit in 0..bits.min(count) {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let bit = if bits >= count { bit } else { (random >> 20) as usize % count };
+            let mut changed = whole.clone();
+            changed[at].1[bit / 8] ^= 1 << (bit % 8);
+            // Bounds of columns in an entry of the view are the one thing that nothing else states.
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let is_bound = is_view(&path) && path.as_ref().ends_with(".json") && {
+                let (before, after) = (text(&whole[at].1), text(&changed[at].1));
+                without_bounds(&before) == without_bounds(&after)
+            };
+            assert!(is_bound || is_named(of(&changed).await, &path).await, "bit {bit} of {path}");
+        }
+    }
+}
+
+fn without_bounds(text: &str) -> Option<Vec<serde_json::Value>> {
+    let lines = text.lines().map(|line| {
+        let mut value: serde_json::Value = serde_json::from_str(line).ok()?;
+        if let Some(stats) = value["add"]["stats"].as_str() {
+            let mut stats: serde_json::Value = serde_json::from_str(stats).ok()?;
+            stats["minValues"] = stats["minValues"]["seq"].clone();
+            stats["maxValues"] = stats["maxValues"]["seq"].clone();
+            value["add"]["stats"] = stats;
+        }
+        Some(value)
+    });
+    lines.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn single_bits_of_a_maintained_store_are_named() {
+    flip_bits(24).await;
+}
+
+#[ignore = "hours: cargo test --release -p ledger-store -- --ignored every_bit_of_a_maintained_store_is_named"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_bit_of_a_maintained_store_is_named() {
+    flip_bits(usize::MAX).await;
+}
+
+/// Signed objects are small: here each of their bits, without reading any segment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_bit_of_commits_packs_and_snapshots_counts() {
+    let bed = maintained(48).await;
+    let trusted = key().verifier("example/globex/audit/0");
+    let whole = all(&bed.objects()).await;
+    for (path, bytes) in
+        whole.iter().filter(|(path, _)| path.as_ref().starts_with("tenant=globex/stream=audit/_ledger"))
+    {
+        if path.as_ref().contains("/tile/") {
+            continue;
+        }
+        let opens = |bytes: &[u8]| match path.as_ref() {
+            pack if pack.contains("/pack/") => ledger::pack::unpack(bytes).is_ok_and(|(_, commits)| {
+                commits.iter().all(|commit| ledger::SignedCommit::open(commit, &[trusted.clone()]).is_ok())
+            }),
+            commit if commit.contains("/commits/") => ledger::SignedCommit::open(bytes, &[trusted.clone()]).is_ok(),
+            _ => crate::snapshot::ChainSnapshot::open(bytes, &trusted).is_ok(),
+        };
+        assert!(opens(bytes));
+        let step = if bytes.len() > 1_500 { 5 } else { 1 };
+        for bit in (0..8 * bytes.len()).step_by(step) {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(!opens(&changed), "bit {bit} of {path}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_of_a_maintained_store_cut_missing_exchanged_and_copied() {
+    let bed = maintained(49).await;
+    let whole = all(&bed.objects()).await;
+    let is_ours = |path: &ObjectPath| path.as_ref().starts_with("tenant=acme") && !path.as_ref().contains(".p/");
+    let pair = |path: &ObjectPath| {
+        let other = path.as_ref().replace("tenant=acme", "tenant=globex");
+        whole.iter().position(|(candidate, _)| candidate.as_ref() == other)
+    };
+    let mut exchanged = 0;
+    for at in (0..whole.len()).filter(|at| is_ours(&whole[*at].0)) {
+        let path = whole[at].0.clone();
+        for length in [0, whole[at].1.len() / 2, whole[at].1.len() - 1] {
+            let mut cut = whole.clone();
+            cut[at].1.truncate(length);
+            assert!(is_named(of(&cut).await, &path).await, "{path} cut to {length}");
+        }
+        let mut less = whole.clone();
+        less.remove(at);
+        let covered = is_view(&path) && path.as_ref().ends_with(".json");
+        assert!(
+            covered || path.as_ref().ends_with("/snapshot") || is_named(of(&less).await, &path).await || is_view(&path),
+            "{path} is not missed"
+        );
+        if let Some(other) = pair(&path).filter(|other| whole[*other].1 != whole[at].1) {
+            let mut changed = whole.clone();
+            changed[at].1 = whole[other].1.clone();
+            assert!(is_named(of(&changed).await, &path).await, "{path} is another stream's");
+            exchanged += 1;
+        }
+    }
+    assert!(exchanged > 10, "{exchanged} objects exchanged");
+    let prefix = crate::layout::StreamPrefix::new(&tenant("acme"), StreamKind::Audit);
+    let newest = whole.iter().rfind(|(path, _)| is_ours(path) && path.as_ref().contains("/commits/0")).unwrap();
+    let number = crate::layout::number_of(&newest.0).unwrap();
+    let pack = whole.iter().find(|(path, _)| is_ours(path) && path.as_ref().contains("/pack/")).unwrap();
+    let (first, last) = crate::layout::pack_range(&pack.0).unwrap();
+    for (bytes, copy) in [
+        (&newest.1, prefix.commit(number + 1)),
+        (&newest.1, prefix.commit(number + 5)),
+        (&pack.1, prefix.pack(first + 1_000, last + 1_000)),
+        (&pack.1, prefix.pack(first + 1, last + 1)),
+    ] {
+        let mut more = whole.clone();
+        more.push((copy.clone(), bytes.clone()));
+        assert!(is_named(of(&more).await, &copy).await, "{copy} is a copy");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_rolled_back_as_a_whole_is_found_by_who_kept_a_head() {
+    let bed = maintained(50).await;
+    let before = all(&bed.objects()).await;
+    let store = bed.open().await;
+    for round in 9..12 {
+        append_ids(&store, "acme", 100 * round..100 * round + 100).await;
+        store.seal_all().await.unwrap();
+    }
+    store.upkeep().await.unwrap();
+    let kept = store.reader(&tenant("acme"), StreamKind::Audit).unwrap().stream.head();
+    store.close().await;
+    let check = |objects| {
+        let kept = vec![kept.clone()];
+        Fsck { objects, ledger: "example".parse().unwrap(), keys: vec![key().verifier("any")], kept, durable: vec![] }
+    };
+    assert!(check(bed.objects()).store(|_| {}).await.unwrap().is_sound());
+    let report = check(of(&before).await).store(|_| {}).await.unwrap();
+    let found: Vec<_> = report.findings().filter(|finding| finding.is_fault).collect();
+    assert!(found.len() == 1 && found[0].object == "tenant=acme/stream=audit", "{found:?}");
+    assert_eq!(found[0].entries, Some((900, 1_199)));
+    assert!(found[0].sound.contains("900"), "{found:?}");
+}
+
 async fn must_name(objects: Arc<dyn ObjectStore>, path: &ObjectPath, what: &str) {
     let report = fsck(objects).await;
     let named = |finding: &&crate::Finding| finding.object == path.as_ref();

@@ -1,0 +1,134 @@
+//! The answer to a request as JSON, written straight into one buffer.
+//!
+//! Not here: what is answered ([`super`]). Invariants: one result an event, in their order; names of tenants and
+//! streams need no escaping (`ledger::name`), all other text is escaped.
+
+use super::{Admitted, EventResult};
+use ledger_store::Verdict;
+
+/// Bytes of one result, generously.
+const RESULT_BYTES: usize = 96;
+
+impl Admitted {
+    /// The answer's JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        let (mut accepted, mut duplicates, mut conflicts, mut rejected) = (0, 0, 0, 0);
+        for result in &self.results {
+            *match result {
+                EventResult::Judged { verdict: Verdict::Accepted(_), .. } => &mut accepted,
+                EventResult::Judged { verdict: Verdict::Duplicate(_), .. } => &mut duplicates,
+                EventResult::Judged { verdict: Verdict::Conflict(_), .. } => &mut conflicts,
+                EventResult::Rejected(_) => &mut rejected,
+            } += 1;
+        }
+        let receipt = self.receipt.as_deref().map_or(0, str::len);
+        let mut out = Vec::with_capacity(256 + receipt + receipt / 8 + RESULT_BYTES * self.results.len());
+        for (name, count) in [
+            ("{\"accepted\":", accepted),
+            (",\"duplicates\":", duplicates),
+            (",\"conflicts\":", conflicts),
+            (",\"rejected\":", rejected),
+        ] {
+            out.extend_from_slice(name.as_bytes());
+            put_number(&mut out, count);
+        }
+        out.extend_from_slice(b",\"results\":");
+        put_results(&mut out, &self.results);
+        out.extend_from_slice(b",\"receipt\":");
+        match &self.receipt {
+            Some(receipt) => put_text(&mut out, receipt),
+            None => out.extend_from_slice(b"null"),
+        }
+        out.push(b'}');
+        out
+    }
+}
+
+/// Appends an array of results.
+pub(super) fn put_results(out: &mut Vec<u8>, results: &[EventResult]) {
+    out.push(b'[');
+    for (at, result) in results.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        match result {
+            EventResult::Judged { tenant, stream, verdict } => {
+                let (status, seq) = match verdict {
+                    Verdict::Accepted(seq) => ("accepted", seq),
+                    Verdict::Duplicate(seq) => ("duplicate", seq),
+                    Verdict::Conflict(seq) => ("conflict", seq),
+                };
+                let pieces = [
+                    "{\"status\":\"",
+                    status,
+                    "\",\"tenant\":\"",
+                    tenant.as_str(),
+                    "\",\"stream\":\"",
+                    stream.as_str(),
+                    "\",\"seq\":",
+                ];
+                pieces.iter().for_each(|piece| out.extend_from_slice(piece.as_bytes()));
+                put_number(out, *seq);
+            }
+            EventResult::Rejected(rejection) => {
+                out.extend_from_slice(b"{\"status\":\"rejected\",\"field\":");
+                put_text(out, &rejection.field);
+                out.extend_from_slice(b",\"reason\":");
+                put_text(out, &rejection.reason);
+            }
+        }
+        out.push(b'}');
+    }
+    out.push(b']');
+}
+
+fn put_number(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    // Writing text into memory does not fail.
+    let _ = serde_json::to_writer(out, text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Rejection;
+    use ledger::name::StreamKind;
+    use serde_json::json;
+
+    #[test]
+    fn the_answer_is_the_json_that_the_api_promises() {
+        let judged =
+            |verdict| EventResult::Judged { tenant: "acme".parse().unwrap(), stream: StreamKind::Telemetry, verdict };
+        let results = vec![
+            judged(Verdict::Accepted(0)),
+            judged(Verdict::Duplicate(10)),
+            judged(Verdict::Conflict(u64::MAX)),
+            EventResult::Rejected(Rejection::new("a\"b\n", "\u{e9}")),
+            judged(Verdict::Accepted(1_234_567)),
+        ];
+        let admitted = Admitted { results, receipt: Some("line\n\u{2014} x\n".into()) };
+        let read: serde_json::Value = serde_json::from_slice(&admitted.to_json()).unwrap();
+        let judged =
+            |status: &str, seq: u64| json!({"status": status, "tenant": "acme", "stream": "telemetry", "seq": seq});
+        let expected = json!({"accepted": 2, "duplicates": 1, "conflicts": 1, "rejected": 1, "results": [
+            judged("accepted", 0), judged("duplicate", 10), judged("conflict", u64::MAX),
+            {"status": "rejected", "field": "a\"b\n", "reason": "\u{e9}"}, judged("accepted", 1_234_567),
+        ], "receipt": "line\n\u{2014} x\n"});
+        assert_eq!(read, expected);
+        let none = Admitted { results: vec![], receipt: None };
+        assert!(String::from_utf8(none.to_json()).unwrap().ends_with(r#""results":[],"receipt":null}"#));
+    }
+}

@@ -1,0 +1,275 @@
+//! Compaction: adjacent small segments of one stream become one, and no leaf changes.
+//!
+//! [`plan`] says which, [`merge`] makes the new object, [`compact`] commits it. Each row's leaf is recomputed while
+//! it is copied, and again from the bytes that are to be put: unless both give the roots that the inputs' commits
+//! recorded and the root of the whole range, nothing is put and nothing changes.
+//!
+//! Not here: when ([`crate::upkeep`]), deleting what was removed ([`crate::upkeep`]), the commit itself
+//! ([`crate::turn`]). Invariants: what is merged lies in one month's folder; a row is rewritten about as often as
+//! the logarithm of the rows; of the output at most [`crate::Limits::merge_bytes`] are in memory, of the inputs a
+//! row group.
+
+use crate::columns::{self, Rows};
+use crate::error::StoreError;
+use crate::ids::IdRun;
+use crate::layout;
+use crate::limits::{Limits, MERGE_ROWS, ROW_GROUP_ROWS};
+use crate::objects::create;
+use crate::precheck;
+use crate::segment::{self, ColumnCounts, Segment, Statistics};
+use crate::store::Shared;
+use crate::stream::Stream;
+use crate::turn::{Settled, Unsettled, settle};
+use arrow::array::{AsArray, RecordBatch};
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt};
+use ledger::commit::{Commit, SegmentRef};
+use ledger::field::Field;
+use ledger::leaf::id_fingerprint;
+use ledger::tree::{Edge, Hash};
+use object_store::path::Path;
+use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
+use std::ops::Range;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Which segments to merge next, as positions in the list.
+///
+/// From the newest back, a run grows as long as the next older segment is not larger than all of it together, so
+/// that a row that is rewritten comes to lie in a segment at least twice as large. A run of enough segments is
+/// merged. In a month that is over, two are enough, and the small are not spared: no more will come.
+pub(crate) fn plan(segments: &[Arc<Segment>], limits: &Limits, open_from: &str) -> Option<Range<usize>> {
+    let folder = |at: usize| segments[at].reference.path.split('/').next().unwrap_or_default();
+    let fits = |bytes: u64, rows: u64| bytes <= limits.merge_bytes && rows <= MERGE_ROWS;
+    let mut end = segments.len();
+    while end > 1 {
+        let newest = &segments[end - 1].reference;
+        let (mut bytes, mut rows, mut largest) = (newest.bytes, newest.rows, newest.bytes);
+        let is_over = folder(end - 1) < open_from;
+        let mut start = end - 1;
+        while start > 0 && folder(start - 1) == folder(end - 1) {
+            let older = &segments[start - 1].reference;
+            let is_small = is_over || older.bytes <= bytes;
+            if !is_small || !fits(bytes + older.bytes, rows + older.rows) {
+                break;
+            }
+            (bytes, rows, largest) = (bytes + older.bytes, rows + older.rows, largest.max(older.bytes));
+            start -= 1;
+        }
+        let enough = if is_over { 2 } else { limits.merge_inputs.max(2) };
+        if fits(bytes, rows) && end - start >= enough && (is_over || largest <= bytes / 2) {
+            return Some(start..end);
+        }
+        end -= 1;
+    }
+    None
+}
+
+/// A merged segment before it is put.
+struct Merged {
+    segment: Segment,
+    bytes: Bytes,
+}
+
+/// Merges what [`plan`] names, if it names anything. Answers whether something was merged.
+///
+/// # Errors
+/// The object store failed, or an input is not what its commit says; nothing changed.
+pub(crate) async fn compact(shared: &Shared, stream: &Stream, epoch: u64) -> Result<bool, StoreError> {
+    let closes = shared.ambient.now_micros() - crate::limits::MONTH_CLOSES_MICROS;
+    let open_from = ledger::time::month_of(closes);
+    // A stream with nothing to merge is left cold.
+    if plan(&stream.view().sealed.segments, &shared.limits, &open_from).is_none() {
+        return Ok(false);
+    }
+    precheck::warm(shared, stream).await?;
+    let live = stream.view().sealed.segments;
+    let Some(range) = plan(&live, &shared.limits, &open_from) else { return Ok(false) };
+    let inputs = &live[range];
+    // 1. Merge in memory. Died: nothing happened. Seals go on meanwhile.
+    // The Parquet decoder panics on some damage.
+    let merged = AssertUnwindSafe(merge(shared, stream, inputs, epoch)).catch_unwind().await;
+    let merged = match merged.unwrap_or_else(|_| Err(segment::undecodable(&inputs[0].location))) {
+        Err(error) if error.kind() == crate::ErrorKind::Corrupt => {
+            let what = "a merge was abandoned: stored entries are not what was recorded; nothing was changed; run fsck";
+            tracing::error!(tenant = %stream.tenant, stream = %stream.kind, error = &error as &dyn std::error::Error, what);
+            return Err(error);
+        }
+        other => other?,
+    };
+    // 2. Put the merged segment. Died after it: an object that no commit names; the sweep after the next start
+    //    deletes it.
+    create(&shared.objects, &merged.segment.location, merged.bytes).await?;
+    // 3. Commit, once it is this stream's turn: a seal may have gone by, and what was merged must still be there.
+    let segment = Arc::new(merged.segment);
+    let done = commit(shared, stream, inputs, Arc::clone(&segment), epoch).await;
+    let is_done = matches!(done, Ok(Settled::Done));
+    metrics::counter!("piperoll_merges_total", "outcome" => if is_done { "done" } else { "abandoned" }).increment(1);
+    if is_done {
+        let reference = &segment.reference;
+        metrics::counter!("piperoll_merged_rows_total").increment(reference.rows);
+        tracing::info!(tenant = %stream.tenant, stream = %stream.kind, inputs = inputs.len(), rows = reference.rows,
+            bytes = reference.bytes, "merged");
+    } else if matches!(done, Ok(Settled::Nothing | Settled::Lost)) {
+        // Nothing names it and nothing will: its commit was never tried, or lost its number to another.
+        let _ = object_store::ObjectStoreExt::delete(&shared.objects, &segment.location).await;
+    }
+    done.map(|_| is_done)
+}
+
+/// Commits a merge. A seal whose outcome is not known has the first claim on the next number.
+async fn commit(
+    shared: &Shared,
+    stream: &Stream,
+    inputs: &[Arc<Segment>],
+    segment: Arc<Segment>,
+    epoch: u64,
+) -> Result<Settled, StoreError> {
+    let mut turn = stream.turn.lock().await;
+    settle(shared, stream, &mut turn).await?;
+    let sealed = stream.view().sealed;
+    let from = sealed.segments.partition_point(|held| held.reference.first < segment.reference.first);
+    let live = sealed.segments.get(from..from + inputs.len()).unwrap_or_default();
+    let is_live = live.len() == inputs.len() && live.iter().zip(inputs).all(|(a, b)| a.reference == b.reference);
+    // A writer that may no longer write its log adds nothing to a stream either.
+    let may_write = shared.log.get().refusal().is_none();
+    if !is_live || !may_write || stream.tried.load(Ordering::Acquire) > sealed.edge.size() {
+        return Ok(Settled::Nothing);
+    }
+    let commit = Commit {
+        origin: stream.origin.to_string(),
+        number: sealed.commits,
+        previous: sealed.last_commit,
+        epoch,
+        time: shared.ambient.now_micros(),
+        adds: vec![segment.reference.clone()],
+        removes: inputs.iter().map(|input| input.reference.path.clone()).collect(),
+        edge: sealed.edge,
+    };
+    turn.unsettled = Some(Unsettled { signed: commit.sign(&[&shared.key]), segment });
+    settle(shared, stream, &mut turn).await
+}
+
+/// Copies the rows of adjacent segments into one, and proves that it did.
+async fn merge(shared: &Shared, stream: &Stream, inputs: &[Arc<Segment>], epoch: u64) -> Result<Merged, StoreError> {
+    let (first, last) = (&inputs[0].reference, &inputs[inputs.len() - 1].reference);
+    let folder = first.path.split('/').next().unwrap_or_default();
+    let number = shared.merges.fetch_add(1, Ordering::Relaxed);
+    let path = layout::merged_segment(folder, first.first, epoch, number);
+    let location = stream.prefix.below(&path);
+    let rows = last.end() - first.first;
+    let counts = ColumnCounts::of(&shared.objects, inputs).await?;
+    let distinct = |field| counts.distinct(field).min(ROW_GROUP_ROWS as u64);
+    let properties = segment::properties(distinct, |field| counts.is_empty(field));
+    drop(counts);
+    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+    let writer = ArrowWriter::try_new_with_options(Vec::new(), columns::schema(), options);
+    let mut writer = writer.map_err(StoreError::parquet(&location))?;
+    let mut whole = Leaves::new(stream, first.first);
+    let mut ids = Vec::with_capacity(rows as usize);
+    for input in inputs {
+        let mut own = Leaves::new(stream, input.reference.first);
+        let mut batches = segment::stream_rows(&shared.objects, input).await?;
+        while let Some(batch) = batches.next().await {
+            // A store that closes does not wait for a merge: nothing of it is anywhere yet.
+            if shared.stopping.load(Ordering::Acquire) {
+                return Err(StoreError::Stopping);
+            }
+            let batch = batch?;
+            own.take(&batch, &input.location, |leaf| whole.edge.push(leaf))?;
+            fingerprints(&batch, &mut ids);
+            writer.write(&as_written(&batch, &input.location)?).map_err(StoreError::parquet(&location))?;
+        }
+        own.must_be(input.reference.rows, &input.reference.root, &input.location)?;
+    }
+    let bytes = Bytes::from(writer.into_inner().map_err(StoreError::parquet(&location))?);
+    let root = whole.edge.root();
+    let mut written = Leaves::new(stream, first.first);
+    segment::read_all(&location, bytes.clone(), |batch| written.take(batch, &location, |_| {}))?;
+    written.must_be(rows, &root, &location)?;
+    let (size, sha256) = (bytes.len() as u64, Hash::of(&bytes));
+    let reference = SegmentRef { path, first: first.first, rows, bytes: size, sha256, root };
+    let statistics = inputs.iter().map(|input| input.statistics.clone()).reduce(union).unwrap_or_default();
+    remember_ids(shared, stream, &reference, &statistics, &ids);
+    Ok(Merged { segment: Segment { reference, location, statistics }, bytes })
+}
+
+/// The leaves of rows that follow each other.
+struct Leaves<'s> {
+    stream: &'s Stream,
+    next: u64,
+    edge: Edge,
+    scratch: Vec<u8>,
+}
+
+impl<'s> Leaves<'s> {
+    fn new(stream: &'s Stream, next: u64) -> Self {
+        Self { stream, next, edge: Edge::default(), scratch: Vec::new() }
+    }
+
+    fn take(&mut self, batch: &RecordBatch, path: &Path, mut each: impl FnMut(Hash)) -> Result<(), StoreError> {
+        let rows = Rows::of(batch)?;
+        for row in 0..rows.len() {
+            let is_its = rows.is_of(row, self.stream.tenant.as_str(), self.stream.kind.as_str());
+            if rows.seq(row) != self.next || !is_its {
+                let why = "a row is not the one that belongs there";
+                return Err(StoreError::Damaged { path: path.to_string(), why });
+            }
+            let leaf = rows.leaf(row, &mut self.scratch)?;
+            self.edge.push(leaf);
+            self.next += 1;
+            each(leaf);
+        }
+        Ok(())
+    }
+
+    fn must_be(&self, rows: u64, root: &Hash, path: &Path) -> Result<(), StoreError> {
+        if self.edge.size() == rows && self.edge.root() == *root {
+            return Ok(());
+        }
+        Err(StoreError::Damaged { path: path.to_string(), why: "its rows do not give the root that was recorded" })
+    }
+}
+
+/// The batch under the schema that segments are written with; the reader leaves out what may not be null.
+fn as_written(batch: &RecordBatch, path: &Path) -> Result<RecordBatch, StoreError> {
+    let again = RecordBatch::try_new(columns::schema(), batch.columns().to_vec());
+    again.map_err(|error| StoreError::parquet(path)(error.into()))
+}
+
+fn fingerprints(batch: &RecordBatch, out: &mut Vec<u64>) {
+    let ids = batch.column_by_name(Field::EventId.name()).and_then(|column| column.as_string_opt::<i32>());
+    out.extend(ids.into_iter().flatten().map(|id| id_fingerprint(id.unwrap_or_default())));
+}
+
+/// Writes the file of ids that the next start looks for. It is a cache: without it the segment is read.
+fn remember_ids(shared: &Shared, stream: &Stream, reference: &SegmentRef, statistics: &Statistics, ids: &[u64]) {
+    let newest = statistics.recorded_at.map_or(i64::MAX, |(_, newest)| newest);
+    if newest < precheck::oldest(shared) {
+        return;
+    }
+    let path = precheck::run_path(shared, stream, reference);
+    if let Err(error) = IdRun::build(&path, reference.first, newest, ids) {
+        tracing::debug!(error = &error as &dyn std::error::Error, "the ids of a merged segment were not kept");
+    }
+}
+
+/// Bounds that hold for both. What is unknown of one is unknown of both.
+fn union(a: Statistics, b: Statistics) -> Statistics {
+    fn both<T: Ord>(a: Option<(T, T)>, b: Option<(T, T)>) -> Option<(T, T)> {
+        let (a, b) = (a?, b?);
+        Some((a.0.min(b.0), a.1.max(b.1)))
+    }
+    Statistics {
+        occurred_at: both(a.occurred_at, b.occurred_at),
+        recorded_at: both(a.recorded_at, b.recorded_at),
+        action: both(a.action, b.action),
+        outcome: both(a.outcome, b.outcome),
+        release: both(a.release, b.release),
+        region: both(a.region, b.region),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Whose turn it is to add a commit to a stream, and what only whoever has the turn knows.
+//!
+//! Seals and merges of one stream run on different threads; the number of the next commit belongs to the one that
+//! holds [`Turn`]. Not here: what they commit ([`crate::seal`], [`crate::compact`]).
+//!
+//! Invariant: before a new commit is made, one whose outcome is not known is settled.
+
+use crate::delta;
+use crate::error::StoreError;
+use crate::objects::create;
+use crate::segment::Segment;
+use crate::store::Shared;
+use crate::stream::{Merged, Stream};
+use ledger::commit::SignedCommit;
+use std::sync::{Arc, Weak};
+
+/// The right to add a commit to a stream, with what is kept beside its chain.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    /// A merge's commit that was to be created, while it is not known whether it was.
+    pub unsettled: Option<Unsettled>,
+    /// Segments that commits removed and whose files are still there, oldest first.
+    pub removed: Vec<Removed>,
+    /// Commits below this number are in packs.
+    pub packed: u64,
+    /// How many commits the stored snapshot of the chain covers.
+    pub noted: u64,
+    /// The version of the Delta view's newest checkpoint.
+    pub checkpoint: Option<u64>,
+    /// Whether what dead writers left was looked for.
+    pub swept: bool,
+}
+
+/// A segment that a commit removed.
+#[derive(Debug, Clone)]
+pub(crate) struct Removed {
+    /// Its path below the stream's folder.
+    pub path: String,
+    /// When the commit that removed it was made, in microseconds.
+    pub at: i64,
+    /// Who may still read it; nobody after a restart.
+    pub holders: Vec<Weak<Segment>>,
+}
+
+impl Removed {
+    /// Whether a reader of this process still holds the segment.
+    pub(crate) fn is_held(&self) -> bool {
+        self.holders.iter().any(|holder| holder.strong_count() > 0)
+    }
+}
+
+/// The commit of a merge before its outcome is known.
+#[derive(Debug)]
+pub(crate) struct Unsettled {
+    pub signed: SignedCommit,
+    pub segment: Arc<Segment>,
+}
+
+/// What became of a commit that was not settled.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// There was none.
+    Nothing,
+    /// It stands, and readers see it.
+    Done,
+    /// Its number belongs to another commit; it never will be.
+    Lost,
+}
+
+/// Creates the commit of a merge, or finds out that it was created, and shows it.
+///
+/// # Errors
+/// The object store failed: the outcome is not known, and the next one whose turn it is settles it with the very
+/// same bytes.
+pub(crate) async fn settle(shared: &Shared, stream: &Stream, turn: &mut Turn) -> Result<Settled, StoreError> {
+    let Some(Unsettled { signed, segment }) = &turn.unsettled else { return Ok(Settled::Nothing) };
+    let commit = signed.commit();
+    // 1. Commit. Died before it: the inputs are live, and the merged object is one that no commit names. Died
+    //    after it: recovery finds the merged segment live and the inputs among what is to be deleted.
+    match create(&shared.objects, &stream.prefix.commit(commit.number), signed.bytes().to_vec().into()).await {
+        Ok(()) => {}
+        Err(StoreError::Objects { source: object_store::Error::AlreadyExists { .. }, path }) => {
+            tracing::warn!(path, "another commit has the number of a merge's, which is abandoned");
+            turn.unsettled = None;
+            return Ok(Settled::Lost);
+        }
+        Err(error) => return Err(error),
+    }
+    // 2. Show it. Died before it: recovery shows it.
+    let (signed, segment) = (signed.clone(), Arc::clone(segment));
+    show(shared, stream, turn, &signed, segment).await;
+    turn.unsettled = None;
+    Ok(Settled::Done)
+}
+
+/// Shows a merge that stands: readers who come now get the merged segment; who holds the inputs reads them to the end.
+pub(crate) async fn show(
+    shared: &Shared,
+    stream: &Stream,
+    turn: &mut Turn,
+    signed: &SignedCommit,
+    segment: Arc<Segment>,
+) {
+    let commit = signed.commit();
+    let merged = Merged {
+        commits: commit.number + 1,
+        last_commit: Some(signed.hash()),
+        epoch: commit.epoch,
+        generation: stream.origin.generation(),
+        segment: Arc::clone(&segment),
+    };
+    let holders = stream.merged(merged);
+    let removed = commit.removes.iter().map(|path| {
+        let is_its = |holder: &&Weak<Segment>| holder.upgrade().is_some_and(|held| held.reference.path == *path);
+        Removed { path: path.clone(), at: commit.time, holders: holders.iter().filter(is_its).cloned().collect() }
+    });
+    turn.removed.extend(removed);
+    // Then to other engines. Died before it: the view is caught up at the next start.
+    if let Err(error) = delta::show(shared, stream, commit, &[&segment]).await {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(tenant = %stream.tenant, stream = %stream.kind, error, "the delta view is behind until restart");
+    }
+}

@@ -1,0 +1,245 @@
+//! Upkeep: one thread that keeps what sealing leaves behind small and quick to open.
+//!
+//! Stream by stream it merges small segments, packs old commits, gives the Delta view its checkpoints, deletes what
+//! commits removed once nobody reads it, finds what dead writers left, and writes the snapshot of the chain. None of
+//! it is urgent and all of it may be stopped anywhere: the next look takes it up.
+//!
+//! Not here: each of these by itself ([`crate::compact`], [`crate::pack`], [`crate::delta`], [`crate::snapshot`]).
+//! Invariant: a segment's file is deleted only after a commit removed it, its grace has passed, and no reader of
+//! this process holds it; or if no commit names it and none ever will.
+
+use crate::compact;
+use crate::delta;
+use crate::error::StoreError;
+use crate::layout;
+use crate::limits::{CONCURRENT_OBJECTS, ROUND_MICROS};
+use crate::pack;
+use crate::precheck;
+use crate::segment::{Segment, Statistics};
+use crate::snapshot;
+use crate::store::{Shared, StreamKey};
+use crate::stream::Stream;
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use tokio::sync::{mpsc, oneshot};
+
+/// What the upkeep thread is asked to do.
+pub(crate) enum UpkeepJob {
+    /// Look at a stream that got a commit.
+    Look(Arc<Stream>),
+    /// Time has passed.
+    Tick,
+    /// Look at every stream now, and answer when that is done.
+    Now(oneshot::Sender<Result<(), StoreError>>),
+    /// Stop; whoever asks is told.
+    Stop(oneshot::Sender<()>),
+}
+
+impl UpkeepJob {
+    /// Asks for a look at a stream, once until it is looked at.
+    pub(crate) fn look(jobs: &mpsc::UnboundedSender<Self>, stream: &Arc<Stream>) {
+        if !stream.looked_for.swap(true, Ordering::AcqRel) {
+            let _ = jobs.send(Self::Look(Arc::clone(stream)));
+        }
+    }
+}
+
+/// The upkeep thread's own state.
+pub(crate) struct Upkeep {
+    shared: Arc<Shared>,
+    epoch: u64,
+    /// Streams with something to delete later, or whose upkeep failed.
+    waiting: HashMap<StreamKey, Arc<Stream>>,
+    next_round: i64,
+}
+
+impl Upkeep {
+    /// The state of a store that was just opened.
+    pub(crate) fn new(shared: Arc<Shared>, epoch: u64) -> Self {
+        let next_round = shared.ambient.monotonic_micros();
+        Self { shared, epoch, waiting: HashMap::new(), next_round }
+    }
+
+    /// Runs until told to stop, and answers whom to tell that it has, or until nobody is left to give it work.
+    pub(crate) fn run(
+        mut self,
+        mut jobs: mpsc::UnboundedReceiver<UpkeepJob>,
+        runtime: &tokio::runtime::Handle,
+    ) -> Option<oneshot::Sender<()>> {
+        while let Some(job) = jobs.blocking_recv() {
+            let is_closing = self.shared.stopping.load(Ordering::Acquire);
+            match job {
+                UpkeepJob::Stop(done) => return Some(done),
+                UpkeepJob::Now(done) if is_closing => drop(done.send(Err(StoreError::Stopping))),
+                _ if is_closing => {}
+                UpkeepJob::Look(stream) => {
+                    stream.looked_for.store(false, Ordering::Release);
+                    let _ = runtime.block_on(self.keep_or_wait(stream, false));
+                }
+                UpkeepJob::Tick => runtime.block_on(self.tick()),
+                UpkeepJob::Now(done) => drop(done.send(runtime.block_on(self.round()))),
+            }
+        }
+        None
+    }
+
+    async fn tick(&mut self) {
+        for stream in std::mem::take(&mut self.waiting).into_values() {
+            let _ = self.keep_or_wait(stream, false).await;
+        }
+        let now = self.shared.ambient.monotonic_micros();
+        if now >= self.next_round {
+            self.next_round = now + ROUND_MICROS;
+            let _ = self.round().await;
+        }
+    }
+
+    /// Looks at every stream; the first failure is told, the others were still looked at.
+    async fn round(&mut self) -> Result<(), StoreError> {
+        let all: Vec<Arc<Stream>> =
+            self.shared.streams.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mut segments = 0;
+        let mut result = Ok(());
+        for stream in all {
+            result = result.and(self.keep_or_wait(Arc::clone(&stream), true).await);
+            segments += stream.view().sealed.segments.len();
+        }
+        metrics::gauge!("piperoll_segments").set(segments as f64);
+        result
+    }
+
+    async fn keep_or_wait(&mut self, stream: Arc<Stream>, is_round: bool) -> Result<(), StoreError> {
+        if self.shared.stopping.load(Ordering::Acquire) {
+            return Err(StoreError::Stopping);
+        }
+        let kept = self.keep(&stream, is_round).await;
+        if let Err(error) = &kept {
+            let error = error as &dyn std::error::Error;
+            tracing::warn!(tenant = %stream.tenant, stream = %stream.kind, error, "upkeep failed; tried again later");
+        }
+        if kept.is_err() || !stream.turn.lock().await.removed.is_empty() {
+            self.waiting.insert(StreamKey::of(&stream), stream);
+        }
+        kept
+    }
+
+    /// All that one stream needs.
+    async fn keep(&self, stream: &Stream, is_round: bool) -> Result<(), StoreError> {
+        let shared = &self.shared;
+        if stream.view().sealed.commits == 0 || shared.log.is_fenced() {
+            return Ok(());
+        }
+        while compact::compact(shared, stream, self.epoch).await? {}
+        pack::pack_old(shared, stream).await?;
+        delta::checkpoint_if_due(shared, stream).await?;
+        let deleted = self.delete_removed(stream).await?;
+        self.sweep(stream).await?;
+        let sealed = stream.view().sealed;
+        let noted = stream.turn.lock().await.noted;
+        let behind = sealed.commits - noted.min(sealed.commits);
+        // A snapshot without statistics would make the next opening read footers; a stream that nobody has used
+        // yet gets its own with its first commit.
+        let is_known = sealed.segments.iter().all(|segment| segment.statistics != Statistics::default());
+        let is_due = behind >= shared.limits.snapshot_commits || (is_round && behind > 0) || deleted;
+        if is_due && is_known { snapshot::write(shared, stream).await } else { Ok(()) }
+    }
+
+    /// Deletes the files of removed segments that nobody reads any more. Died during it: the snapshot, or the
+    /// commits, still name them as removed, and deleting what is not there is nothing.
+    async fn delete_removed(&self, stream: &Stream) -> Result<bool, StoreError> {
+        let shared = &self.shared;
+        let grace = shared.limits.removed_grace.as_micros() as i64;
+        let now = shared.ambient.now_micros();
+        let removed = stream.turn.lock().await.removed.clone();
+        let due: Vec<_> = removed.iter().filter(|one| now - one.at >= grace && !one.is_held()).collect();
+        if due.is_empty() {
+            return Ok(false);
+        }
+        // A writer that was overtaken and does not know it yet may have merged what its successor still reads.
+        match shared.objects.head(&layout::epoch(self.epoch + 1)).await {
+            Err(object_store::Error::NotFound { .. }) => {}
+            _ => return Ok(false),
+        }
+        let paths = due.iter().map(|one| stream.prefix.below(&one.path));
+        delete(shared, paths.collect()).await?;
+        let gone: HashSet<&str> = due.iter().map(|one| one.path.as_str()).collect();
+        stream.turn.lock().await.removed.retain(|one| !gone.contains(one.path.as_str()));
+        self.forget_ids(stream);
+        Ok(true)
+    }
+
+    /// Removes files of ids whose segments are gone. They are a cache: what cannot be removed stays. A seal that is
+    /// under way writes its own, beyond what is sealed.
+    fn forget_ids(&self, stream: &Stream) {
+        let sealed = stream.view().sealed;
+        let path = |segment: &Arc<Segment>| precheck::run_path(&self.shared, stream, &segment.reference);
+        let wanted: HashSet<_> = sealed.segments.iter().map(path).collect();
+        let Some(folder) = wanted.iter().next().and_then(|path| path.parent()) else { return };
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let end = precheck::run_end(&entry.path());
+            if end.is_some_and(|end| end <= sealed.edge.size()) && !wanted.contains(&entry.path()) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// Deletes what writers before this one put for this stream and no commit names, and finishes their packing.
+    ///
+    /// Only once a commit of our own stands: whatever commit such a writer may still be about to create has a number
+    /// that is taken, so nothing can come to name what it left.
+    async fn sweep(&self, stream: &Stream) -> Result<(), StoreError> {
+        let shared = &self.shared;
+        let turn = stream.turn.lock().await;
+        let sealed = stream.view().sealed;
+        if turn.swept || sealed.epoch != self.epoch {
+            return Ok(());
+        }
+        let waiting: Vec<String> = turn.removed.iter().map(|one| one.path.clone()).collect();
+        drop(turn);
+        let live: HashSet<&str> = sealed.segments.iter().map(|segment| segment.reference.path.as_str()).collect();
+        let listed = list_segments(shared, stream).await?;
+        let is_left = |path: &Path| {
+            let relative = stream.prefix.relative(path).unwrap_or_default();
+            let epoch = layout::folder_and_epoch(relative).map(|(_, epoch)| epoch);
+            let is_named = live.contains(relative) || waiting.iter().any(|removed| removed == relative);
+            epoch.is_some_and(|epoch| epoch < self.epoch) && !is_named
+        };
+        let left: Vec<Path> = listed.into_iter().filter(is_left).collect();
+        if !left.is_empty() {
+            let count = left.len();
+            tracing::info!(tenant = %stream.tenant, stream = %stream.kind, count, "deleted what a stopped writer left");
+        }
+        delete(shared, left).await?;
+        pack::finish(shared, stream).await?;
+        stream.turn.lock().await.swept = true;
+        Ok(())
+    }
+}
+
+/// The objects in a stream's folders of months.
+async fn list_segments(shared: &Shared, stream: &Stream) -> Result<Vec<Path>, StoreError> {
+    let failed = || StoreError::objects(stream.prefix.path());
+    let top = shared.objects.list_with_delimiter(Some(stream.prefix.path())).await.map_err(failed())?;
+    let mut found = Vec::new();
+    let is_month = |folder: &&Path| folder.filename().is_some_and(|name| !name.starts_with('_'));
+    for folder in top.common_prefixes.iter().filter(is_month) {
+        let listed: Vec<_> = shared.objects.list(Some(folder)).try_collect().await.map_err(failed())?;
+        found.extend(listed.into_iter().map(|meta| meta.location));
+    }
+    Ok(found)
+}
+
+/// Deletes objects; one that is not there is as good as deleted.
+pub(crate) async fn delete(shared: &Shared, paths: Vec<Path>) -> Result<(), StoreError> {
+    let one = |path: Path| async move {
+        match shared.objects.delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(source) => Err(StoreError::Objects { path: path.to_string(), source }),
+        }
+    };
+    futures::stream::iter(paths).map(one).buffer_unordered(CONCURRENT_OBJECTS).try_collect().await
+}

@@ -1,0 +1,233 @@
+//! What a scan does with one row group or one tail: test the conditions, then give out the rows that pass.
+//!
+//! Narrow columns come from memory, or are read whole and kept; wide ones are read for the rows that passed, a window
+//! of rows at a time. Not here: the order of groups and limits ([`crate::scan`]), reading ([`crate::reader`]).
+//!
+//! Invariants: a row is given out exactly if it passes every condition; columns beside those of conditions are looked
+//! at only where rows passed.
+
+use crate::column::{Column, Passing};
+use crate::condition::{Condition, WIDE};
+use crate::reader::{RowGroup, Segments};
+use crate::table::{Held, Piece};
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use datafusion::arrow::compute::take_record_batch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::error::Result;
+use datafusion::physical_plan::metrics::Count;
+use parquet::arrow::arrow_reader::RowSelection;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What is asked of every group of a scan.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    /// Reads what is not in memory.
+    pub segments: Arc<Segments>,
+    /// The columns that are wanted, by their place in the table.
+    pub columns: Vec<usize>,
+    /// The same, with their names and types.
+    pub schema: SchemaRef,
+    /// What rows must pass.
+    pub conditions: Vec<Condition>,
+    /// Whether columns that are read stay in memory.
+    pub keep: bool,
+}
+
+/// Groups that were left out, and why.
+#[derive(Debug, Clone)]
+pub(crate) struct Counts {
+    /// Groups of which some row passed.
+    pub read: Count,
+    /// By Bloom filters, before any column was read.
+    pub by_bloom: Count,
+    /// Because no value passed.
+    pub by_values: Count,
+}
+
+/// Rows that lie together: a row group of a segment, or a batch of a tail.
+#[derive(Debug, Clone)]
+pub(crate) struct Group {
+    piece: Arc<Piece>,
+    first: u64,
+    rows: usize,
+    held: Rows,
+}
+
+#[derive(Debug, Clone)]
+enum Rows {
+    Sealed(RowGroup),
+    Tail(RecordBatch),
+}
+
+impl Group {
+    /// The groups of a piece, ascending.
+    ///
+    /// # Errors
+    /// A segment cannot be read.
+    pub async fn of(piece: Arc<Piece>, segments: &Segments) -> Result<Vec<Self>> {
+        let mut first = piece.first;
+        let held: Vec<(Rows, usize)> = match &piece.held {
+            Held::Segment(sealed) => {
+                let groups = segments.row_groups(sealed).await?;
+                groups.into_iter().map(|group| (group.rows, Rows::Sealed(group))).map(|(n, group)| (group, n)).collect()
+            }
+            Held::Tail(batches) => batches.iter().map(|batch| (Rows::Tail(batch.clone()), batch.num_rows())).collect(),
+        };
+        let group = |(held, rows): (Rows, usize)| {
+            let begin = first;
+            first += rows as u64;
+            Self { piece: Arc::clone(&piece), first: begin, rows, held }
+        };
+        Ok(held.into_iter().map(group).collect())
+    }
+
+    /// Columns of all rows.
+    async fn columns(&self, asked: &Asked, wanted: &[usize]) -> Result<Vec<Column>> {
+        let mut stored = Vec::new();
+        let mut columns: Vec<Option<Column>> = Vec::with_capacity(wanted.len());
+        for column in wanted {
+            let known = self.known(asked, *column);
+            if known.is_none() {
+                stored.push(*column);
+            }
+            columns.push(known);
+        }
+        let read = match &self.held {
+            Rows::Sealed(group) => {
+                let keeps = asked.keep && stored.iter().all(|column| !asked.is_wide(*column));
+                asked.segments.columns(group, &stored, keeps).await?
+            }
+            Rows::Tail(batch) => stored.iter().map(|at| Column::of(batch.column(*at))).collect::<Result<_>>()?,
+        };
+        let mut read = read.into_iter();
+        Ok(columns.into_iter().filter_map(|column| column.or_else(|| read.next())).collect())
+    }
+
+    /// A column that follows from where the group is.
+    fn known(&self, asked: &Asked, column: usize) -> Option<Column> {
+        match asked.segments.table().field(column).name().as_str() {
+            "seq" => {
+                let first = self.first as i64;
+                Some(Column::Plain(Arc::new(Int64Array::from_iter_values(first..first + self.rows as i64))))
+            }
+            "tenant" => Some(Column::constant(&self.piece.tenant, self.rows)),
+            "stream" => Some(Column::constant(self.piece.stream, self.rows)),
+            _ => None,
+        }
+    }
+
+    /// Tests the conditions; none if no row passes.
+    ///
+    /// # Errors
+    /// A segment cannot be read.
+    pub async fn open(self, asked: &Asked, counts: &Counts) -> Result<Option<Open>> {
+        if let Rows::Sealed(group) = &self.held {
+            for condition in &asked.conditions {
+                let Some(texts) = condition.equals.as_ref().filter(|_| self.known(asked, condition.column).is_none())
+                else {
+                    continue;
+                };
+                if !asked.segments.may_hold(group, condition.column, texts).await? {
+                    counts.by_bloom.add(1);
+                    return Ok(None);
+                }
+            }
+        }
+        let mut tested: Vec<usize> = asked.conditions.iter().map(|condition| condition.column).collect();
+        tested.sort_unstable();
+        tested.dedup();
+        let of_tested = self.columns(asked, &tested).await?;
+        let mut passing = Passing::All;
+        for condition in &asked.conditions {
+            let at = tested.partition_point(|column| *column < condition.column);
+            passing = passing.and(of_tested[at].passing(condition)?);
+            if matches!(passing, Passing::None) {
+                counts.by_values.add(1);
+                return Ok(None);
+            }
+        }
+        counts.read.add(1);
+        let rows = match passing {
+            Passing::Some(mask) => Some(UInt32Array::from_iter_values(mask.set_indices_u32())),
+            _ => None,
+        };
+        let narrow: Vec<usize> = asked.columns.iter().copied().filter(|c| !self.reads_late(asked, *c)).collect();
+        let columns = self.columns(asked, &narrow).await?;
+        Ok(Some(Open { narrow, columns, rows, group: self }))
+    }
+
+    /// Whether a column is read for the rows that passed only.
+    fn reads_late(&self, asked: &Asked, column: usize) -> bool {
+        matches!(self.held, Rows::Sealed(_)) && asked.is_wide(column)
+    }
+}
+
+impl Asked {
+    fn is_wide(&self, column: usize) -> bool {
+        WIDE.contains(&self.segments.table().field(column).name().as_str())
+    }
+}
+
+/// A group of which some rows pass.
+pub(crate) struct Open {
+    group: Group,
+    /// Which columns are at hand.
+    narrow: Vec<usize>,
+    columns: Vec<Column>,
+    /// The rows that pass; none if all do.
+    rows: Option<UInt32Array>,
+}
+
+impl Open {
+    /// How many rows pass.
+    pub fn count(&self) -> usize {
+        self.rows.as_ref().map_or(self.group.rows, |rows| rows.len())
+    }
+
+    /// A run of the rows that pass, with every column that is wanted.
+    ///
+    /// # Errors
+    /// A segment cannot be read.
+    pub async fn window(&self, asked: &Asked, window: Range<usize>, backward: bool) -> Result<RecordBatch> {
+        let (from, count) = (window.start, window.len());
+        let chosen = self.rows.as_ref().map(|rows| rows.slice(from, count));
+        let late: Vec<usize> = asked.columns.iter().copied().filter(|c| !self.narrow.contains(c)).collect();
+        let wide = match &self.group.held {
+            Rows::Sealed(group) if !late.is_empty() => {
+                let selection = self.selection(chosen.as_ref(), window);
+                asked.segments.some_rows(group, &late, selection).await?
+            }
+            _ => Vec::new(),
+        };
+        let (mut wide, mut narrow) = (wide.into_iter(), self.columns.iter());
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(asked.columns.len());
+        for column in &asked.columns {
+            let array = if late.contains(column) {
+                wide.next().map(|column| column.range(0, count))
+            } else {
+                narrow.next().map(|column| match &chosen {
+                    Some(rows) => column.rows(rows),
+                    None => column.range(from, count),
+                })
+            };
+            arrays.extend(array.transpose()?);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&asked.schema), arrays, &options)?;
+        if backward && batch.num_columns() > 0 {
+            let back = UInt32Array::from_iter_values((0..count as u32).rev());
+            return Ok(take_record_batch(&batch, &back)?);
+        }
+        Ok(batch)
+    }
+
+    fn selection(&self, chosen: Option<&UInt32Array>, window: Range<usize>) -> RowSelection {
+        let all = self.group.rows;
+        let Some(chosen) = chosen else {
+            return RowSelection::from_consecutive_ranges(std::iter::once(window), all);
+        };
+        let rows = chosen.values().iter().map(|row| *row as usize);
+        RowSelection::from_consecutive_ranges(rows.map(|row| row..row + 1), all)
+    }
+}
