@@ -9,8 +9,8 @@
 
 use super::disk::Disk;
 use super::faulty::Faulty;
-use super::model::{Model, TENANTS};
-use super::script::Script;
+use super::model::{Model, TENANTS, busy_upkeep};
+use super::script::{Call, Script};
 use super::*;
 use crate::wal::{LogFolder, ReplayedGroup};
 use ledger::checkpoint::Checkpoint;
@@ -112,6 +112,8 @@ pub(super) struct Run {
     log_heads: BTreeMap<u64, Hash>,
     /// Tenants of one event each, which was accepted while the object store hung.
     probes: Vec<String>,
+    /// Commits when upkeep was last seen idle.
+    commits: usize,
     /// What the client was told when something failed.
     pub told: Vec<String>,
 }
@@ -129,7 +131,7 @@ impl Run {
         // A folder that needs no disk, where there is one: what is tested here is the simulated disk.
         let durability = if seed.is_multiple_of(2) { Durability::Object } else { Durability::Wal };
         let mut bed = Bed { folder: memory_folder(), durability, ..Bed::new(seed) };
-        bed.limits = Limits { log_file_bytes: 3_000, log_files: 2, seal_bytes: 9_000, ..bed.limits };
+        bed.limits = busy_upkeep(Limits { log_file_bytes: 3_000, log_files: 2, seal_bytes: 9_000, ..bed.limits });
         Self {
             disk: Disk::new(Arc::clone(&script)),
             draws: Draws(seed),
@@ -143,6 +145,7 @@ impl Run {
             answers: BTreeMap::new(),
             log_heads: BTreeMap::new(),
             probes: Vec::new(),
+            commits: 0,
             told: Vec::new(),
         }
     }
@@ -284,6 +287,21 @@ impl Run {
             let store = self.store().clone();
             self.unstuck(sealer_is_idle(&store)).await;
             quiet = if self.script.count() == before { quiet + 1 } else { 0 };
+        }
+        self.keep_up().await;
+    }
+
+    /// Each commit has upkeep look at its stream. Asking it to look at all returns when it has nothing left to do.
+    async fn keep_up(&mut self) {
+        let recorded = self.script.recorded();
+        let commits = recorded.iter().filter(|at| at.call == Call::Put && at.path.contains("/commits/")).count();
+        if commits > self.commits {
+            self.commits = commits;
+            let store = self.store().clone();
+            let kept = self.unstuck(store.upkeep()).await;
+            drop(store);
+            // It is tried again at the next commit.
+            let _ = self.tried(kept).await;
         }
     }
 
@@ -488,6 +506,7 @@ impl Run {
     async fn finish(&mut self) {
         let _ = self.store().writer.send(Message::Tick).await;
         self.seal().await;
+        self.store().upkeep().await.unwrap();
         for at in 0..TENANTS.len() {
             let rows = self.models[at].rows.clone();
             let all = rows.iter().map(|(id, content)| draft(TENANTS[at], id, *content)).collect();
