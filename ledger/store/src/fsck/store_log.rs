@@ -48,6 +48,8 @@ impl Listed {
         match tile.filter(|tile| tile.kind == TileKind::Hashes(0)) {
             Some(tile) => self.tiles.entry(tile.index).or_default().push(tile),
             None if path == layout::format() => {}
+            // Groups that are not sealed yet: a start reads them, and checks each head that they name.
+            None if layout::number_of(&path).is_some_and(|number| path == layout::log_object(number)) => {}
             None => self.strangers.push(path),
         }
     }

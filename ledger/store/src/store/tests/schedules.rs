@@ -11,7 +11,7 @@ use super::*;
 async fn schedule(number: u64) {
     use Mode::*;
     let modes = vec![Error, Error, Denied, Throttled, Broken, Slow, Stuck, Full, ReadOnly, Death, PowerCut];
-    let chance = Chance { seed: number, one_in: [20, 40, 80][number as usize % 3], modes, in_a_row: 2 };
+    let chance = Chance { seed: number, one_in: [15, 30, 60][number as usize % 3], modes, in_a_row: 2 };
     let script = Arc::new(Script::drawn(chance));
     let mut run = Run::new(number, Arc::clone(&script), number.is_multiple_of(2));
     run.work(&steps(number)).await;

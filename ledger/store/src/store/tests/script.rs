@@ -121,8 +121,6 @@ pub(crate) enum Where {
     Once(Operation),
     /// This call and every later one of the disk's, or of the object store's, until healed.
     From(Operation),
-    /// Every call of this kind on a path with this in it, until healed.
-    Every(Call, &'static str),
 }
 
 /// One fault.
@@ -229,7 +227,6 @@ impl Script {
         let State { faults, seen, .. } = &mut *state;
         faults.retain(|fault| match &fault.at {
             Where::Once(at) | Where::From(at) => !reached(at, seen),
-            Where::Every(..) => false,
         });
         drop(state);
         self.healed.send_modify(|times| *times += 1);
@@ -306,7 +303,6 @@ impl State {
             Where::Once(at) => at == operation,
             Where::From(at) if at.call.is_of_the_disk() != operation.call.is_of_the_disk() => false,
             Where::From(at) => self.seen.get(&(at.call, at.path.clone())).is_some_and(|seen| *seen > at.nth),
-            Where::Every(call, part) => *call == operation.call && operation.path.contains(part),
         };
         self.faults.iter().find(strikes).map(|fault| Strike { moment: fault.moment, mode: fault.mode })
     }

@@ -9,8 +9,8 @@
 
 use super::disk::Disk;
 use super::faulty::Faulty;
-use super::model::{Model, TENANTS};
-use super::script::Script;
+use super::model::{Model, TENANTS, busy_upkeep};
+use super::script::{Call, Script};
 use super::*;
 use crate::wal::{LogFolder, ReplayedGroup};
 use ledger::checkpoint::Checkpoint;
@@ -89,7 +89,7 @@ pub(super) fn steps(seed: u64) -> Vec<Step> {
                 Step::Look,
                 Step::Append { parts: draws.parts(), atomic: false, key: None },
             ]),
-            _ => steps.extend([if seed.is_multiple_of(2) { Step::Kill } else { Step::PowerCut }, Step::Seal]),
+            _ => steps.extend([if seed % 4 == 3 { Step::Kill } else { Step::PowerCut }, Step::Seal]),
         }
     }
     steps
@@ -112,6 +112,8 @@ pub(super) struct Run {
     log_heads: BTreeMap<u64, Hash>,
     /// Tenants of one event each, which was accepted while the object store hung.
     probes: Vec<String>,
+    /// Commits when upkeep was last seen idle.
+    commits: usize,
     /// What the client was told when something failed.
     pub told: Vec<String>,
 }
@@ -127,8 +129,9 @@ impl Run {
     /// A run on an empty store, not opened yet.
     pub(super) fn new(seed: u64, script: Arc<Script>, reversed: bool) -> Self {
         // A folder that needs no disk, where there is one: what is tested here is the simulated disk.
-        let mut bed = Bed { folder: memory_folder(), ..Bed::new(seed) };
-        bed.limits = Limits { log_file_bytes: 3_000, log_files: 2, seal_bytes: 9_000, ..bed.limits };
+        let durability = if seed.is_multiple_of(2) { Durability::Object } else { Durability::Wal };
+        let mut bed = Bed { folder: memory_folder(), durability, ..Bed::new(seed) };
+        bed.limits = busy_upkeep(Limits { log_file_bytes: 3_000, log_files: 2, seal_bytes: 9_000, ..bed.limits });
         Self {
             disk: Disk::new(Arc::clone(&script)),
             draws: Draws(seed),
@@ -142,6 +145,7 @@ impl Run {
             answers: BTreeMap::new(),
             log_heads: BTreeMap::new(),
             probes: Vec::new(),
+            commits: 0,
             told: Vec::new(),
         }
     }
@@ -159,9 +163,11 @@ impl Run {
             if self.script.life() != self.life {
                 self.start().await;
             }
+            self.waited().await;
             self.poll();
         }
         self.script.heal_for_good();
+        self.waited().await;
         self.finish().await;
     }
 
@@ -201,6 +207,12 @@ impl Run {
                 // Whoever lived until then is no longer at it.
                 given_back(&self.bed).await;
                 self.disk.cut_power(|bound| self.draws.below(bound as u64) as usize);
+                if self.bed.durability == Durability::Object {
+                    // Then the machine may be gone with all that it had.
+                    for folder in ["log", "cache"] {
+                        let _ = std::fs::remove_dir_all(self.bed.at(folder));
+                    }
+                }
             }
             match unstuck(&self.script, async {}, opened_soon(&self.bed, &self.disk)).await {
                 Ok(store) => {
@@ -236,11 +248,33 @@ impl Run {
         self.suffered(&error);
         if self.script.life() != self.life {
             self.start().await;
-        } else if !self.store().is_writable() {
-            self.store().close().await;
-            self.start().await;
+        } else {
+            self.waited().await;
         }
         Tried::Again
+    }
+
+    /// The log mends itself when the fault is gone: the time at which it tries is made to come now.
+    async fn waited(&mut self) {
+        for _ in 0..TRIES {
+            if self.store().is_writable() {
+                return;
+            }
+            if self.script.life() != self.life {
+                return self.start().await;
+            }
+            assert!(self.store().problem().is_some(), "it takes nothing, and does not say why");
+            self.script.heal();
+            let store = self.store().clone();
+            let work = async {
+                for message in [Message::Reopen, Message::Tick] {
+                    let _ = store.writer.send(message).await;
+                }
+                let _ = store.append(AppendRequest { parts: vec![], atomic: false, key: None }).await;
+            };
+            self.unstuck(work).await;
+        }
+        panic!("it does not recover by itself: {:?}, {:?}", self.store().problem(), self.told);
     }
 
     /// Waits until neither writer nor sealer has anything to do, so that the next step meets no other thread.
@@ -254,6 +288,21 @@ impl Run {
             self.unstuck(sealer_is_idle(&store)).await;
             quiet = if self.script.count() == before { quiet + 1 } else { 0 };
         }
+        self.keep_up().await;
+    }
+
+    /// Each commit has upkeep look at its stream. Asking it to look at all returns when it has nothing left to do.
+    async fn keep_up(&mut self) {
+        let recorded = self.script.recorded();
+        let commits = recorded.iter().filter(|at| at.call == Call::Put && at.path.contains("/commits/")).count();
+        if commits > self.commits {
+            self.commits = commits;
+            let store = self.store().clone();
+            let kept = self.unstuck(store.upkeep()).await;
+            drop(store);
+            // It is tried again at the next commit.
+            let _ = self.tried(kept).await;
+        }
     }
 
     /// Awaits `work`. Should a call hang on the way, the service must take events all the same; then it is healed.
@@ -261,7 +310,11 @@ impl Run {
         let (script, store, name) =
             (Arc::clone(&self.script), self.store().clone(), format!("probe-{}", self.probes.len()));
         let mut probed = false;
+        let is_apart = self.bed.durability == Durability::Wal;
         let probe = async {
+            if !is_apart {
+                return;
+            }
             let asked = request(&store, vec![(&name, vec![draft(&name, "e-0", 0)])]);
             match store.append(asked).await {
                 Ok(told) => probed = matches!(told, Appended::Done { verdicts, .. } if verdicts == [accepted(0..1)]),
@@ -303,6 +356,9 @@ impl Run {
 
     /// Holds the heads that the log's groups name against those that were shown.
     fn saw_groups(&mut self) {
+        if self.bed.durability == Durability::Object {
+            return;
+        }
         let folder = memory_folder();
         let folder = LogFolder::take(folder.path(), self.disk.copy().files(), || "a copy".into()).unwrap();
         let mut saw = |group: ReplayedGroup| {
@@ -450,6 +506,7 @@ impl Run {
     async fn finish(&mut self) {
         let _ = self.store().writer.send(Message::Tick).await;
         self.seal().await;
+        self.store().upkeep().await.unwrap();
         for at in 0..TENANTS.len() {
             let rows = self.models[at].rows.clone();
             let all = rows.iter().map(|(id, content)| draft(TENANTS[at], id, *content)).collect();
