@@ -64,7 +64,7 @@ impl Files {
             let inside = path.strip_prefix(data).unwrap_or(path);
             let below = |name: &str| inside.components().any(|part| part.as_os_str() == name);
             files.all += 1;
-            files.segments += usize::from(is_segment(path));
+            files.segments += usize::from(is_segment(path) && !below("_delta_log"));
             files.commits += usize::from(below("_ledger") && below("commits"));
             if below("wal") && path.extension().is_some_and(|extension| extension == "log") {
                 files.logs += 1;
