@@ -6,9 +6,11 @@
 //!
 //! Invariant: only hard links are made, below a folder of the benchmark's own; the store is not touched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use parquet::record::{Field, Row};
 use serde::Deserialize;
 
 use crate::trouble::{Outcome, Trouble};
@@ -54,29 +56,54 @@ pub fn link(data: &Path, into: &Path) -> Outcome<usize> {
     Ok(count)
 }
 
-/// The files that a stream's Delta view names, from its beginning on; none where nothing was sealed yet.
+/// The files that a stream's Delta view names: by its newest checkpoint, if it has one, and the versions after it; none
+/// where nothing was sealed yet.
 fn files(stream: &Path) -> Outcome<BTreeSet<String>> {
     let log = stream.join("_delta_log");
-    let mut live = BTreeSet::new();
     if !log.is_dir() {
-        return Ok(live);
+        return Ok(BTreeSet::new());
     }
-    let mut versions: Vec<PathBuf> = listed(&log)?;
-    versions.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
-    versions.sort();
-    for (number, version) in versions.iter().enumerate() {
-        if version.file_stem().and_then(|stem| stem.to_str()?.parse().ok()) != Some(number) {
-            return Err(Trouble::lacking(format!("version {number} of {}", log.display())));
+    let names = listed(&log)?;
+    let numbered = |suffix: &str| -> BTreeMap<u64, &PathBuf> {
+        let number = |path: &PathBuf| path.file_name()?.to_str()?.strip_suffix(suffix)?.parse().ok();
+        names.iter().filter_map(|path| Some((number(path)?, path))).collect()
+    };
+    let (checkpoints, versions) = (numbered(".checkpoint.parquet"), numbered(".json"));
+    let (mut live, first) = match checkpoints.last_key_value() {
+        Some((version, path)) => (added_in(path)?, version + 1),
+        None => (BTreeSet::new(), 0),
+    };
+    for (expected, (version, path)) in (first..).zip(versions.range(first..)) {
+        if *version != expected {
+            return Err(Trouble::lacking(format!("version {expected} of {}", log.display())));
         }
-        let text = std::fs::read_to_string(version).map_err(Trouble::at("reading", version))?;
+        let text = std::fs::read_to_string(path).map_err(Trouble::at("reading", path))?;
         for line in text.lines() {
-            let what = || format!("a line of {}", version.display());
+            let what = || format!("a line of {}", path.display());
             let action: Action = serde_json::from_str(line).map_err(Trouble::unreadable(what()))?;
             action.remove.map(|file| live.remove(&file.path));
             action.add.map(|file| live.insert(file.path));
         }
     }
     Ok(live)
+}
+
+/// The files that a checkpoint of a Delta view adds.
+fn added_in(checkpoint: &Path) -> Outcome<BTreeSet<String>> {
+    let file = std::fs::File::open(checkpoint).map_err(Trouble::at("opening", checkpoint))?;
+    let unreadable = |e| Trouble::at("reading", checkpoint)(std::io::Error::other(e));
+    let reader = SerializedFileReader::new(file).map_err(unreadable)?;
+    let mut added = BTreeSet::new();
+    for row in reader.get_row_iter(None).map_err(unreadable)? {
+        let row = row.map_err(unreadable)?;
+        let value = |row: &Row, name: &str| row.get_column_iter().find(|(n, _)| *n == name).map(|(_, v)| v.clone());
+        if let Some(Field::Group(add)) = value(&row, "add")
+            && let Some(Field::Str(path)) = value(&add, "path")
+        {
+            added.insert(path);
+        }
+    }
+    Ok(added)
 }
 
 fn is_part(path: &Path, prefix: &str) -> bool {

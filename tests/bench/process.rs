@@ -70,8 +70,11 @@ impl Process {
 
     /// Sends a signal by name and waits for a good end.
     pub async fn stop(self, signal: &str) -> Outcome<Stopped> {
+        // A process that ends at once leaves no time to look afterwards.
+        let peak = self.peak_mib();
         self.signal(signal)?;
-        self.end().await
+        let stopped = self.end().await?;
+        Ok(Stopped { peak_mib: stopped.peak_mib.max(peak), ..stopped })
     }
 
     /// Waits for a good end that something else brings about.

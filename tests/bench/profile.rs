@@ -20,7 +20,7 @@ const STACK: &str = "dwarf,8192";
 pub const PARTS: &[(&str, &[&str])] = &[
     ("signature", &["ed25519", "curve25519", "LedgerKey::sign", "ledger::note::"]),
     ("hashes of salts and sections", &["leaf::Commitments", "leaf::commitment", "leaf::Seed"]),
-    ("hashes of leaves and tree", &["leaf_hash", "ledger::tree::"]),
+    ("hashes of leaves and tree", &["leaf_hash", "leaf::hash_of", "leaf::data_of", "ledger::tree::"]),
     (
         "compaction and upkeep",
         &[
@@ -34,7 +34,10 @@ pub const PARTS: &[(&str, &[&str])] = &[
     ("duplicate check", &["ledger_store::precheck", "ledger_store::ids", "id_fingerprint", "Live::find"]),
     ("log: frames, checksums, write, fsync", &["ledger_store::wal"]),
     ("Parquet: encoding, zstd, statistics, Bloom filters", &["parquet::"]),
-    ("sealing but Parquet: columns, file and its hash, commit, Delta view", &["ledger_store::seal", "ledger-sealer"]),
+    (
+        "sealing but Parquet: columns, file and its hash, commit, Delta view",
+        &["ledger_store::seal", "ledger_store::segment", "ledger-sealer"],
+    ),
     ("columns of what is not sealed", &["ledger_store::columns"]),
     (
         "reading JSON into drafts",

@@ -64,7 +64,7 @@ impl Files {
             let inside = path.strip_prefix(data).unwrap_or(path);
             let below = |name: &str| inside.components().any(|part| part.as_os_str() == name);
             files.all += 1;
-            files.segments += usize::from(is_segment(path));
+            files.segments += usize::from(is_segment(path) && !below("_delta_log"));
             files.commits += usize::from(below("_ledger") && below("commits"));
             if below("wal") && path.extension().is_some_and(|extension| extension == "log") {
                 files.logs += 1;
@@ -180,7 +180,11 @@ fn is_segment(path: &Path) -> bool {
 fn each_file(top: &Path, mut show: impl FnMut(&Path, &Metadata) -> Outcome<()>) -> Outcome<()> {
     let mut folders = vec![top.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).map_err(Trouble::at("listing", &folder))? {
+        let entries = match std::fs::read_dir(&folder) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && folder != top => continue,
+            entries => entries.map_err(Trouble::at("listing", &folder))?,
+        };
+        for entry in entries {
             let path = entry.map_err(Trouble::at("listing", &folder))?.path();
             let about = match std::fs::symlink_metadata(&path) {
                 // A server at work removes files between the list and the look.
