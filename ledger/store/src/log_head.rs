@@ -3,7 +3,6 @@
 //! Not here: who writes them ([`crate::seal`], [`crate::recover`]), who checks them ([`crate::fsck`]).
 //! Invariant: each has one spelling; a head that was read folds to its root.
 
-use crate::error::StoreError;
 use ledger::group::Durability;
 use ledger::key::VerifierKey;
 use ledger::name::Origin;
@@ -30,19 +29,19 @@ pub(crate) enum HeadFault {
     Wrong(&'static str),
 }
 
-/// Whether a record beside the heads is of a later form than the one that this program writes there, or has lines
-/// that only a later form has.
-pub(crate) fn is_newer_record(found: &[u8], ours: &str) -> bool {
+/// What makes a record beside the heads one of a later form than the one that this program writes there, if it is:
+/// its version, or a line that only a later form has.
+pub(crate) fn newer_record(found: &[u8], ours: &str) -> Option<String> {
     let word = |line: &str| line.split(' ').next().unwrap_or_default().to_string();
     let words: Vec<String> = ours.lines().map(word).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let Ok(found) = std::str::from_utf8(found) else { return false };
-    let (mut found, mut ours) = (found.lines(), ours.lines());
-    match (found.next(), ours.next()) {
-        (Some(theirs), Some(tag)) if theirs == tag => found.any(|line| version::has_newer_word(line, &words)),
-        (Some(theirs), Some(tag)) => version::is_newer(theirs, tag),
-        _ => false,
+    let mut found = std::str::from_utf8(found).ok()?.lines();
+    let (theirs, tag) = (found.next()?, ours.lines().next()?);
+    if theirs == tag {
+        let unknown = found.find(|line| version::has_newer_word(line, &words))?;
+        return Some(format!("this program does not know what its line {:?} means", word(unknown)));
     }
+    version::is_newer(theirs, tag).then(|| format!("its format is {theirs}, and this program reads {tag}"))
 }
 
 /// The signed text that says how far the store log was flushed: a head and its edge.
@@ -98,22 +97,6 @@ pub(crate) fn read_head_until(
 /// The record of a store's format, and of the origin of its log.
 pub(crate) fn format_text(origin: &str) -> String {
     format!("{FORMAT}\norigin {origin}\n")
-}
-
-/// A store of another format is one of a newer program: there was none before the first.
-pub(crate) fn newer(error: StoreError) -> StoreError {
-    match error {
-        StoreError::Foreign { found, .. } if found.starts_with("piperoll-store/v") && !is_ours(&found) => {
-            let found: String = found.split(", ").next().unwrap_or_default().chars().take(64).collect();
-            let what = format!("its format is {found}, and this program reads {FORMAT}").into();
-            StoreError::Newer { object: "the store".into(), what }
-        }
-        other => other,
-    }
-}
-
-fn is_ours(found: &str) -> bool {
-    found.strip_prefix(FORMAT).is_some_and(|rest| rest.is_empty() || rest.starts_with(", "))
 }
 
 /// The record of the key that signs, under the origin of the store log. Of several, the highest number counts.

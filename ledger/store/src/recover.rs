@@ -188,7 +188,7 @@ impl Recovered {
         }
         let clock = crate::ambient::LeapWatch::start(self.shared.ambient.as_ref());
         Writer {
-            fact_bytes: self.facts.values().map(|fact| fact.answer.len() + 128).sum(),
+            fact_bytes: self.facts.values().map(|fact| fact.bytes()).sum(),
             shared: self.shared,
             log: self.log,
             log_edge: self.log_edge,
@@ -205,6 +205,7 @@ impl Recovered {
             pending: None,
             retries,
             is_idle: true,
+            copy_credit: 0,
         }
     }
 }

@@ -100,6 +100,14 @@ impl Log {
         matches!(&self.place, Place::Disk(log) if log.is_full())
     }
 
+    /// Why the next file could not be begun, if so; said once.
+    pub(crate) fn unbegun(&mut self) -> Option<StoreError> {
+        match &mut self.place {
+            Place::Disk(log) => log.unbegun(),
+            Place::Objects(_) => None,
+        }
+    }
+
     /// Tries to set the reserve aside again.
     pub(crate) fn refill(&mut self) {
         if let Place::Disk(log) = &mut self.place {

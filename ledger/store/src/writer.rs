@@ -147,6 +147,8 @@ pub(crate) struct Writer {
     pub retries: Retries,
     /// Whether nothing was written since the last tick.
     pub is_idle: bool,
+    /// Bytes that requests brought less those that were copied forward.
+    pub copy_credit: i64,
 }
 
 /// A submission of the group being made, with what it will be answered.
@@ -217,6 +219,7 @@ impl Writer {
     /// The commit. Each step says what is true if the process dies right after it.
     fn commit(&mut self, submissions: Vec<Submission>) {
         let now = self.shared.ambient.now_micros();
+        self.copy_credit += submissions.iter().map(|submission| submission.bytes as i64).sum::<i64>();
         // 1. Sequence: drop repeats, stamp, hash, extend the trees. Died: all of it was memory, nobody was
         //    told; whoever asked asks again.
         let group: Vec<InGroup> = submissions.into_iter().filter_map(|s| self.sequence(s, now)).collect();
@@ -335,7 +338,7 @@ impl Writer {
     fn remember(&mut self, key: RequestKey, verdicts: &[Vec<Verdict>], now: i64) -> Fact {
         let expires = now + self.shared.limits.idempotency_window.as_micros() as i64;
         let fact = Fact { key: key.key, body: key.body, expires, answer: (key.encode)(verdicts) };
-        self.fact_bytes += fact.answer.len() + 128;
+        self.fact_bytes += fact.bytes();
         self.facts.insert(fact.key, fact.clone());
         fact
     }

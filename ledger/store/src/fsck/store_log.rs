@@ -100,7 +100,7 @@ impl Fsck {
             let Some(bytes) = self.read(&path, findings).await else { continue };
             let ours = log_head::epoch_text(*epoch);
             if bytes != ours.as_bytes() {
-                let newer = log_head::is_newer_record(&bytes, &ours);
+                let newer = log_head::newer_record(&bytes, &ours).is_some();
                 findings.push(fault(&path, "it is not the record of this epoch").newer_if(newer));
             }
         }
@@ -109,7 +109,7 @@ impl Fsck {
             let path = layout::owner(owner);
             let Some(bytes) = self.read(&path, findings).await else { continue };
             if log_head::read_owner(&bytes).is_none() {
-                let newer = log_head::is_newer_record(&bytes, log_head::OWNER_FORM);
+                let newer = log_head::newer_record(&bytes, log_head::OWNER_FORM).is_some();
                 findings.push(fault(&path, "it does not name the log that may extend this store").newer_if(newer));
             }
         }
@@ -124,7 +124,7 @@ impl Fsck {
             let name = origin.split('/').nth(1)?.strip_prefix('_')?.parse().ok()?;
             Some(Origin::store_log(&self.ledger, &name, 0)).filter(|built| built.as_str() == origin)
         });
-        if log_head::is_newer_record(&bytes, &log_head::format_text("")) {
+        if log_head::newer_record(&bytes, &log_head::format_text("")).is_some() {
             findings.push(fault(&path, "the store is of a newer format than this program reads").newer_if(true));
             return None;
         }
@@ -141,7 +141,7 @@ impl Fsck {
         let bytes = self.read(&path, findings).await?;
         let mut trusted = self.keys.iter().map(|key| key.under(origin.as_str()));
         let key = trusted.find(|key| log_head::key_text(key).as_bytes() == bytes);
-        if key.is_none() && log_head::is_newer_record(&bytes, "piperoll-log-key/v1\nkey") {
+        if key.is_none() && log_head::newer_record(&bytes, "piperoll-log-key/v1\nkey").is_some() {
             findings.push(fault(&path, "the record is of a newer format than this program reads").newer_if(true));
         } else if key.is_none() {
             findings.push(fault(&path, "it does not name one of the trusted keys"));

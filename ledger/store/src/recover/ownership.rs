@@ -40,12 +40,12 @@ async fn newest_owner(objects: &Arc<dyn ObjectStore>) -> Result<Option<(u64, Own
     let path = layout::owner(number);
     let bytes = segment::fetch(objects, &path).await?;
     let object = path.to_string();
-    match log_head::read_owner(&bytes) {
-        Some(owner) => Ok(Some((number, owner))),
-        None if log_head::is_newer_record(&bytes, log_head::OWNER_FORM) => {
-            Err(StoreError::Newer { object, what: "it is a record of a later form".into() })
+    match (log_head::read_owner(&bytes), log_head::newer_record(&bytes, log_head::OWNER_FORM)) {
+        (Some(owner), _) => Ok(Some((number, owner))),
+        (None, Some(what)) => Err(StoreError::Newer { object, what: what.into() }),
+        (None, None) => {
+            Err(StoreError::Damaged { path: object, why: "it does not name the log that may extend this store" })
         }
-        None => Err(StoreError::Damaged { path: object, why: "it does not name the log that may extend this store" }),
     }
 }
 
@@ -131,7 +131,7 @@ impl Ownership {
 pub(super) async fn own(shared: &Shared, first_origin: &Origin) -> Result<(), StoreError> {
     let origin = first_origin.as_str();
     let (format, what) = (log_head::format_text(origin), "the store is of another format or ledger");
-    state(shared, &layout::format(), &format, what).await.map_err(log_head::newer)?;
+    state(shared, &layout::format(), &format, what).await?;
     let key = log_head::key_text(&shared.key.verifier(origin));
     let keys = list_numbers(&shared.objects, &layout::keys(), layout::key).await?;
     if let Some(later) = keys.into_iter().find(|number| *number > 1) {
@@ -150,11 +150,8 @@ async fn state(shared: &Shared, path: &Path, text: &str, what: &'static str) -> 
             if found == text.as_bytes() {
                 return Ok(());
             }
-            if log_head::is_newer_record(&found, text) {
-                return Err(StoreError::Newer {
-                    object: path.to_string(),
-                    what: "it is a record of a later form".into(),
-                });
+            if let Some(what) = log_head::newer_record(&found, text) {
+                return Err(StoreError::Newer { object: path.to_string(), what: what.into() });
             }
             let found = String::from_utf8_lossy(&found).trim_end().replace('\n', ", ");
             Err(StoreError::Foreign { what, found, expected: text.trim_end().replace('\n', ", ") })

@@ -92,7 +92,12 @@ impl LogFolder {
 
     fn delete(&self, number: u64) -> Result<(), StoreError> {
         let name = file_name(number);
-        self.files.delete(&name).and_then(|()| self.files.sync_folder()).map_err(self.failed(&name))
+        let deleted = self.files.delete(&name).or_else(|error| match error.kind() {
+            // It was deleted before, and the sync or the answer failed.
+            ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        });
+        deleted.and_then(|()| self.files.sync_folder()).map_err(self.failed(&name))
     }
 }
 
@@ -122,6 +127,8 @@ pub(crate) struct DiskLog {
     folder: LogFolder,
     /// The file being appended to; none when the next could not be begun.
     file: Option<Box<dyn LogFile>>,
+    /// Why it could not.
+    unbegun: Option<StoreError>,
     /// The end of what is on stable storage.
     at: Position,
     cut_at: u64,
@@ -150,7 +157,7 @@ impl DiskLog {
         let number = files.last().map_or(0, |(last, _)| last + 1);
         let file = Self::new_file(&folder, number)?;
         let at = Position { file: number, offset: 0 };
-        let mut log = Self { folder, file: Some(file), at, cut_at, reserve, is_full: false };
+        let mut log = Self { folder, file: Some(file), unbegun: None, at, cut_at, reserve, is_full: false };
         log.refill();
         Ok(log)
     }
@@ -265,20 +272,22 @@ impl DiskLog {
         self.is_full |= result.as_ref().is_err_and(is_full);
     }
 
-    /// Begins the next file. That it cannot be begun says nothing of the group before, which is durable: the next
-    /// write will fail.
+    /// Begins the next file. That it cannot be begun says nothing of the group before, which is durable: nothing
+    /// more can be written until the log was reopened.
     fn begin_next(&mut self) {
         let number = self.at.file + 1;
         match Self::new_file(&self.folder, number) {
             Ok(file) => (self.file, self.at) = (Some(file), Position { file: number, offset: 0 }),
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the next log file could not be begun");
-                if let StoreError::File { source, .. } = error {
-                    self.is_full |= is_full(&source);
-                }
-                self.file = None;
+                self.is_full |= matches!(&error, StoreError::File { source, .. } if is_full(source));
+                (self.file, self.unbegun) = (None, Some(error));
             }
         }
+    }
+
+    /// Why the next file could not be begun, if so; said once.
+    pub(crate) fn unbegun(&mut self) -> Option<StoreError> {
+        self.unbegun.take()
     }
 
     /// Makes the log usable again after a failure: what of the failed group may have been written is cut off, and

@@ -30,6 +30,13 @@ pub(crate) struct Fact {
     pub answer: Vec<u8>,
 }
 
+impl Fact {
+    /// Roughly what remembering it takes, in memory and in the log.
+    pub(crate) fn bytes(&self) -> usize {
+        self.answer.len() + 128
+    }
+}
+
 /// A run of one stream's entries.
 #[derive(Debug)]
 pub(crate) struct Part<'a> {

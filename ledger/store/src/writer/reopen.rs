@@ -71,7 +71,8 @@ impl Writer {
         self.failed(&error)
     }
 
-    fn failed(&mut self, error: &StoreError) -> StoreError {
+    /// Takes note that the log failed, and answers what who asks is told.
+    pub(super) fn failed(&mut self, error: &StoreError) -> StoreError {
         let state = LogState::after(error);
         tracing::error!(problem = state.problem(), tries = self.retries.tries, "the write-ahead log failed");
         let refusal = state.refusal().unwrap_or(StoreError::LogFailed);
@@ -130,7 +131,7 @@ impl Writer {
             *live = Live::resume(Arc::clone(&live.stream));
         }
         for fact in pending.facts.iter().filter_map(|key| self.facts.remove(key)) {
-            self.fact_bytes = self.fact_bytes.saturating_sub(fact.answer.len() + 128);
+            self.fact_bytes = self.fact_bytes.saturating_sub(fact.bytes());
         }
     }
 

@@ -4,6 +4,8 @@
 //!
 //! Invariant: a log file is deleted only when each of its entries is in a committed segment or in a later
 //! log file, its idempotency facts have expired or been copied, and its groups are in the flushed store log.
+//! No more bytes are copied forward than requests brought: what is kept may be more than the log is to hold, and
+//! would be copied round and round.
 
 use super::reopen::Pending;
 use super::{Live, Message, Writer};
@@ -77,6 +79,10 @@ impl Writer {
         if state.refusal().is_some() {
             return;
         }
+        if let Some(error) = self.log.unbegun() {
+            self.failed(&error);
+            return;
+        }
         self.seal_large();
         let limit = self.shared.limits.log_files;
         // What is copied forward would use up the reserve of a full disk.
@@ -128,7 +134,7 @@ impl Writer {
             self.seal(&live.stream);
         }
         let expired = self.facts.extract_if(|_, fact| fact.expires < now);
-        let freed: usize = expired.map(|(_, fact)| fact.answer.len() + 128).sum();
+        let freed: usize = expired.map(|(_, fact)| fact.bytes()).sum();
         self.fact_bytes = self.fact_bytes.saturating_sub(freed);
         self.live.retain(|_, live| !live.chunks.is_empty() || !live.open.is_empty() || live.touched);
     }
@@ -151,7 +157,9 @@ impl Writer {
             self.flush_log();
             return;
         }
-        self.copy_forward(file, &small);
+        if self.copy_credit >= 0 {
+            self.copy_forward(file, &small);
+        }
     }
 
     /// Writes entries and facts of a file that is to go into the newest one. Died during it: the old file
@@ -159,7 +167,7 @@ impl Writer {
     fn copy_forward(&mut self, file: u64, small: &[(StreamKey, u64)]) {
         let now = self.shared.ambient.now_micros();
         let mut batch = Batch::default();
-        let (mut ends, mut bytes) = (Vec::new(), 0);
+        let (mut ends, mut bytes, mut all) = (Vec::new(), 0, 0);
         for (key, end) in small {
             let Some(live) = self.live.get(key) else { continue };
             for (first, entries) in live.unsealed_below(*end) {
@@ -170,13 +178,15 @@ impl Writer {
             // Many small streams together may be more than one frame is read back with.
             if bytes > GROUP_BYTES {
                 self.log.add(&std::mem::take(&mut batch));
-                bytes = 0;
+                all += std::mem::take(&mut bytes);
             }
         }
         let until = self.log_use.get(&file).map_or(0, |held| held.facts_until);
         if until > now {
             batch.facts = self.facts.values().filter(|fact| fact.expires <= until && fact.expires > now).collect();
         }
+        all += bytes + batch.facts.iter().map(|fact| fact.bytes()).sum::<usize>();
+        self.copy_credit -= all as i64;
         self.log.add(&batch);
         let heads: Vec<_> = small.iter().filter_map(|(key, _)| self.live.get(key)).map(|live| live.head()).collect();
         let pending = Pending { group: Group::new(heads), ends, facts: vec![], facts_until: until, copied: Some(file) };

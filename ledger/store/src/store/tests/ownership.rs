@@ -142,7 +142,7 @@ async fn a_store_of_a_newer_format_is_refused_with_both_versions() {
     std::fs::write(&format, text.replace("piperoll-store/v1", "piperoll-store/v2")).unwrap();
     let refused = bed.refusal().await;
     assert!(refused.is_newer());
-    let told = "the store is written in a newer format: its format is piperoll-store/v2, and this program reads \
+    let told = "_store/log/format is written in a newer format: its format is piperoll-store/v2, and this program reads \
                 piperoll-store/v1; use a newer piperoll, nothing was changed";
     assert_eq!(refused.to_string(), told);
     // Another ledger's store is still another ledger's.

@@ -7,20 +7,25 @@ use super::matrix::{all, range};
 use super::script::{Chance, Mode, Script};
 use super::workload::{Run, steps};
 use super::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-async fn schedule(number: u64) {
+/// Runs a schedule, and counts the calls that failed.
+async fn schedule(number: u64, failed: Arc<AtomicUsize>) {
     use Mode::*;
     let modes = vec![Error, Error, Denied, Throttled, Broken, Slow, Stuck, Full, ReadOnly, Death, PowerCut];
     let chance = Chance { seed: number, one_in: [15, 30, 60][number as usize % 3], modes, in_a_row: 2 };
     let script = Arc::new(Script::drawn(chance));
     let mut run = Run::new(number, Arc::clone(&script), number.is_multiple_of(2));
     run.work(&steps(number)).await;
-    assert!(!script.struck().is_empty(), "nothing failed");
+    failed.fetch_add(script.struck().len(), Ordering::Relaxed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn any_schedule_of_faults_leaves_a_plain_list() {
     let numbers = range("PIPEROLL_SCHEDULES").unwrap_or(0..24);
-    all(numbers.map(|number| (format!("PIPEROLL_SCHEDULES={number}..{}", number + 1), schedule(number))).collect())
-        .await;
+    let failed = Arc::new(AtomicUsize::new(0));
+    let name = |number| format!("PIPEROLL_SCHEDULES={number}..{}", number + 1);
+    let count = numbers.clone().count();
+    all(numbers.map(|number| (name(number), schedule(number, Arc::clone(&failed)))).collect()).await;
+    assert!(failed.load(Ordering::Relaxed) >= count, "hardly anything failed");
 }

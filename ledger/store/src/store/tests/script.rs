@@ -169,6 +169,8 @@ struct State {
     is_over: bool,
     after: usize,
     life: u64,
+    /// How many times in a row the store did not start.
+    failed_starts: u64,
 }
 
 /// The script of one run, which may have several lives.
@@ -242,6 +244,11 @@ impl Script {
         self.healed.send_modify(|times| *times += 1);
     }
 
+    /// Whether no fault comes any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.lock().unwrap().is_over
+    }
+
     /// Every call so far.
     pub(crate) fn recorded(&self) -> Vec<Operation> {
         self.state.lock().unwrap().recorded.clone()
@@ -251,6 +258,11 @@ impl Script {
     pub(crate) fn count(&self) -> usize {
         let state = self.state.lock().unwrap();
         state.recorded.len() + state.after
+    }
+
+    /// So many times in a row the store did not start: drawn faults become rarer by as much, until one does.
+    pub(crate) fn failed_starts(&self, times: u64) {
+        self.state.lock().unwrap().failed_starts = times;
     }
 
     /// Which calls were struck, and how.
@@ -313,12 +325,13 @@ impl State {
         (chance.seed, operation).hash(&mut hasher);
         let drawn = hasher.finish();
         let row = self.row.entry((operation.call, operation.path.clone())).or_default();
-        if drawn % chance.one_in != 0 || *row >= chance.in_a_row {
+        let one_in = chance.one_in * (1 + self.failed_starts);
+        if drawn % one_in != 0 || *row >= chance.in_a_row {
             *row = 0;
             return None;
         }
         *row += 1;
-        let rest = drawn / chance.one_in;
+        let rest = drawn / one_in;
         let mode = chance.modes[(rest / 2) as usize % chance.modes.len()];
         let moment = if rest % 2 == 0 { Moment::Before } else { Moment::After };
         Some(Strike { moment, mode })

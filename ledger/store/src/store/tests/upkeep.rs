@@ -165,7 +165,7 @@ async fn a_merge_of_damaged_rows_is_abandoned_and_changes_nothing() {
     let batch = crate::columns::batch(80, &entries.iter().collect::<Vec<_>>()).unwrap();
     let forged = segment::write(&path, &[batch]).unwrap().0;
     let length = bytes.len();
-    bytes[length / 2] ^= 1;
+    bytes[4..length / 2].iter_mut().for_each(|byte| *byte ^= 0x55);
     for other in [bytes, forged.to_vec()] {
         bed.objects().put(&path, other.into()).await.unwrap();
         let store = bed.open().await;

@@ -110,8 +110,8 @@ pub(super) struct Run {
     answers: BTreeMap<u8, (u8, Vec<u8>)>,
     /// Every head of the store log that was ever shown, in any life.
     log_heads: BTreeMap<u64, Hash>,
-    /// Tenants of one event each, which was accepted while the object store hung.
-    probes: Vec<String>,
+    /// Tenants of one event each, which was sent while the object store hung, and whether it was accepted.
+    probes: Vec<(String, bool)>,
     /// Commits when upkeep was last seen idle.
     commits: usize,
     /// What the client was told when something failed.
@@ -199,7 +199,8 @@ impl Run {
     /// Opens the store. Whatever the fault, it is one that goes, so the start succeeds in the end.
     async fn start(&mut self) {
         self.store = None;
-        for _ in 0..TRIES {
+        for failed in 0..TRIES {
+            self.script.failed_starts(failed as u64);
             self.life = self.script.life();
             let faulty = Faulty::new(Arc::clone(&self.objects), Arc::clone(&self.script));
             self.bed.objects = Some(Arc::new(if self.reversed { faulty.reversed() } else { faulty }));
@@ -217,6 +218,7 @@ impl Run {
             match unstuck(&self.script, async {}, opened_soon(&self.bed, &self.disk)).await {
                 Ok(store) => {
                     self.store = Some(store);
+                    self.script.failed_starts(0);
                     let head = self.store().log_head();
                     let newest = self.log_heads.keys().next_back().copied().unwrap_or_default();
                     assert!(head.size >= newest, "signed at {newest}, and it opens at {}", head.size);
@@ -283,8 +285,8 @@ impl Run {
         while quiet < 2 {
             let before = self.script.count();
             let nothing = AppendRequest { parts: vec![], atomic: false, key: None };
-            let _ = self.store().append(nothing).await;
             let store = self.store().clone();
+            let _ = self.unstuck(store.append(nothing)).await;
             self.unstuck(sealer_is_idle(&store)).await;
             quiet = if self.script.count() == before { quiet + 1 } else { 0 };
         }
@@ -309,22 +311,26 @@ impl Run {
     async fn unstuck<T>(&mut self, work: impl Future<Output = T>) -> T {
         let (script, store, name) =
             (Arc::clone(&self.script), self.store().clone(), format!("probe-{}", self.probes.len()));
-        let mut probed = false;
-        let is_apart = self.bed.durability == Durability::Wal;
+        let mut probed = None;
+        let is_apart = self.bed.durability == Durability::Wal && !self.script.is_over();
         let probe = async {
             if !is_apart {
                 return;
             }
             let asked = request(&store, vec![(&name, vec![draft(&name, "e-0", 0)])]);
+            probed = Some(false);
             match store.append(asked).await {
-                Ok(told) => probed = matches!(told, Appended::Done { verdicts, .. } if verdicts == [accepted(0..1)]),
-                // Another fault had the log fail before.
+                Ok(told) => {
+                    assert!(matches!(told, Appended::Done { verdicts, .. } if verdicts == [accepted(0..1)]));
+                    probed = Some(true);
+                }
+                // Another fault had the log fail before, and whether this was written is not known.
                 Err(error) => assert_eq!(error.kind(), crate::ErrorKind::Unavailable),
             }
         };
         let done = unstuck(&script, probe, work).await;
-        if probed {
-            self.probes.push(name);
+        if let Some(accepted) = probed {
+            self.probes.push((name, accepted));
         }
         done
     }
@@ -504,6 +510,9 @@ impl Run {
 
     /// All that a run must have come to, once nothing fails any more.
     async fn finish(&mut self) {
+        for (name, _) in self.probes.iter().filter(|(_, accepted)| !accepted) {
+            append(self.store(), name, vec![draft(name, "e-0", 0)]).await;
+        }
         let _ = self.store().writer.send(Message::Tick).await;
         self.seal().await;
         self.store().upkeep().await.unwrap();
@@ -514,7 +523,7 @@ impl Run {
                 assert_eq!(append(self.store(), TENANTS[at], all).await.0, duplicates(0..rows.len() as u64));
             }
         }
-        for name in &self.probes {
+        for (name, _) in &self.probes {
             assert_eq!(ids_of(self.store(), name).await, ids(0..1));
         }
         self.store().close().await;
