@@ -7,6 +7,9 @@
 //! no empty text, and its encoding is the canonical one; `recorded_at` is its first field, zero until
 //! stamped, and is kept beside the other bytes, which never change and so can be shared.
 
+mod outline;
+
+pub use self::outline::Outline;
 use crate::field::{self, Field, Fields, FieldsError, HEADER_BYTES, Kind, Section};
 use crate::name::{StreamKind, TenantId};
 use std::borrow::Cow;
@@ -266,42 +269,6 @@ fn check_encoded(step: &field::Encoded<'_>) -> Result<(), &'static str> {
         Field::TraceId | Field::SpanId if step.value.iter().all(|byte| *byte == 0) => Err("an id of zeros is none"),
         Field::Severity | Field::DurationUs => check_int(step.field, step.int()).map_err(|invalid| invalid.why),
         _ => Ok(()),
-    }
-}
-
-/// Where the encoding of an event lies among those of others, and where its parts are.
-#[derive(Debug, Clone, Copy)]
-pub struct Outline {
-    at: u32,
-    /// Where each section ends, from `at`.
-    ends: [u32; 6],
-    /// Where the event's id begins, from `at`, and its length.
-    id: (u32, u32),
-    stream: StreamKind,
-}
-
-impl Outline {
-    /// A section without fields ends where the one before it does.
-    fn fill_ends(&mut self) {
-        for section in 1..self.ends.len() {
-            self.ends[section] = self.ends[section].max(self.ends[section - 1]);
-        }
-    }
-
-    /// Which stream the event is for.
-    pub fn stream(&self) -> StreamKind {
-        self.stream
-    }
-
-    /// Whose event it is, read from the bytes that it was encoded into; a valid [`TenantId`].
-    pub fn tenant<'b>(&self, bytes: &'b [u8]) -> &'b str {
-        // The first field; its length stands in the last of the bytes before it, and is at most 63.
-        let start = self.at as usize + HEADER_BYTES;
-        std::str::from_utf8(&bytes[start..start + usize::from(bytes[start - 1])]).unwrap_or_default()
-    }
-
-    fn content<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
-        &bytes[self.at as usize..(self.at + self.ends[5]) as usize]
     }
 }
 

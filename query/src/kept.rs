@@ -126,7 +126,7 @@ impl Kept {
     }
 
     /// Keeps this, and lets others go for it.
-    pub fn put(&self, key: Key, item: Item) {
+    pub fn keep(&self, key: Key, item: Item) {
         let bytes = item.bytes();
         if bytes > self.bound / 8 {
             return;
@@ -178,15 +178,15 @@ mod tests {
     fn the_bound_holds_and_what_is_asked_for_stays() {
         let kept = Kept::new(20_000);
         let key = |n: u64| Key::column(Hash::of(&n.to_be_bytes()), 0, 7);
-        kept.put(key(0), column(100));
+        kept.keep(key(0), column(100));
         for n in 1..1_000 {
-            kept.put(key(n), column(100));
+            kept.keep(key(n), column(100));
             assert!(kept.get([key(0)].into_iter())[0].is_some(), "{n}");
             assert!(kept.size().1 <= 20_000);
         }
         assert!(kept.get([key(1)].into_iter())[0].is_none());
         let (count, bytes) = kept.size();
-        kept.put(key(5_000), column(100_000));
+        kept.keep(key(5_000), column(100_000));
         assert_eq!(kept.size(), (count, bytes), "one thing never takes most of the room");
     }
 }

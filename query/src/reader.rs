@@ -142,7 +142,7 @@ impl Segments {
             _ => {
                 let metadata = Arc::new(Object(sealed.clone()).footer().await?);
                 let footer = Arc::new(Footer::of(metadata, &self.table)?);
-                self.kept.put(key, Item::Footer(Arc::clone(&footer)));
+                self.kept.keep(key, Item::Footer(Arc::clone(&footer)));
                 footer
             }
         };
@@ -173,7 +173,7 @@ impl Segments {
         for (column, slot) in wanted.iter().zip(&mut columns).filter(|(_, slot)| slot.is_none()) {
             let new = read.next().ok_or_else(not_as_committed)?;
             if keep {
-                self.kept.put(key(column), Item::Column(new.clone()));
+                self.kept.keep(key(column), Item::Column(new.clone()));
             }
             *slot = Some(new);
         }
@@ -202,7 +202,7 @@ impl Segments {
             (Some(Item::Bloom(filter)), None) => filter,
             _ => {
                 let filter = group.bloom(column).await?.map(Arc::new);
-                self.kept.put(key, Item::Bloom(filter.clone()));
+                self.kept.keep(key, Item::Bloom(filter.clone()));
                 filter
             }
         };

@@ -187,6 +187,8 @@ impl Recovered {
             self.shared.log.set(LogState::Full);
         }
         let clock = crate::ambient::LeapWatch::start(self.shared.ambient.as_ref());
+        // Each start may copy the log once.
+        let copy_credit = self.shared.limits.log_file_bytes as i64 * self.shared.limits.log_files as i64;
         Writer {
             fact_bytes: self.facts.values().map(|fact| fact.bytes()).sum(),
             shared: self.shared,
@@ -205,7 +207,7 @@ impl Recovered {
             pending: None,
             retries,
             is_idle: true,
-            copy_credit: 0,
+            copy_credit,
         }
     }
 }

@@ -5,8 +5,10 @@
 //! Invariants: one writer per store, which owns the log's lock for as long as it lives; handles come from
 //! [`Store::reader`] and [`Store::appender`], which only the front door calls.
 
+mod append;
 mod lost;
 
+pub use self::append::{AppendRequest, Appended};
 use crate::ambient::Ambient;
 use crate::error::StoreError;
 use crate::handle::{AppendHandle, StreamHandle};
@@ -20,7 +22,7 @@ use crate::seal::SealJob;
 use crate::stream::{Sealed, Stream};
 use crate::upkeep::{Upkeep, UpkeepJob};
 use crate::wal::{DiskFiles, LogFiles};
-use crate::writer::{Message, Prepared, Reply, RequestKey, Retries, Submission, SubmittedPart, Verdict};
+use crate::writer::{Message, Prepared, Reply, Retries, Submission, SubmittedPart};
 use ledger::checkpoint::StreamHead;
 use ledger::draft::Draft;
 use ledger::group::Durability;
@@ -122,40 +124,6 @@ impl Shared {
         let make = || Arc::new(Stream::new(key.0.clone(), key.1, origin, Sealed::default()));
         Arc::clone(streams.entry(key.clone()).or_insert_with(make))
     }
-}
-
-/// What a request appended.
-#[derive(Debug)]
-pub enum Appended {
-    /// Each draft's verdict, part by part.
-    Done {
-        /// Verdicts, in the order of the drafts.
-        verdicts: Vec<Vec<Verdict>>,
-        /// The receipt; none when nothing was accepted or found.
-        receipt: Option<String>,
-    },
-    /// The idempotency key was used before with the same body; this is what was remembered.
-    Repeated {
-        /// The remembered answer.
-        answer: Vec<u8>,
-        /// A receipt that covers it.
-        receipt: Option<String>,
-    },
-    /// All or nothing was asked for, and these drafts conflict: nothing was appended.
-    Refused {
-        /// For each draft, the position of the conflicting first, part by part.
-        conflicts: Vec<Vec<Option<u64>>>,
-    },
-}
-
-/// One request: drafts by stream.
-pub struct AppendRequest {
-    /// Handles and their drafts; each draft is of its handle's tenant and stream.
-    pub parts: Vec<(AppendHandle, Vec<Draft>)>,
-    /// Whether a conflict refuses all.
-    pub atomic: bool,
-    /// The idempotency key.
-    pub key: Option<RequestKey>,
 }
 
 /// An open store. Dropping it stops the writer without waiting; [`Store::close`] waits.

@@ -30,6 +30,7 @@ use crate::fsck::{Fsck, Report};
 use crate::objects::DurableFolder;
 use crate::segment;
 use crate::stream::Snapshot;
+use crate::writer::{RequestKey, Verdict};
 use ledger::draft::DraftBuilder;
 use ledger::field::Field;
 use ledger::receipt::{Receipt, VerifiedReceipt};

@@ -249,7 +249,10 @@ struct OpenFile {
 impl LogFile for OpenFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let at = self.content;
-        let all = |state: &mut State| Ok(state.contents[at].append(bytes));
+        let all = |state: &mut State| {
+            state.contents[at].append(bytes);
+            Ok(())
+        };
         let half = |state: &mut State, mode| match mode {
             // A disk that fills up, or a process that dies, in the middle of it.
             Mode::Broken | Mode::Full | Mode::PowerCut => state.contents[at].append(&bytes[..bytes.len() / 2]),
@@ -260,7 +263,10 @@ impl LogFile for OpenFile {
 
     fn sync(&mut self) -> io::Result<()> {
         let at = self.content;
-        let sync = |state: &mut State| Ok(state.contents[at].sync());
+        let sync = |state: &mut State| {
+            state.contents[at].sync();
+            Ok(())
+        };
         let fail = |state: &mut State, mode| {
             if !matches!(mode, Mode::PowerCut | Mode::Death) {
                 state.contents[at].fail_to_sync();

@@ -326,14 +326,14 @@ impl State {
         let drawn = hasher.finish();
         let row = self.row.entry((operation.call, operation.path.clone())).or_default();
         let one_in = chance.one_in * (1 + self.failed_starts);
-        if drawn % one_in != 0 || *row >= chance.in_a_row {
+        if !drawn.is_multiple_of(one_in) || *row >= chance.in_a_row {
             *row = 0;
             return None;
         }
         *row += 1;
         let rest = drawn / one_in;
         let mode = chance.modes[(rest / 2) as usize % chance.modes.len()];
-        let moment = if rest % 2 == 0 { Moment::Before } else { Moment::After };
+        let moment = if rest.is_multiple_of(2) { Moment::Before } else { Moment::After };
         Some(Strike { moment, mode })
     }
 }

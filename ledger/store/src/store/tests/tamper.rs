@@ -164,9 +164,11 @@ async fn every_bit_of_commits_packs_and_snapshots_counts() {
         }
         let opens = |bytes: &[u8]| match path.as_ref() {
             pack if pack.contains("/pack/") => ledger::pack::unpack(bytes).is_ok_and(|(_, commits)| {
-                commits.iter().all(|commit| ledger::SignedCommit::open(commit, &[trusted.clone()]).is_ok())
+                commits.iter().all(|commit| ledger::SignedCommit::open(commit, std::slice::from_ref(&trusted)).is_ok())
             }),
-            commit if commit.contains("/commits/") => ledger::SignedCommit::open(bytes, &[trusted.clone()]).is_ok(),
+            commit if commit.contains("/commits/") => {
+                ledger::SignedCommit::open(bytes, std::slice::from_ref(&trusted)).is_ok()
+            }
             _ => crate::snapshot::ChainSnapshot::open(bytes, &trusted).is_ok(),
         };
         assert!(opens(bytes));

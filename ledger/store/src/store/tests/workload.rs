@@ -494,12 +494,12 @@ impl Run {
 
     /// Reads all streams, and asks for proofs of some entries and some heads that were shown.
     async fn look(&mut self) {
-        for at in 0..TENANTS.len() {
+        for (at, name) in TENANTS.iter().enumerate() {
             for turn in 0.. {
                 assert!(turn < TRIES, "it cannot be read: {:?}", self.told);
                 let store = self.store().clone();
                 let (objects, model) = (Arc::clone(&self.objects), self.models[at].clone());
-                let looked = self.unstuck(look_at(&store, &objects, TENANTS[at], &model)).await;
+                let looked = self.unstuck(look_at(&store, &objects, name, &model)).await;
                 drop(store);
                 if matches!(self.tried(looked).await, Tried::Done(())) {
                     break;
@@ -516,12 +516,9 @@ impl Run {
         let _ = self.store().writer.send(Message::Tick).await;
         self.seal().await;
         self.store().upkeep().await.unwrap();
-        for at in 0..TENANTS.len() {
-            let rows = self.models[at].rows.clone();
-            let all = rows.iter().map(|(id, content)| draft(TENANTS[at], id, *content)).collect();
-            if !rows.is_empty() {
-                assert_eq!(append(self.store(), TENANTS[at], all).await.0, duplicates(0..rows.len() as u64));
-            }
+        for (name, model) in TENANTS.iter().zip(&self.models).filter(|(_, model)| !model.rows.is_empty()) {
+            let all = model.rows.iter().map(|(id, content)| draft(name, id, *content)).collect();
+            assert_eq!(append(self.store(), name, all).await.0, duplicates(0..model.rows.len() as u64));
         }
         for (name, _) in &self.probes {
             assert_eq!(ids_of(self.store(), name).await, ids(0..1));
