@@ -5,41 +5,13 @@
 //! `PIPEROLL_KILLS` for each of the four (4 when nothing is said; the long form is 100). Not here: faults of disks and stores. Invariant: what was acknowledged is there, once, at its position, with
 //! its leaf.
 
+use crate::acknowledged::Acknowledged;
 use crate::program::{Environment, Service, event, run_in};
 use crate::servers::Server;
-use ledger::StreamHead;
-use ledger::proof::check_consistency;
-use ledger::receipt::Receipt;
-use ledger::tree::Hash;
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use std::time::Duration;
 
 const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
-
-/// Everything that was ever acknowledged.
-#[derive(Default)]
-struct Acknowledged {
-    /// Tenant and event id to position.
-    positions: HashMap<(String, String), u64>,
-    /// Heads that receipts covered.
-    heads: Vec<StreamHead>,
-}
-
-impl Acknowledged {
-    fn add(&mut self, ids: &[(String, String)], answer: &Value, key: &ledger::VerifierKey) {
-        let receipt = Receipt::parse(answer["receipt"].as_str().unwrap().as_bytes()).unwrap();
-        let verified = receipt.verify(std::slice::from_ref(key)).unwrap();
-        for (name, result) in ids.iter().zip(answer["results"].as_array().unwrap()) {
-            let seq = result["seq"].as_u64().unwrap();
-            let head = verified.heads.iter().find(|head| head.origin.contains(&format!("/{}/", name.0))).unwrap();
-            assert!(seq < head.size, "the receipt covers the position");
-            let known = self.positions.insert(name.clone(), seq);
-            assert!(known.is_none_or(|before| before == seq), "{name:?} moved from {known:?} to {seq}");
-        }
-        self.heads.extend(verified.heads);
-    }
-}
 
 /// Sends batches until the service dies; sends what was not acknowledged again at the next start.
 async fn load(
@@ -69,47 +41,9 @@ async fn load(
             Err(error) => Err(error),
         };
         let Ok(answer) = answer else { return (acknowledged, Some(body)) };
-        let ids: Vec<(String, String)> = body
-            .lines()
-            .map(|line| serde_json::from_str::<Value>(line).unwrap())
-            .map(|event| (event["tenant"].as_str().unwrap().into(), event["id"].as_str().unwrap().into()))
-            .collect();
-        acknowledged.add(&ids, &answer, key);
+        acknowledged.add(&body, &answer, key);
     }
     unreachable!()
-}
-
-async fn check(service: &Service, acknowledged: &Acknowledged) {
-    for tenant in TENANTS {
-        let rows = service.rows(&[tenant], "SELECT event_id, seq FROM audit ORDER BY seq").await;
-        let stored: HashMap<String, u64> =
-            rows.iter().map(|row| (row[0].as_str().unwrap().to_string(), row[1].as_u64().unwrap())).collect();
-        assert_eq!(stored.len(), rows.len(), "{tenant}: an event is stored twice");
-        assert!(rows.iter().enumerate().all(|(at, row)| row[1] == at), "{tenant}: positions have gaps");
-        for ((owner, id), seq) in acknowledged.positions.iter().filter(|((owner, _), _)| owner == tenant) {
-            assert_eq!(stored.get(id), Some(seq), "{owner}/{id} was acknowledged at {seq}");
-        }
-        let checkpoint = service.get(&format!("/v1/tenants/{tenant}/audit/checkpoint")).await.1;
-        let newest = StreamHead::parse(&format!("{}\n", checkpoint.split_once("\n\n").unwrap().0)).unwrap();
-        let mut heads: Vec<&StreamHead> =
-            acknowledged.heads.iter().filter(|head| head.origin == newest.origin).collect();
-        heads.sort_by_key(|head| head.size);
-        heads.dedup_by(|a, b| a == b);
-        assert!(heads.windows(2).all(|pair| pair[0].size < pair[1].size), "{tenant}: two heads of one size");
-        let step = heads.len().div_ceil(12).max(1);
-        for head in heads.into_iter().rev().step_by(step) {
-            let proof =
-                service.get(&format!("/v1/tenants/{tenant}/audit/proof/consistency?from={}", head.size)).await.1;
-            let proof: Value = serde_json::from_str(&proof).unwrap();
-            let hashes: Vec<Hash> = proof["hashes"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|hash| Hash::from_base64(hash.as_str().unwrap()).unwrap())
-                .collect();
-            assert!(check_consistency(head.size, newest.size, &hashes, &head.root, &newest.root), "{tenant}: {head:?}");
-        }
-    }
 }
 
 /// Asks about all streams until the service dies. Whatever a snapshot shows is whole.
@@ -159,8 +93,7 @@ async fn kill_under_load(environment: Environment<'_>, flags: &[&str]) {
         asked += answers;
         service.kill();
         for (acknowledged, pending) in [one, two] {
-            all.positions.extend(acknowledged.positions);
-            all.heads.extend(acknowledged.heads);
+            all.extend(acknowledged);
             let free = if resend[0].is_none() { 0 } else { 1 };
             resend[free] = pending;
         }
@@ -206,6 +139,6 @@ async fn kills_under_load_lose_nothing_in_s3() {
 
 async fn check_if_any(service: &Service, acknowledged: &Acknowledged) {
     if TENANTS.iter().all(|tenant| acknowledged.positions.keys().any(|(owner, _)| owner == tenant)) {
-        check(service, acknowledged).await;
+        acknowledged.check(service, &TENANTS).await;
     }
 }

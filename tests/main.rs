@@ -7,8 +7,10 @@
 
 #![cfg(test)]
 
+mod acknowledged;
 mod commands;
 mod crash;
+mod fencing;
 mod foreign;
 mod ingest;
 mod program;

@@ -8,7 +8,8 @@ use super::conformance::conformance;
 use super::servers::Server;
 use super::*;
 use crate::ambient::Ambient;
-use crate::store::tests::World;
+use crate::store::tests::script::Script;
+use crate::store::tests::{World, faulty as faults};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use std::sync::Arc;
@@ -21,6 +22,14 @@ pub(super) fn world() -> Arc<dyn Ambient> {
 async fn memory_conforms() {
     conformance(Arc::new(InMemory::new())).await;
     conformance(Arc::new(Steady::new(Arc::new(InMemory::new()), Patience::network(), world()))).await;
+}
+
+/// With no fault in its script it is an honest store; otherwise what is told of faults would say nothing.
+#[tokio::test]
+async fn the_fault_injecting_store_conforms() {
+    let faulty = || faults::Faulty::new(Arc::new(InMemory::new()), Arc::new(Script::new(vec![])));
+    conformance(Arc::new(faulty())).await;
+    conformance(Arc::new(Steady::new(Arc::new(faulty().reversed()), Patience::network(), world()))).await;
 }
 
 #[tokio::test]
