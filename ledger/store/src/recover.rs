@@ -26,7 +26,7 @@ use ledger::group::Durability;
 use ledger::name::Origin;
 use ledger::tree::{Edge, Hash};
 use ownership::{Ownership, next_epoch, own};
-use replay::{FoundGroups, check};
+use replay::{FoundGroups, check_all};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -85,12 +85,8 @@ async fn recover_once(shared: &Arc<Shared>, ownership: &mut Ownership) -> Result
         None => read_disk(shared, ownership, &mut found, epochs).await?,
     };
     let FoundGroups { log_edge, unflushed, facts, log_use, streams: from_log, .. } = found;
-    let mut ready = Vec::new();
-    for (key, from_log) in from_log {
-        let stream = shared.stream_or_new(key);
-        ready.push(check(&stream, from_log)?.map(|tail| (stream, tail)));
-    }
-    for (stream, (chunk, edge)) in ready.into_iter().flatten() {
+    let from_log = from_log.into_iter().map(|(key, from_log)| (shared.stream_or_new(key), from_log)).collect();
+    for (stream, (chunk, edge)) in check_all(from_log)? {
         shared.unsealed_bytes.fetch_add(chunk.bytes, Ordering::Relaxed);
         stream.publish(chunk, edge);
     }

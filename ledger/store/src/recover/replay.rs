@@ -13,7 +13,7 @@ use ledger::checkpoint::StreamHead;
 use ledger::group::Group;
 use ledger::tree::{Edge, Hash};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Entries of one stream that the log gave back, as runs by first position, and the heads that its groups recorded.
 #[derive(Default)]
@@ -136,17 +136,44 @@ fn key_of(shared: &Shared, origin: &str) -> Option<StreamKey> {
     Some(StreamKey::new(parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
+/// What a stream goes on with: the entries beyond its last commit, and the tree that they give.
+type Tail = (Arc<Chunk>, Edge);
+
+/// Checks all streams, on every core: hashing again what was acknowledged is most of a start.
+///
+/// # Errors
+/// The log and what was signed disagree on a stream.
+pub(super) fn check_all(mut from_log: Vec<(Arc<Stream>, FromLog)>) -> Result<Vec<(Arc<Stream>, Tail)>, StoreError> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(from_log.len());
+    // The longest first, so that no thread is left with it at the end.
+    from_log.sort_by_key(|(_, found)| std::cmp::Reverse(found.runs.len()));
+    let queue = Mutex::new(from_log.into_iter());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        let checked = std::iter::from_fn(next).map(|(stream, found)| {
+            let tail = check(&stream, found)?;
+            Ok(tail.map(|tail| (stream, tail)))
+        });
+        checked.filter_map(Result::transpose).collect::<Result<Vec<_>, StoreError>>()
+    };
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let done = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|p| std::panic::resume_unwind(p)));
+        Ok(done.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    })
+}
+
 /// The entries that the log holds beyond a stream's last commit, with the tree that they give; each recorded head
 /// is checked.
-pub(super) fn check(stream: &Stream, from_log: FromLog) -> Result<Option<(Arc<Chunk>, Edge)>, StoreError> {
+fn check(stream: &Stream, from_log: FromLog) -> Result<Option<Tail>, StoreError> {
     let view = stream.view();
     let mut edge = view.sealed.edge.clone();
     let path = stream.prefix.path().to_string();
     let damaged = |why| StoreError::Damaged { path: path.clone(), why };
     let mut entries = Vec::new();
-    let sealed_root = edge.root();
-    let agrees = |size: u64, root: &Hash| from_log.heads.get(&size).is_none_or(|recorded| recorded == root);
-    if !agrees(edge.size(), &sealed_root) {
+    // A root costs a hash for each level of the tree, so it is computed where one was recorded.
+    let agrees = |edge: &Edge| from_log.heads.get(&edge.size()).is_none_or(|recorded| *recorded == edge.root());
+    if !agrees(&edge) {
         return Err(damaged("its last commit and the write-ahead log disagree on the root"));
     }
     let first = edge.size();
@@ -163,7 +190,7 @@ pub(super) fn check(stream: &Stream, from_log: FromLog) -> Result<Option<(Arc<Ch
         }
         edge.push(entry.leaf);
         entries.push(entry);
-        if !agrees(edge.size(), &edge.root()) {
+        if !agrees(&edge) {
             return Err(damaged("the write-ahead log's entries do not give the root that was signed"));
         }
     }
