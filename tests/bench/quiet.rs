@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(900);
 pub struct Quiet {
     /// Until the last of the work, not counting the looks that showed that it was the last.
     pub took: Duration,
+    /// The server's processor time from its start.
+    pub processor: Duration,
     /// What there was before.
     pub before: Files,
     /// What there is now.
@@ -38,7 +40,7 @@ pub struct Quiet {
 pub async fn quiet(server: &Server, data: &Path) -> Outcome<Quiet> {
     let begin = Instant::now();
     let before = Files::of(data)?;
-    let mut quiet = Quiet { took: Duration::ZERO, before, after: before };
+    let mut quiet = Quiet { took: Duration::ZERO, processor: Duration::ZERO, before, after: before };
     let mut used = Processor::of(server.id())?.own;
     let mut calm = 0;
     while calm < CALM {
@@ -57,7 +59,7 @@ pub async fn quiet(server: &Server, data: &Path) -> Outcome<Quiet> {
             calm = 0;
             quiet.took = begin.elapsed();
         }
-        (used, quiet.after) = (now, files);
+        (used, quiet.processor, quiet.after) = (now, now, files);
     }
     Ok(quiet)
 }

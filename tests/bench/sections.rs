@@ -139,6 +139,8 @@ impl Bench {
         let (before, after) = (quiet.before.segments as f64, quiet.after.segments as f64);
         let measure = format!("background work after sealing, {} to {} segments", thousands(before), thousands(after));
         self.report.row(measure, Unit::Seconds, Bar::None, quiet.took.as_secs_f64(), None);
+        let each_million = quiet.processor.as_secs_f64() * 1e6 / self.events.len() as f64;
+        self.report.row("its processor time", Unit::ProcessorSeconds, Bar::None, each_million, None);
         self.is_settled = true;
         Ok(data)
     }

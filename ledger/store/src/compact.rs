@@ -1,4 +1,5 @@
-//! Compaction: adjacent small segments of one stream become one, and no leaf changes.
+//! Compaction: adjacent small segments of one stream become one, and what was sealed in haste becomes smaller; no
+//! leaf changes.
 //!
 //! [`plan`] says which, [`merge`] makes the new object, [`compact`] commits it. Each row's leaf is recomputed while
 //! it is copied, and again from the bytes that are to be put: unless both give the roots that the inputs' commits
@@ -13,10 +14,10 @@ use crate::columns::{self, Rows};
 use crate::error::StoreError;
 use crate::ids::IdRun;
 use crate::layout;
-use crate::limits::{Limits, MERGE_ROWS, ROW_GROUP_ROWS};
+use crate::limits::{Limits, MERGE_ROWS, PATIENCE, ROW_GROUP_ROWS, WORTH_REWRITING};
 use crate::objects::create;
 use crate::precheck;
-use crate::segment::{self, ColumnCounts, Segment, Statistics};
+use crate::segment::{self, ColumnCounts, Effort, Segment, Statistics};
 use crate::store::Shared;
 use crate::stream::Stream;
 use crate::turn::{Settled, Unsettled, settle};
@@ -34,34 +35,83 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Which segments to merge next, as positions in the list.
-///
+/// When a stream is looked at: what piles up while events come in can wait for the round, within a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Occasion {
+    /// It got a commit.
+    Commit,
+    /// Every stream's turn has come.
+    Round,
+}
+
+/// Which segments to merge next, as positions in the list: first of what is small ([`small`]), then, in a round, of
+/// what was sealed in haste ([`hasty`]).
+pub(crate) fn plan(
+    segments: &[Arc<Segment>],
+    limits: &Limits,
+    open_from: &str,
+    occasion: Occasion,
+) -> Option<Range<usize>> {
+    match occasion {
+        Occasion::Commit => small(segments, limits, open_from, limits.merge_inputs.saturating_mul(PATIENCE)),
+        Occasion::Round => small(segments, limits, open_from, limits.merge_inputs).or_else(|| hasty(segments, limits)),
+    }
+}
+
+fn folder(segment: &Segment) -> &str {
+    segment.reference.path.split('/').next().unwrap_or_default()
+}
+
+fn fits(limits: &Limits, bytes: u64, rows: u64) -> bool {
+    bytes <= limits.merge_bytes && rows <= MERGE_ROWS
+}
+
 /// From the newest back, a run grows as long as the next older segment is not larger than all of it together, so
 /// that a row that is rewritten comes to lie in a segment at least twice as large. A run of enough segments is
 /// merged. In a month that is over, two are enough, and the small are not spared: no more will come.
-pub(crate) fn plan(segments: &[Arc<Segment>], limits: &Limits, open_from: &str) -> Option<Range<usize>> {
-    let folder = |at: usize| segments[at].reference.path.split('/').next().unwrap_or_default();
-    let fits = |bytes: u64, rows: u64| bytes <= limits.merge_bytes && rows <= MERGE_ROWS;
+fn small(segments: &[Arc<Segment>], limits: &Limits, open_from: &str, enough: usize) -> Option<Range<usize>> {
     let mut end = segments.len();
     while end > 1 {
         let newest = &segments[end - 1].reference;
         let (mut bytes, mut rows, mut largest) = (newest.bytes, newest.rows, newest.bytes);
-        let is_over = folder(end - 1) < open_from;
+        let is_over = folder(&segments[end - 1]) < open_from;
         let mut start = end - 1;
-        while start > 0 && folder(start - 1) == folder(end - 1) {
+        while start > 0 && folder(&segments[start - 1]) == folder(&segments[end - 1]) {
             let older = &segments[start - 1].reference;
             let is_small = is_over || older.bytes <= bytes;
-            if !is_small || !fits(bytes + older.bytes, rows + older.rows) {
+            if !is_small || !fits(limits, bytes + older.bytes, rows + older.rows) {
                 break;
             }
             (bytes, rows, largest) = (bytes + older.bytes, rows + older.rows, largest.max(older.bytes));
             start -= 1;
         }
-        let enough = if is_over { 2 } else { limits.merge_inputs.max(2) };
-        if fits(bytes, rows) && end - start >= enough && (is_over || largest <= bytes / 2) {
+        let enough = if is_over { 2 } else { enough.max(2) };
+        if fits(limits, bytes, rows) && end - start >= enough && (is_over || largest <= bytes / 2) {
             return Some(start..end);
         }
         end -= 1;
+    }
+    None
+}
+
+/// The oldest run of neighbours, or single one, that came from seals, and is worth the work of making it smaller.
+fn hasty(segments: &[Arc<Segment>], limits: &Limits) -> Option<Range<usize>> {
+    let is_sealed = |segment: &Segment| !layout::is_merged(&segment.reference.path);
+    let mut start = 0;
+    while start < segments.len() {
+        let (mut end, mut bytes, mut rows) = (start, 0, 0);
+        while let Some(next) =
+            segments.get(end).filter(|next| is_sealed(next) && folder(next) == folder(&segments[start]))
+        {
+            if !fits(limits, bytes + next.reference.bytes, rows + next.reference.rows) {
+                break;
+            }
+            (bytes, rows, end) = (bytes + next.reference.bytes, rows + next.reference.rows, end + 1);
+        }
+        if bytes >= WORTH_REWRITING {
+            return Some(start..end);
+        }
+        start = end.max(start + 1);
     }
     None
 }
@@ -76,16 +126,21 @@ struct Merged {
 ///
 /// # Errors
 /// The object store failed, or an input is not what its commit says; nothing changed.
-pub(crate) async fn compact(shared: &Shared, stream: &Stream, epoch: u64) -> Result<bool, StoreError> {
+pub(crate) async fn compact(
+    shared: &Shared,
+    stream: &Stream,
+    epoch: u64,
+    occasion: Occasion,
+) -> Result<bool, StoreError> {
     let closes = shared.ambient.now_micros() - crate::limits::MONTH_CLOSES_MICROS;
     let open_from = ledger::time::month_of(closes);
     // A stream with nothing to merge is left cold.
-    if plan(&stream.view().sealed.segments, &shared.limits, &open_from).is_none() {
+    if plan(&stream.view().sealed.segments, &shared.limits, &open_from, occasion).is_none() {
         return Ok(false);
     }
     precheck::warm(shared, stream).await?;
     let live = stream.view().sealed.segments;
-    let Some(range) = plan(&live, &shared.limits, &open_from) else { return Ok(false) };
+    let Some(range) = plan(&live, &shared.limits, &open_from, occasion) else { return Ok(false) };
     let inputs = &live[range];
     // 1. Merge in memory. Died: nothing happened. Seals go on meanwhile.
     // The Parquet decoder panics on some damage.
@@ -161,7 +216,7 @@ async fn merge(shared: &Shared, stream: &Stream, inputs: &[Arc<Segment>], epoch:
     let rows = last.end() - first.first;
     let counts = ColumnCounts::of(&shared.objects, inputs).await?;
     let distinct = |field| counts.distinct(field).min(ROW_GROUP_ROWS as u64);
-    let properties = segment::properties(distinct, |field| counts.is_empty(field));
+    let properties = segment::properties(Effort::Thorough, distinct, |field| counts.is_empty(field));
     drop(counts);
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     let writer = ArrowWriter::try_new_with_options(Vec::new(), columns::schema(), options);

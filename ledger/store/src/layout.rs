@@ -183,6 +183,11 @@ pub(crate) fn merged_segment(folder: &str, first: u64, epoch: u64, number: u64) 
     format!("{folder}/{first:020}-{epoch}-m{number}.parquet")
 }
 
+/// Whether a segment's relative path is one of [`merged_segment`].
+pub(crate) fn is_merged(relative: &str) -> bool {
+    relative.rsplit_once('-').is_some_and(|(_, number)| number.starts_with('m'))
+}
+
 /// The folder and the writer's epoch in a segment's relative path; none for what no writer names so.
 pub(crate) fn folder_and_epoch(relative: &str) -> Option<(&str, u64)> {
     let (folder, name) = relative.split_once('/')?;

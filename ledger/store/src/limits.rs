@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Bounds that settings may change.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Unsealed bytes of one stream that make it worth a segment: about 25,000 events.
+    /// Unsealed bytes of one stream that make it worth a segment: about 35,000 events.
     pub seal_bytes: usize,
     /// Unsealed bytes of all streams before the largest and oldest are sealed.
     pub unsealed_bytes: usize,
@@ -28,7 +28,8 @@ pub struct Limits {
     /// Bytes of a segment that merging makes at most, and holds in memory while it does: some 400,000 events.
     /// At 0 nothing is merged.
     pub merge_bytes: u64,
-    /// Adjacent small segments that are worth a merge.
+    /// Adjacent small segments that are worth a merge, once an hour; while events come in it takes four times as
+    /// many, so that merging is left to quieter times.
     pub merge_inputs: usize,
     /// How long a segment's file stays after a commit removed it, for readers of the Delta view that this
     /// process knows nothing of.
@@ -44,9 +45,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            seal_bytes: 16 << 20,
-            unsealed_bytes: 96 << 20,
-            unsealed_bytes_hard: 192 << 20,
+            seal_bytes: 24 << 20,
+            unsealed_bytes: 128 << 20,
+            unsealed_bytes_hard: 256 << 20,
             seal_age: Duration::from_secs(24 * 3_600),
             duplicate_window: Duration::from_secs(7 * 86_400),
             idempotency_window: Duration::from_secs(86_400),
@@ -73,6 +74,10 @@ pub(crate) const REQUEST_BYTES: usize = 64 << 20;
 pub(crate) const IDEMPOTENCY_BYTES: usize = 32 << 20;
 /// Rows of a merged segment at most, whatever their bytes.
 pub(crate) const MERGE_ROWS: u64 = 1_000_000;
+/// How many times as many small segments a stream that gets commits may have between rounds.
+pub(crate) const PATIENCE: usize = 4;
+/// Sealed bytes that are worth writing once more to make them a tenth smaller: some 1,200 events.
+pub(crate) const WORTH_REWRITING: u64 = 128 << 10;
 /// Streams whose age alone makes them be sealed at one tick of five seconds: a million a day, and never so many
 /// that busy streams wait long behind them.
 pub(crate) const OLD_SEALS: usize = 64;
@@ -80,7 +85,8 @@ pub(crate) const OLD_SEALS: usize = 64;
 pub(crate) const OPENINGS: usize = 32;
 /// Objects of one stream that are read or deleted at the same time.
 pub(crate) const CONCURRENT_OBJECTS: usize = 16;
-/// How often all streams are looked at, whether they got commits or not.
+/// How often all streams are looked at, whether they got commits or not: after this time as soon as nothing comes
+/// in, after twice as long in any case.
 pub(crate) const ROUND_MICROS: i64 = 3_600_000_000;
 /// How long after a month's end its segments are taken to be all there: two days, twice the age of a seal.
 pub(crate) const MONTH_CLOSES_MICROS: i64 = 2 * 86_400_000_000;

@@ -15,6 +15,7 @@ use arrow::array::{Array, RecordBatch, StringArray};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt, TryStreamExt};
+use hashbrown::HashSet;
 use ledger::commit::SegmentRef;
 use ledger::field::Field;
 use object_store::path::Path;
@@ -26,7 +27,6 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::statistics::Statistics as ParquetStatistics;
-use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -71,6 +71,28 @@ const WRONG: f64 = 0.15;
 /// Bytes after which a page ends: a reader of a few rows unpacks a whole page of each wide column.
 const PAGE_BYTES: usize = 128 << 10;
 
+/// How much work goes into making a segment small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// While events come in: it may be written again soon.
+    Quick,
+    /// In the background, and for good: a sixth fewer bytes of attributes for six times zstd's time on them.
+    /// Other columns are too short or too random to gain.
+    Thorough,
+}
+
+impl Effort {
+    /// The compression of texts that are long, or mostly differ.
+    fn of_texts(self) -> Compression {
+        let level = match self {
+            Self::Quick => 3,
+            Self::Thorough => 10,
+        };
+        Compression::ZSTD(ZstdLevel::try_new(level).unwrap_or_default())
+    }
+}
+
+/// How many values of a column differ; of one whose values hardly repeat, how many there are.
 fn distinct(batches: &[RecordBatch], field: Field) -> u64 {
     let columns = || batches.iter().filter_map(|batch| batch.column_by_name(field.name()));
     if PLAIN.contains(&field) {
@@ -80,9 +102,13 @@ fn distinct(batches: &[RecordBatch], field: Field) -> u64 {
     texts.flat_map(|c| c.iter().flatten()).collect::<HashSet<&str>>().len() as u64
 }
 
-/// How segments are encoded; `distinct` tells how many different values a column that is looked up has at most,
+/// How segments are encoded, with this effort; `distinct` tells how many different values a column that is looked up has at most,
 /// `is_empty` whether a column has no value at all.
-pub(crate) fn properties(distinct: impl Fn(Field) -> u64, is_empty: impl Fn(Field) -> bool) -> WriterProperties {
+pub(crate) fn properties(
+    effort: Effort,
+    distinct: impl Fn(Field) -> u64,
+    is_empty: impl Fn(Field) -> bool,
+) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_created_by(concat!("piperoll ", env!("CARGO_PKG_VERSION")).into())
@@ -101,7 +127,13 @@ pub(crate) fn properties(distinct: impl Fn(Field) -> u64, is_empty: impl Fn(Fiel
             .set_column_dictionary_enabled(numbers.into(), false)
             .set_column_encoding(numbers.into(), Encoding::DELTA_BINARY_PACKED);
     }
-    builder = builder.set_column_encoding(Field::EventId.name().into(), Encoding::DELTA_BYTE_ARRAY);
+    // Ids that are handed out in order begin alike. Lengths between texts break up what repeats from row to row.
+    builder = builder
+        .set_column_encoding(Field::EventId.name().into(), Encoding::DELTA_BYTE_ARRAY)
+        .set_column_encoding(Field::Attributes.name().into(), Encoding::DELTA_LENGTH_BYTE_ARRAY);
+    if effort == Effort::Thorough {
+        builder = builder.set_column_compression(Field::Attributes.name().into(), effort.of_texts());
+    }
     // Bounds of a secret or of free text help nobody skip anything, and outlive an erasure.
     for silent in [columns::SALT_SEED, columns::SALT_INDEX, Field::Attributes.name()] {
         builder = builder.set_column_statistics_enabled(silent.into(), EnabledStatistics::None);
@@ -119,10 +151,9 @@ pub(crate) fn properties(distinct: impl Fn(Field) -> u64, is_empty: impl Fn(Fiel
     // Where most values are their own, a dictionary stores each of them and a number besides.
     let resource = Field::ResourceId;
     if 2 * distinct(resource) > distinct(Field::EventId) {
-        builder = builder.set_column_dictionary_enabled(resource.name().into(), false).set_column_compression(
-            resource.name().into(),
-            Compression::ZSTD(ZstdLevel::try_new(3).unwrap_or_default()),
-        );
+        builder = builder
+            .set_column_dictionary_enabled(resource.name().into(), false)
+            .set_column_compression(resource.name().into(), effort.of_texts());
     }
     for field in BLOOMED {
         let distinct = distinct(field);
@@ -144,7 +175,7 @@ pub(crate) fn write(path: &Path, batches: &[RecordBatch]) -> Result<(Bytes, Stat
     let is_empty = |field: Field| {
         batches.iter().all(|b| b.column_by_name(field.name()).is_some_and(|c| c.null_count() == c.len()))
     };
-    let properties = properties(|field| distinct(batches, field), is_empty);
+    let properties = properties(Effort::Quick, |field| distinct(batches, field), is_empty);
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     let mut bytes = Vec::new();
     let mut writer =

@@ -8,7 +8,7 @@
 //! Invariant: a segment's file is deleted only after a commit removed it, its grace has passed, and no reader of
 //! this process holds it; or if no commit names it and none ever will.
 
-use crate::compact;
+use crate::compact::{self, Occasion};
 use crate::delta;
 use crate::error::StoreError;
 use crate::layout;
@@ -55,13 +55,16 @@ pub(crate) struct Upkeep {
     /// Streams with something to delete later, or whose upkeep failed.
     waiting: HashMap<StreamKey, Arc<Stream>>,
     next_round: i64,
+    /// Unsealed bytes at the last tick, or at the start: the same again means that nothing came in between.
+    unsealed: usize,
 }
 
 impl Upkeep {
     /// The state of a store that was just opened.
     pub(crate) fn new(shared: Arc<Shared>, epoch: u64) -> Self {
         let next_round = shared.ambient.monotonic_micros();
-        Self { shared, epoch, waiting: HashMap::new(), next_round }
+        let unsealed = shared.unsealed_bytes.load(Ordering::Relaxed);
+        Self { shared, epoch, waiting: HashMap::new(), next_round, unsealed }
     }
 
     /// Runs until told to stop, and answers whom to tell that it has, or until nobody is left to give it work.
@@ -78,7 +81,7 @@ impl Upkeep {
                 _ if is_closing => {}
                 UpkeepJob::Look(stream) => {
                     stream.looked_for.store(false, Ordering::Release);
-                    let _ = runtime.block_on(self.keep_or_wait(stream, false));
+                    let _ = runtime.block_on(self.keep_or_wait(stream, Occasion::Commit));
                 }
                 UpkeepJob::Tick => runtime.block_on(self.tick()),
                 UpkeepJob::Now(done) => drop(done.send(runtime.block_on(self.round()))),
@@ -89,10 +92,13 @@ impl Upkeep {
 
     async fn tick(&mut self) {
         for stream in std::mem::take(&mut self.waiting).into_values() {
-            let _ = self.keep_or_wait(stream, false).await;
+            let _ = self.keep_or_wait(stream, Occasion::Commit).await;
         }
+        // A round is work for every core's spare time: it waits for a moment when nothing comes in, but not for ever.
         let now = self.shared.ambient.monotonic_micros();
-        if now >= self.next_round {
+        let unsealed = self.shared.unsealed_bytes.load(Ordering::Relaxed);
+        let is_quiet = std::mem::replace(&mut self.unsealed, unsealed) == unsealed;
+        if now >= self.next_round && is_quiet || now >= self.next_round + ROUND_MICROS {
             self.next_round = now + ROUND_MICROS;
             let _ = self.round().await;
         }
@@ -105,18 +111,18 @@ impl Upkeep {
         let mut segments = 0;
         let mut result = Ok(());
         for stream in all {
-            result = result.and(self.keep_or_wait(Arc::clone(&stream), true).await);
+            result = result.and(self.keep_or_wait(Arc::clone(&stream), Occasion::Round).await);
             segments += stream.view().sealed.segments.len();
         }
         metrics::gauge!("piperoll_segments").set(segments as f64);
         result
     }
 
-    async fn keep_or_wait(&mut self, stream: Arc<Stream>, is_round: bool) -> Result<(), StoreError> {
+    async fn keep_or_wait(&mut self, stream: Arc<Stream>, occasion: Occasion) -> Result<(), StoreError> {
         if self.shared.stopping.load(Ordering::Acquire) {
             return Err(StoreError::Stopping);
         }
-        let kept = self.keep(&stream, is_round).await;
+        let kept = self.keep(&stream, occasion).await;
         if let Err(error) = &kept {
             let error = error as &dyn std::error::Error;
             tracing::warn!(tenant = %stream.tenant, stream = %stream.kind, error, "upkeep failed; tried again later");
@@ -128,12 +134,12 @@ impl Upkeep {
     }
 
     /// All that one stream needs.
-    async fn keep(&self, stream: &Stream, is_round: bool) -> Result<(), StoreError> {
+    async fn keep(&self, stream: &Stream, occasion: Occasion) -> Result<(), StoreError> {
         let shared = &self.shared;
         if stream.view().sealed.commits == 0 || shared.log.is_fenced() {
             return Ok(());
         }
-        while compact::compact(shared, stream, self.epoch).await? {}
+        while compact::compact(shared, stream, self.epoch, occasion).await? {}
         pack::pack_old(shared, stream).await?;
         delta::checkpoint_if_due(shared, stream).await?;
         let deleted = self.delete_removed(stream).await?;
@@ -144,7 +150,7 @@ impl Upkeep {
         // A snapshot without statistics would make the next opening read footers; a stream that nobody has used
         // yet gets its own with its first commit.
         let is_known = sealed.segments.iter().all(|segment| segment.statistics != Statistics::default());
-        let is_due = behind >= shared.limits.snapshot_commits || (is_round && behind > 0) || deleted;
+        let is_due = behind >= shared.limits.snapshot_commits || (occasion == Occasion::Round && behind > 0) || deleted;
         if is_due && is_known { snapshot::write(shared, stream).await } else { Ok(()) }
     }
 
