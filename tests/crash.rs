@@ -70,11 +70,15 @@ async fn ask(service: &Service) -> usize {
 async fn kill_under_load(environment: Environment<'_>, flags: &[&str]) {
     let kills: usize = std::env::var("PIPEROLL_KILLS").ok().map_or(4, |count| count.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
+    let settings = folder.path().join("settings.toml");
+    std::fs::write(&settings, SMALL).unwrap();
+    let data = folder.path().join("data");
+    let flags = [&["--config", settings.to_str().unwrap()], flags].concat();
     let mut all = Acknowledged::default();
     let mut resend = [None, None];
     let mut asked = 0;
     for round in 0..kills {
-        let service = Service::start_in(environment, folder.path(), flags);
+        let service = Service::start_in(environment, &data, &flags);
         let key = service.key().await;
         check_if_any(&service, &all).await;
         let [first, second] = std::mem::take(&mut resend);
@@ -98,10 +102,10 @@ async fn kill_under_load(environment: Environment<'_>, flags: &[&str]) {
             resend[free] = pending;
         }
     }
-    let service = Service::start_in(environment, folder.path(), &[flags, &["--seal-on-exit"]].concat());
+    let service = Service::start_in(environment, &data, &[&flags[..], &["--seal-on-exit"]].concat());
     check_if_any(&service, &all).await;
     service.stop();
-    let mut fsck = vec!["fsck", "--json", "--data", folder.path().to_str().unwrap()];
+    let mut fsck = vec!["fsck", "--json", "--data", data.to_str().unwrap()];
     if let Some(at) = flags.iter().position(|flag| *flag == "--store") {
         fsck.extend(&flags[at..at + 2]);
     }
@@ -111,20 +115,24 @@ async fn kill_under_load(environment: Environment<'_>, flags: &[&str]) {
     assert_eq!(report["sound"], true, "{report}");
     assert!(report["entries"].as_u64().unwrap() as usize >= all.positions.len());
     let (events, heads) = (all.positions.len(), all.heads.len());
+    let flags = &flags[2..];
     eprintln!("{flags:?}: {kills} kills, {events} acknowledged events, {heads} heads, {asked} queries, nothing lost");
+    for stream in report["streams"].as_array().unwrap() {
+        eprintln!("{flags:?}: {} commits; {}", stream["commits"], stream["findings"]);
+    }
 }
 
-/// Small segments, so that seals and commits are under way when the process dies.
-const SMALL: [&str; 2] = ["--seal-bytes", "60000"];
+/// Small segments, and few for a merge, so that seals, commits and merges are under way when the process dies.
+const SMALL: &str = "[limits]\nseal_bytes = 60000\nmerge_inputs = 1\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_under_load_lose_nothing() {
-    kill_under_load(&[], &SMALL).await;
+    kill_under_load(&[], &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_under_load_lose_nothing_where_groups_are_objects() {
-    kill_under_load(&[], &[&SMALL[..], &["--durability", "object"]].concat()).await;
+    kill_under_load(&[], &["--durability", "object"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,8 +140,7 @@ async fn kills_under_load_lose_nothing_in_s3() {
     let Some(server) = Server::s3() else { return };
     for durability in ["wal", "object"] {
         let store = format!("{}/{durability}", server.url);
-        let flags = [&SMALL[..], &["--durability", durability, "--store", &store]].concat();
-        kill_under_load(&server.environment, &flags).await;
+        kill_under_load(&server.environment, &["--durability", durability, "--store", &store]).await;
     }
 }
 
