@@ -179,7 +179,7 @@ impl<'a> DraftBuilder<'a> {
     pub fn finish(&self) -> Result<Draft, Invalid> {
         let mut bytes = Vec::new();
         let outline = self.encode(&mut bytes)?;
-        Ok(Draft { bytes: bytes.into(), outline, recorded_at: 0 })
+        Ok(Draft { bytes: Arc::new(bytes.into()), outline, recorded_at: 0 })
     }
 
     /// Appends the encoding of what was collected, without the stamp, to those of other events.
@@ -275,8 +275,8 @@ fn check_encoded(step: &field::Encoded<'_>) -> Result<(), &'static str> {
 /// The valid fields of one event in their canonical encoding. Drafts that came together share their bytes.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    /// Encodings without stamps, this one's among them.
-    bytes: Arc<[u8]>,
+    /// Encodings without stamps, this one's among them. Boxed, because an `Arc<[u8]>` is made by copying.
+    bytes: Arc<Box<[u8]>>,
     outline: Outline,
     recorded_at: i64,
 }
@@ -299,13 +299,13 @@ impl Draft {
             moved.push(Outline { at: own.len() as u32, ..*outline });
             own.extend_from_slice(outline.content(bytes));
         }
-        let own: Arc<[u8]> = own.into();
+        let own = Arc::new(own.into_boxed_slice());
         moved.into_iter().map(|outline| Self { bytes: Arc::clone(&own), outline, recorded_at: 0 }).collect()
     }
 
     /// The same draft with bytes of its own: it keeps none of those that came with it in memory.
     pub fn detached(&self) -> Self {
-        Self { bytes: self.content().into(), outline: Outline { at: 0, ..self.outline }, ..*self }
+        Self { bytes: Arc::new(self.content().into()), outline: Outline { at: 0, ..self.outline }, ..*self }
     }
 
     /// Reads back a canonical encoding with its stamp, as the write-ahead log keeps it.
@@ -338,7 +338,7 @@ impl Draft {
             (Some(stream), Some(recorded_at)) if missing == 0 => {
                 outline.stream = stream;
                 outline.fill_ends();
-                Ok(Self { bytes: fields[STAMP_BYTES..].into(), outline, recorded_at })
+                Ok(Self { bytes: Arc::new(fields[STAMP_BYTES..].into()), outline, recorded_at })
             }
             _ => Err(FieldsError { at: 0, why: "a field that every event has is missing" }),
         }

@@ -21,7 +21,7 @@ const CALM: usize = 8;
 /// The share of a core that counts as nothing: clocks, and looks at what is due.
 const NOTHING: f64 = 0.03;
 /// How long to wait at most.
-const PATIENCE: Duration = Duration::from_secs(900);
+const PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// What was waited for.
 #[derive(Debug, Clone, Copy)]

@@ -84,10 +84,10 @@ impl Builder {
         self.rows = rows;
     }
 
-    /// Sets the value of `row`; rows ascend. `capacity` is how many rows there will be.
-    fn value(&mut self, row: usize, capacity: usize, encoded: &field::Encoded<'_>) {
+    /// Sets the value of `row`; rows ascend. `all` is how many rows there will be, and bytes of all columns.
+    fn value(&mut self, row: usize, all: (usize, usize), encoded: &field::Encoded<'_>) {
         if self.rows == 0 {
-            self.reserve(capacity, encoded.value.len());
+            self.reserve(all, encoded.value.len());
         }
         self.pad(row);
         self.nulls.append_non_null();
@@ -103,14 +103,14 @@ impl Builder {
         self.rows = row + 1;
     }
 
-    fn reserve(&mut self, rows: usize, bytes: usize) {
+    fn reserve(&mut self, (rows, total): (usize, usize), first: usize) {
         match self.field.kind() {
             Kind::Int => self.numbers.reserve(rows),
             Kind::Bytes => self.bytes.reserve(rows * self.field.limit()),
             Kind::Text => {
                 self.ends.reserve(rows);
-                // The first is a guess at the others; a long one must not make it a costly one.
-                self.bytes.reserve(rows * bytes.min(256));
+                // The first is a guess at the others, and all columns together have no more than this.
+                self.bytes.reserve((rows * first * 3 / 2).min(total));
             }
         }
     }
@@ -151,10 +151,11 @@ pub fn batch(first: u64, entries: &[&Entry]) -> Result<RecordBatch, StoreError> 
     let rows = entries.len();
     let mut builders = Field::ALL.map(|field| Builder::new(field, rows));
     let mut seeds = Vec::with_capacity(16 * rows);
+    let all = (rows, entries.iter().map(|entry| entry.draft.content().len()).sum());
     for (row, entry) in entries.iter().enumerate() {
         for encoded in Fields::of(&entry.draft) {
             let encoded = encoded?;
-            builders[encoded.field.position()].value(row, rows, &encoded);
+            builders[encoded.field.position()].value(row, all, &encoded);
         }
         seeds.extend_from_slice(&entry.seed.0);
     }

@@ -99,8 +99,9 @@ impl IdRun {
     /// # Errors
     /// The file cannot be written.
     pub(crate) fn build(path: &Path, first: u64, newest: i64, fingerprints: &[u64]) -> Result<Self, StoreError> {
-        let ids = fingerprints.iter().zip(0u32..).map(|(id, at)| (*id, at)).collect();
-        Self::write(path, first, newest, ids)
+        let mut ids: Vec<_> = fingerprints.iter().zip(0u32..).map(|(id, at)| (*id, at)).collect();
+        ids.sort_unstable();
+        Self::write(path, first, newest, &ids)
     }
 
     /// Makes one run of two that follow each other. Its file has no name: it is gone with the process, and the
@@ -111,7 +112,9 @@ impl IdRun {
         let shift = (newer.first - older.first) as u32;
         let mut ids = read(older)?;
         ids.extend(read(newer)?.into_iter().map(|(id, at)| (id, at + shift)));
-        let merged = Self::write(&path, older.first, older.newest.max(newer.newest), ids)?;
+        // Two ascending runs, which this sort finds and merges.
+        ids.sort();
+        let merged = Self::write(&path, older.first, older.newest.max(newer.newest), &ids)?;
         std::fs::remove_file(&path).map_err(StoreError::file(&path))?;
         Ok(merged)
     }
@@ -126,11 +129,11 @@ impl IdRun {
         Ok(ids.zip(at).collect())
     }
 
-    fn write(path: &Path, first: u64, newest: i64, mut ids: Vec<(u64, u32)>) -> Result<Self, StoreError> {
-        ids.sort_unstable();
+    /// Writes the file of these ids, which ascend.
+    fn write(path: &Path, first: u64, newest: i64, ids: &[(u64, u32)]) -> Result<Self, StoreError> {
         let words = (ids.len() * FILTER_BITS_PER_ID).div_ceil(64).max(1);
         let mut filter = vec![0u64; words];
-        for (id, _) in &ids {
+        for (id, _) in ids {
             for bit in probes(*id, 64 * words as u64) {
                 filter[(bit / 64) as usize] |= 1 << (bit % 64);
             }
@@ -144,14 +147,14 @@ impl IdRun {
         head.extend_from_slice(&(ids.len() as u64).to_le_bytes());
         head.extend_from_slice(&newest.to_le_bytes());
         head.extend_from_slice(&crc32c::crc32c_append(crc32c::crc32c(&head), &body).to_le_bytes());
-        let write = || -> std::io::Result<()> {
+        let write = || -> std::io::Result<File> {
             std::fs::create_dir_all(path.parent().unwrap_or(path))?;
-            let mut file = File::create(path)?;
+            let mut file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
             file.write_all(&head)?;
-            file.write_all(&body)
+            file.write_all(&body)?;
+            Ok(file)
         };
-        write().map_err(StoreError::file(path))?;
-        let file = File::open(path).map_err(StoreError::file(path))?;
+        let file = write().map_err(StoreError::file(path))?;
         let end = first + ids.len() as u64;
         Ok(Self { first, end, newest, filter, count: ids.len(), file, ids_at: (HEADER + 8 * words) as u64 })
     }

@@ -85,7 +85,7 @@ impl Effort {
     /// The compression of texts that are long, or mostly differ.
     fn of_texts(self) -> Compression {
         let level = match self {
-            Self::Quick => 3,
+            Self::Quick => 1,
             Self::Thorough => 10,
         };
         Compression::ZSTD(ZstdLevel::try_new(level).unwrap_or_default())
@@ -138,11 +138,15 @@ pub(crate) fn properties(
     for silent in [columns::SALT_SEED, columns::SALT_INDEX, Field::Attributes.name()] {
         builder = builder.set_column_statistics_enabled(silent.into(), EnabledStatistics::None);
     }
-    // A column without a value is a handful of bytes, for which a compressor is not worth its making.
+    // A column without a value, or with values that count up or stay the same, is a handful of bytes, for which a
+    // compressor is not worth its making.
     for empty in Field::ALL.into_iter().filter(|field| is_empty(*field)) {
         builder = builder
             .set_column_compression(empty.name().into(), Compression::UNCOMPRESSED)
             .set_column_dictionary_enabled(empty.name().into(), false);
+    }
+    for steady in [columns::SEQ, columns::SALT_SEED, Field::Tenant.name(), Field::Stream.name()] {
+        builder = builder.set_column_compression(steady.into(), Compression::UNCOMPRESSED);
     }
     // Other engines skip pages by these; bounds of every column for every page were a byte an event.
     for ordered in [columns::SEQ, Field::RecordedAt.name(), Field::OccurredAt.name()] {
