@@ -147,6 +147,8 @@ async fn heads_kept_elsewhere_name_the_stream_that_was_rolled_back() {
     let heads = ["--heads", &url];
     let sound = verified(&data, &heads);
     assert_eq!(sound.status.code(), Some(0), "{}{}", text(&sound.stdout), text(&sound.stderr));
+    let fsck = || run(&["fsck", "--data", data.to_str().unwrap(), "--heads", &url]);
+    assert_eq!(fsck().status.code(), Some(0));
     // One stream is put back to an older state, consistent in itself.
     let stream = "tenant=acme/stream=audit";
     std::fs::remove_dir_all(data.join("store").join(stream)).unwrap();
@@ -158,6 +160,9 @@ async fn heads_kept_elsewhere_name_the_stream_that_was_rolled_back() {
     assert!(told.contains("a head of 200 entries was signed and kept, and only 100 are sealed here"), "{told}");
     assert_eq!(told.matches("FAULT").count(), 1, "{told}");
     assert!(told.contains(&format!("FAULT  {stream} (entries 100 to 199)")), "{told}");
+    let found = fsck();
+    assert_eq!(found.status.code(), Some(3));
+    assert!(text(&found.stdout).contains("a head of 200 entries was signed and kept, and only 100 are sealed here"));
     // It is taken away as a whole; and the store log too is put back.
     std::fs::remove_dir_all(data.join("store/tenant=acme")).unwrap();
     std::fs::remove_dir_all(data.join("store/_store")).unwrap();

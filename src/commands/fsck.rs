@@ -2,7 +2,7 @@
 //!
 //! Not here: the check itself (`ledger-store`). Invariant: it changes nothing and takes no lock.
 
-use super::verify::{Trust, exit_code, show};
+use super::verify::{Extent, Trust, exit_code, show};
 use super::{Outcome, block_on};
 use crate::settings::Place;
 use clap::Args;
@@ -28,9 +28,10 @@ pub struct Arguments {
 /// # Errors
 /// The store or the key are not to be had.
 pub fn run(arguments: &Arguments) -> Outcome {
-    let fsck = arguments.trust.fsck(&arguments.place)?;
+    let trust = &arguments.trust;
+    let fsck = trust.fsck(&arguments.place)?;
     let bar = ProgressBar::new_spinner();
-    let report = block_on(fsck.store(|entries| bar.inc(entries)))??;
+    let report = block_on(trust.check(fsck, Extent::Store, |_, _| true, |entries| bar.inc(entries)))??;
     bar.finish_and_clear();
     show(&report, arguments.json);
     Ok(exit_code(&report))

@@ -47,18 +47,12 @@ pub struct Arguments {
     /// Verify only streams of this kind
     #[arg(long)]
     stream: Option<StreamKind>,
-    /// A checkpoint of a stream that was kept earlier; may be given more than once
-    #[arg(long = "head", value_name = "FILE")]
-    heads: Vec<PathBuf>,
-    /// A store in which the service kept heads (its `heads_to`): all of them must still hold
-    #[arg(long = "heads", value_name = "URL")]
-    elsewhere: Option<Location>,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Which store, and whose signature to believe.
+/// Which store, whose signature to believe, and which heads must still hold.
 #[derive(Debug, Clone, Args)]
 pub struct Trust {
     /// Where the store is: a folder or a URL as for `serve`; store/ in the data folder when nothing is said
@@ -67,13 +61,28 @@ pub struct Trust {
     /// A verifier key to trust, instead of the key file in the data folder; may be given more than once
     #[arg(long = "key", value_name = "VKEY")]
     pub keys: Vec<VerifierKey>,
+    /// A checkpoint of a stream that was kept earlier; may be given more than once
+    #[arg(long = "head", value_name = "FILE")]
+    heads: Vec<PathBuf>,
+    /// A store in which the service kept heads (its `heads_to`): all of them must still hold
+    #[arg(long = "heads", value_name = "URL")]
+    elsewhere: Option<Location>,
+}
+
+/// How much is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Streams.
+    Streams,
+    /// Streams, and the store's own log.
+    Store,
 }
 
 impl Trust {
-    /// The check that these arguments ask for.
+    /// The check that these arguments ask for, against the heads that were given as files.
     ///
     /// # Errors
-    /// The folder or the key are not to be had.
+    /// The folder or the key are not to be had, or a head is not signed by a trusted key.
     pub fn fsck(&self, place: &Place) -> Result<Fsck, Box<dyn std::error::Error>> {
         let settings = place.settings(self.store.clone())?;
         let location = &settings.store;
@@ -88,13 +97,47 @@ impl Trust {
                 (own.ledger, vec![key])
             }
         };
-        Ok(Fsck {
-            objects: location.open(&access_to(location)?, Arc::new(SystemAmbient::new()))?,
-            ledger,
-            keys,
-            kept: vec![],
-            durable: vec![],
-        })
+        let kept = self.heads.iter().map(|path| kept_head(path, &keys)).collect::<Result<_, _>>()?;
+        let objects = location.open(&access_to(location)?, Arc::new(SystemAmbient::new()))?;
+        Ok(Fsck { objects, ledger, keys, kept, durable: vec![] })
+    }
+
+    /// Checks the streams that are wanted, and what was kept of them elsewhere.
+    ///
+    /// # Errors
+    /// The store, or the one with kept heads, is not to be had.
+    pub async fn check(
+        &self,
+        mut fsck: Fsck,
+        extent: Extent,
+        wanted: impl Fn(&TenantId, StreamKind) -> bool,
+        progress: impl FnMut(u64),
+    ) -> Result<Report, Box<dyn std::error::Error>> {
+        let kept = self.kept(&fsck).await?;
+        if let Some(kept) = &kept {
+            kept.tell(&mut fsck);
+        }
+        let mut report = match extent {
+            Extent::Streams => fsck.streams(&wanted, progress).await?,
+            Extent::Store => fsck.store(progress).await?,
+        };
+        if let Some(kept) = kept {
+            report.findings.extend(kept.missing(&report, wanted));
+            report.findings.extend(fsck.log_against(&kept).await?);
+            report.findings.extend(kept.findings);
+        }
+        Ok(report)
+    }
+
+    /// What was kept elsewhere, if it is to be looked at.
+    async fn kept(&self, fsck: &Fsck) -> Result<Option<Kept>, Box<dyn std::error::Error>> {
+        let Some(location) = &self.elsewhere else { return Ok(None) };
+        let notes = location.open(&access_to(location)?, Arc::new(SystemAmbient::new()))?;
+        let kept = Kept::read(&notes, &fsck.ledger, &fsck.keys).await?;
+        if kept.notes == 0 && kept.findings.is_empty() {
+            return Err(format!("no heads of ledger {} were kept at {location}", fsck.ledger).into());
+        }
+        Ok(Some(kept))
     }
 }
 
@@ -108,42 +151,19 @@ fn ledger_of(key: &VerifierKey) -> Result<LedgerName, Box<dyn std::error::Error>
 /// # Errors
 /// The store or the key are not to be had, or a head is not signed by a trusted key.
 pub fn run(arguments: &Arguments) -> Outcome {
-    let mut fsck = arguments.trust.fsck(&arguments.place)?;
-    for path in &arguments.heads {
-        fsck.kept.push(kept_head(path, &fsck.keys)?);
-    }
+    let trust = &arguments.trust;
+    let fsck = trust.fsck(&arguments.place)?;
     let wanted = |tenant: &TenantId, kind: StreamKind| {
         arguments.tenant.as_ref().is_none_or(|only| only == tenant) && arguments.stream.is_none_or(|only| only == kind)
     };
     let bar = ProgressBar::new_spinner();
-    let report = block_on(check(fsck, arguments.elsewhere.as_ref(), wanted, |entries| bar.inc(entries)))??;
+    let report = block_on(trust.check(fsck, Extent::Streams, wanted, |entries| bar.inc(entries)))??;
     bar.finish_and_clear();
     if report.streams.is_empty() && report.is_sound() {
         return Err("no such stream is sealed in this store; what is not sealed yet is in the service's write-ahead log, and `piperoll serve --seal-on-exit` seals it when it stops".into());
     }
     show(&report, arguments.json);
     Ok(exit_code(&report))
-}
-
-/// Checks the streams, and what was kept of them elsewhere.
-async fn check(
-    mut fsck: Fsck,
-    elsewhere: Option<&Location>,
-    wanted: impl Fn(&TenantId, StreamKind) -> bool,
-    progress: impl FnMut(u64),
-) -> Result<Report, Box<dyn std::error::Error>> {
-    let Some(location) = elsewhere else { return Ok(fsck.streams(wanted, progress).await?) };
-    let notes = location.open(&access_to(location)?, Arc::new(SystemAmbient::new()))?;
-    let kept = Kept::read(&notes, &fsck.ledger, &fsck.keys).await?;
-    if kept.notes == 0 && kept.findings.is_empty() {
-        return Err(format!("no heads of ledger {} were kept at {location}", fsck.ledger).into());
-    }
-    kept.tell(&mut fsck);
-    let mut report = fsck.streams(&wanted, progress).await?;
-    report.findings.extend(kept.missing(&report, wanted));
-    report.findings.extend(fsck.log_against(&kept).await?);
-    report.findings.extend(kept.findings);
-    Ok(report)
 }
 
 fn kept_head(path: &std::path::Path, keys: &[VerifierKey]) -> Result<StreamHead, Box<dyn std::error::Error>> {

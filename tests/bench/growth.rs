@@ -42,6 +42,10 @@ impl Bench {
         let (mut columns, mut sizes) = (Vec::new(), Vec::new());
         let mut turns = 1;
         while turns * self.events.len() <= self.options.growth_to {
+            if turns * self.events.len() < self.options.growth_from {
+                turns *= 10;
+                continue;
+            }
             let size = thousands((turns * self.events.len()) as f64);
             match self.grown(turns).await {
                 Ok(column) => {

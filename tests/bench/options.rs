@@ -34,6 +34,9 @@ pub struct Options {
     /// The folder with `postgres` and `initdb`, for the peers; by default the newest that Debian's packages have.
     #[arg(long)]
     pub postgres: Option<PathBuf>,
+    /// Sizes of growth below so many events are left out
+    #[arg(long, default_value_t = 0)]
+    pub growth_from: usize,
     /// Growth goes from the reference events by tens to so many.
     #[arg(long, default_value_t = 10_000_000)]
     pub growth_to: usize,

@@ -8,7 +8,7 @@
 //! segment, so it is never synced, and a damaged one is as good as none.
 
 use crate::error::StoreError;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::io::Write as _;
@@ -21,7 +21,7 @@ const MAGIC: [u8; 8] = *b"PRLIDS\x00\x01";
 const HEADER: usize = 8 + 8 + 8 + 4;
 const FILTER_BITS_PER_ID: usize = 12;
 const FILTER_PROBES: u64 = 5;
-/// Runs are merged up to this many ids: while it is done, some 100 MiB of memory.
+/// Runs are merged up to this many ids, and a filter of 6 MiB.
 const MERGED_IDS: usize = 4 << 20;
 
 /// Sequence numbers by fingerprint, for ids that are not sealed.
@@ -93,6 +93,82 @@ fn probes(fingerprint: u64, bits: u64) -> impl Iterator<Item = u64> {
     (0..FILTER_PROBES).map(move |i| a.wrapping_add(i.wrapping_mul(b)).wrapping_mul(0x9e37_79b9_7f4a_7c15) % bits)
 }
 
+fn empty_filter(ids: usize) -> Vec<u64> {
+    vec![0; (ids * FILTER_BITS_PER_ID).div_ceil(64).max(1)]
+}
+
+fn note(filter: &mut [u64], fingerprint: u64) {
+    for bit in probes(fingerprint, 64 * filter.len() as u64) {
+        filter[(bit / 64) as usize] |= 1 << (bit % 64);
+    }
+}
+
+fn create(path: &Path) -> std::io::Result<File> {
+    std::fs::create_dir_all(path.parent().unwrap_or(path))?;
+    File::options().read(true).write(true).create(true).truncate(true).open(path)
+}
+
+/// Ids of a run that are read, or bytes that are written, together.
+const PIECE: usize = 8_192;
+
+/// The fingerprints of a run with how far from the first their entries are, ascending.
+struct Ascending<'r> {
+    run: &'r IdRun,
+    shift: u32,
+    /// How many were read.
+    read: usize,
+    piece: VecDeque<(u64, u32)>,
+}
+
+impl<'r> Ascending<'r> {
+    fn of(run: &'r IdRun, shift: u32) -> Self {
+        Self { run, shift, read: 0, piece: VecDeque::new() }
+    }
+
+    fn peek(&mut self) -> std::io::Result<Option<(u64, u32)>> {
+        let count = PIECE.min(self.run.count - self.read);
+        if self.piece.is_empty() && count > 0 {
+            let (mut ids, mut at) = (vec![0; 8 * count], vec![0; 4 * count]);
+            let (ids_at, read) = (self.run.ids_at, self.read as u64);
+            self.run.file.read_exact_at(&mut ids, ids_at + 8 * read)?;
+            self.run.file.read_exact_at(&mut at, ids_at + 8 * self.run.count as u64 + 4 * read)?;
+            let (ids, at) = (ids.as_chunks::<8>().0, at.as_chunks::<4>().0);
+            let pairs = ids.iter().zip(at).map(|(id, at)| (u64::from_le_bytes(*id), u32::from_le_bytes(*at)));
+            self.piece.extend(pairs.map(|(id, at)| (id, at + self.shift)));
+            self.read += count;
+        }
+        Ok(self.piece.front().copied())
+    }
+
+    fn take(&mut self) -> Option<(u64, u32)> {
+        self.piece.pop_front()
+    }
+}
+
+/// Bytes that are written from some place in a file on.
+struct Piece {
+    to: u64,
+    bytes: Vec<u8>,
+}
+
+impl Piece {
+    fn new(to: u64) -> Self {
+        Self { to, bytes: Vec::with_capacity(PIECE + 8) }
+    }
+
+    fn put(&mut self, file: &File, bytes: &[u8]) -> std::io::Result<()> {
+        self.bytes.extend_from_slice(bytes);
+        if self.bytes.len() < PIECE { Ok(()) } else { self.flush(file) }
+    }
+
+    fn flush(&mut self, file: &File) -> std::io::Result<()> {
+        file.write_all_at(&self.bytes, self.to)?;
+        self.to += self.bytes.len() as u64;
+        self.bytes.clear();
+        Ok(())
+    }
+}
+
 impl IdRun {
     /// Builds a run from fingerprints in order of sequence, and writes its file.
     ///
@@ -104,40 +180,41 @@ impl IdRun {
         Self::write(path, first, newest, &ids)
     }
 
-    /// Makes one run of two that follow each other. Its file has no name: it is gone with the process, and the
-    /// next start makes it anew from those of the segments.
+    /// Makes one run of two that follow each other, a piece at a time. Its file has no name: it is gone with the
+    /// process, and the next start makes it anew from those of the segments.
     fn merge(folder: &Path, older: &Self, newer: &Self) -> Result<Self, StoreError> {
         let path = folder.join("merged.ids");
-        let read = |run: &Self| run.entries().map_err(StoreError::file(&path));
-        let shift = (newer.first - older.first) as u32;
-        let mut ids = read(older)?;
-        ids.extend(read(newer)?.into_iter().map(|(id, at)| (id, at + shift)));
-        // Two ascending runs, which this sort finds and merges.
-        ids.sort();
-        let merged = Self::write(&path, older.first, older.newest.max(newer.newest), &ids)?;
-        std::fs::remove_file(&path).map_err(StoreError::file(&path))?;
-        Ok(merged)
-    }
-
-    /// The fingerprints and how far from the first their entries are, ascending.
-    fn entries(&self) -> std::io::Result<Vec<(u64, u32)>> {
-        let mut bytes = vec![0; 12 * self.count];
-        self.file.read_exact_at(&mut bytes, self.ids_at)?;
-        let (ids, at) = bytes.split_at(8 * self.count);
-        let ids = ids.chunks_exact(8).map(|id| id.try_into().map(u64::from_le_bytes).unwrap_or_default());
-        let at = at.chunks_exact(4).map(|at| at.try_into().map(u32::from_le_bytes).unwrap_or_default());
-        Ok(ids.zip(at).collect())
+        let merge = || -> std::io::Result<Self> {
+            let count = older.count + newer.count;
+            let file = create(&path)?;
+            std::fs::remove_file(&path)?;
+            let mut filter = empty_filter(count);
+            let (mut ids, mut at) = (Piece::new(0), Piece::new(8 * count as u64));
+            let shift = (newer.first - older.first) as u32;
+            let (mut left, mut right) = (Ascending::of(older, 0), Ascending::of(newer, shift));
+            for _ in 0..count {
+                let from_left = match (left.peek()?, right.peek()?) {
+                    (Some(a), Some(b)) => a <= b,
+                    (a, _) => a.is_some(),
+                };
+                let Some((id, place)) = (if from_left { left.take() } else { right.take() }) else { break };
+                note(&mut filter, id);
+                ids.put(&file, &id.to_le_bytes())?;
+                at.put(&file, &place.to_le_bytes())?;
+            }
+            ids.flush(&file)?;
+            at.flush(&file)?;
+            let newest = older.newest.max(newer.newest);
+            Ok(Self { first: older.first, end: newer.end, newest, filter, count, file, ids_at: 0 })
+        };
+        merge().map_err(StoreError::file(&path))
     }
 
     /// Writes the file of these ids, which ascend.
     fn write(path: &Path, first: u64, newest: i64, ids: &[(u64, u32)]) -> Result<Self, StoreError> {
-        let words = (ids.len() * FILTER_BITS_PER_ID).div_ceil(64).max(1);
-        let mut filter = vec![0u64; words];
-        for (id, _) in ids {
-            for bit in probes(*id, 64 * words as u64) {
-                filter[(bit / 64) as usize] |= 1 << (bit % 64);
-            }
-        }
+        let mut filter = empty_filter(ids.len());
+        ids.iter().for_each(|(id, _)| note(&mut filter, *id));
+        let words = filter.len();
         let mut body = Vec::with_capacity(8 * words + 12 * ids.len());
         filter.iter().for_each(|word| body.extend_from_slice(&word.to_le_bytes()));
         ids.iter().for_each(|(id, _)| body.extend_from_slice(&id.to_le_bytes()));
@@ -148,8 +225,7 @@ impl IdRun {
         head.extend_from_slice(&newest.to_le_bytes());
         head.extend_from_slice(&crc32c::crc32c_append(crc32c::crc32c(&head), &body).to_le_bytes());
         let write = || -> std::io::Result<File> {
-            std::fs::create_dir_all(path.parent().unwrap_or(path))?;
-            let mut file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+            let mut file = create(path)?;
             file.write_all(&head)?;
             file.write_all(&body)?;
             Ok(file)

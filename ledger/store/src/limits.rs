@@ -88,6 +88,8 @@ pub(crate) const CONCURRENT_OBJECTS: usize = 16;
 /// How often all streams are looked at, whether they got commits or not: after this time as soon as nothing comes
 /// in, after twice as long in any case.
 pub(crate) const ROUND_MICROS: i64 = 3_600_000_000;
+/// How long nothing may have come in for a store to count as quiet: a little less than from tick to tick.
+pub(crate) const QUIET_MICROS: i64 = 4_000_000;
 /// How long after a month's end its segments are taken to be all there: two days, twice the age of a seal.
 pub(crate) const MONTH_CLOSES_MICROS: i64 = 2 * 86_400_000_000;
 /// Rows of an unsealed stream that are turned into columns together.

@@ -145,7 +145,7 @@ pub(crate) fn properties(
             .set_column_compression(empty.name().into(), Compression::UNCOMPRESSED)
             .set_column_dictionary_enabled(empty.name().into(), false);
     }
-    for steady in [columns::SEQ, columns::SALT_SEED, Field::Tenant.name(), Field::Stream.name()] {
+    for steady in [columns::SEQ, Field::Tenant.name(), Field::Stream.name()] {
         builder = builder.set_column_compression(steady.into(), Compression::UNCOMPRESSED);
     }
     // Other engines skip pages by these; bounds of every column for every page were a byte an event.
@@ -346,6 +346,27 @@ mod tests {
     use crate::entry::Entry;
     use object_store::memory::InMemory;
     use object_store::{ObjectStoreExt, PutPayload};
+
+    #[test]
+    fn what_is_there_for_proofs_takes_little_room() {
+        let entries: Vec<Entry> = (0..4_096).map(|n| entry("acme", n)).collect();
+        let batch = columns::batch(0, &entries.iter().collect::<Vec<_>>()).unwrap();
+        for effort in [Effort::Quick, Effort::Thorough] {
+            let options = ArrowWriterOptions::new().with_properties(properties(effort, |_| 4_096, |_| false));
+            let mut writer = ArrowWriter::try_new_with_options(
+                Vec::new(),
+                columns::schema(),
+                options.with_skip_arrow_metadata(true),
+            );
+            let writer = writer.as_mut().unwrap();
+            writer.write(&batch).unwrap();
+            let metadata = writer.finish().unwrap();
+            let salts = |name: &&str| [columns::SALT_SEED, columns::SALT_INDEX].contains(name);
+            let columns = metadata.row_group(0).columns().iter();
+            let bytes: i64 = columns.filter(|c| salts(&c.column_descr().name())).map(|c| c.compressed_size()).sum();
+            assert!(bytes < 4_096 / 2, "{bytes} bytes of salts for 4,096 rows");
+        }
+    }
 
     #[tokio::test]
     async fn a_changed_byte_never_ends_the_reader() {

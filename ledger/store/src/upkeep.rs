@@ -12,7 +12,7 @@ use crate::compact::{self, Occasion};
 use crate::delta;
 use crate::error::StoreError;
 use crate::layout;
-use crate::limits::{CONCURRENT_OBJECTS, ROUND_MICROS};
+use crate::limits::{CONCURRENT_OBJECTS, QUIET_MICROS, ROUND_MICROS};
 use crate::pack;
 use crate::precheck;
 use crate::segment::{Segment, Statistics};
@@ -55,16 +55,16 @@ pub(crate) struct Upkeep {
     /// Streams with something to delete later, or whose upkeep failed.
     waiting: HashMap<StreamKey, Arc<Stream>>,
     next_round: i64,
-    /// Unsealed bytes at the last tick, or at the start: the same again means that nothing came in between.
-    unsealed: usize,
+    /// When unsealed bytes were looked at, and how many there were: the same again means that nothing came in between.
+    sample: (i64, usize),
 }
 
 impl Upkeep {
     /// The state of a store that was just opened.
     pub(crate) fn new(shared: Arc<Shared>, epoch: u64) -> Self {
         let next_round = shared.ambient.monotonic_micros();
-        let unsealed = shared.unsealed_bytes.load(Ordering::Relaxed);
-        Self { shared, epoch, waiting: HashMap::new(), next_round, unsealed }
+        let sample = (next_round, shared.unsealed_bytes.load(Ordering::Relaxed));
+        Self { shared, epoch, waiting: HashMap::new(), next_round, sample }
     }
 
     /// Runs until told to stop, and answers whom to tell that it has, or until nobody is left to give it work.
@@ -96,12 +96,21 @@ impl Upkeep {
         }
         // A round is work for every core's spare time: it waits for a moment when nothing comes in, but not for ever.
         let now = self.shared.ambient.monotonic_micros();
-        let unsealed = self.shared.unsealed_bytes.load(Ordering::Relaxed);
-        let is_quiet = std::mem::replace(&mut self.unsealed, unsealed) == unsealed;
-        if now >= self.next_round && is_quiet || now >= self.next_round + ROUND_MICROS {
+        if self.is_quiet(now) && now >= self.next_round || now >= self.next_round + ROUND_MICROS {
             self.next_round = now + ROUND_MICROS;
             let _ = self.round().await;
         }
+    }
+
+    /// Whether nothing came in for a while. Ticks that piled up during long work tell nothing.
+    fn is_quiet(&mut self, now: i64) -> bool {
+        let (at, before) = self.sample;
+        if now - at < QUIET_MICROS {
+            return false;
+        }
+        let unsealed = self.shared.unsealed_bytes.load(Ordering::Relaxed);
+        self.sample = (now, unsealed);
+        unsealed == before
     }
 
     /// Looks at every stream; the first failure is told, the others were still looked at.

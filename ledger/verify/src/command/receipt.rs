@@ -109,4 +109,5 @@ fn answer(verified: &VerifiedReceipt, signers: Vec<crate::trust::Signer>) -> Ans
         ))
         .proves("durability and epoch, as the signer states them")
         .leaves_open("which event stands where: the answer that came with the receipt says so, and `inclusion` proves it")
+        .leaves_open("what came later: a log that is lost after this is a declared break, which `piperoll verify` names")
 }
