@@ -16,8 +16,8 @@ use crate::trouble::{Outcome, Trouble};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
-/// Looks in a row at which it was quiet: longer than a server waits before it looks what is due (5 s).
-const CALM: usize = 8;
+/// Looks in a row at which it was quiet: longer than a server takes to see that nothing comes in (two looks of 5 s).
+const CALM: usize = 12;
 /// The share of a core that counts as nothing: clocks, and looks at what is due.
 const NOTHING: f64 = 0.03;
 /// How long to wait at most.
