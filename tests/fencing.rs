@@ -96,6 +96,9 @@ fn pass(mut client: TcpStream, server: SocketAddr, hold: &(Mutex<Hold>, Condvar)
     let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
     while request.len() < head_ends + length.unwrap_or_default() {
         let read = client.read(&mut buffer)?;
+        if read == 0 {
+            return Ok(());
+        }
         request.extend_from_slice(&buffer[..read]);
     }
     let is_group = head.starts_with("put ") && head.contains("/_store/log/wal/");

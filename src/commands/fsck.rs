@@ -26,7 +26,7 @@ pub struct Arguments {
 /// Runs the command.
 ///
 /// # Errors
-/// The store or the key are not to be had.
+/// The store or the key are not to be had, or a head is not signed by a trusted key.
 pub fn run(arguments: &Arguments) -> Outcome {
     let trust = &arguments.trust;
     let fsck = trust.fsck(&arguments.place)?;

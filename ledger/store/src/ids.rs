@@ -192,7 +192,7 @@ impl IdRun {
             let (mut ids, mut at) = (Piece::new(0), Piece::new(8 * count as u64));
             let shift = (newer.first - older.first) as u32;
             let (mut left, mut right) = (Ascending::of(older, 0), Ascending::of(newer, shift));
-            for _ in 0..count {
+            loop {
                 let from_left = match (left.peek()?, right.peek()?) {
                     (Some(a), Some(b)) => a <= b,
                     (a, _) => a.is_some(),

@@ -192,21 +192,6 @@ pub(crate) fn write(path: &Path, batches: &[RecordBatch]) -> Result<(Bytes, Stat
 }
 
 impl Statistics {
-    /// Puts bounds together: `times` and `texts` give those of a column.
-    fn from_columns(
-        times: impl Fn(Field) -> Option<(i64, i64)>,
-        texts: impl Fn(Field) -> Option<(String, String)>,
-    ) -> Self {
-        Self {
-            occurred_at: times(Field::OccurredAt),
-            recorded_at: times(Field::RecordedAt),
-            action: texts(Field::Action),
-            outcome: texts(Field::Outcome),
-            release: texts(Field::Release),
-            region: texts(Field::Region),
-        }
-    }
-
     /// Bounds from the footer of a segment, as when a store is opened.
     ///
     /// # Errors
@@ -243,7 +228,14 @@ impl Statistics {
                 Some((a.0.min(b.0), a.1.max(b.1)))
             })?
         };
-        Self::from_columns(times, texts)
+        Self {
+            occurred_at: times(Field::OccurredAt),
+            recorded_at: times(Field::RecordedAt),
+            action: texts(Field::Action),
+            outcome: texts(Field::Outcome),
+            release: texts(Field::Release),
+            region: texts(Field::Region),
+        }
     }
 }
 
