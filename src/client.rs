@@ -12,6 +12,23 @@ pub struct Target {
     /// The running service
     #[arg(long, env = "PIPEROLL_URL", default_value = "http://127.0.0.1:7117", value_name = "URL")]
     pub url: String,
+    /// The key to call it with; the first start of a service prints the administrator's
+    #[arg(
+        long,
+        env = "PIPEROLL_KEY",
+        hide_env_values = true,
+        default_value = "",
+        value_name = "KEY",
+        hide_default_value = true
+    )]
+    pub key: String,
+}
+
+impl Target {
+    /// A client of it.
+    pub fn client(&self) -> Client {
+        Client::new(&self.url, &self.key)
+    }
 }
 
 /// A call failed.
@@ -44,23 +61,30 @@ pub enum ClientError {
 pub struct Client {
     http: Http,
     url: String,
+    key: String,
 }
 
 impl Client {
-    /// A client of the service at `url`.
-    pub fn new(url: &str) -> Self {
-        Self { http: Http::new(), url: url.trim_end_matches('/').into() }
+    /// A client of the service at `url`, who calls with this key.
+    pub fn new(url: &str, key: &str) -> Self {
+        Self { http: Http::new(), url: url.trim_end_matches('/').into(), key: key.into() }
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let unreachable = |source| ClientError::Unreachable { url: self.url.clone(), source };
+        let request = if self.key.is_empty() { request } else { request.bearer_auth(&self.key) };
         let response = request.send().await.map_err(unreachable)?;
         if response.status().is_success() {
             return Ok(response);
         }
         let status = response.status().as_u16();
         let problem: Value = response.json().await.unwrap_or_default();
-        let detail = problem["detail"].as_str().unwrap_or("no detail was given").to_string();
+        let mut detail = problem["detail"].as_str().unwrap_or("no detail was given").to_string();
+        if status == 401 && self.key.is_empty() {
+            detail = "who is calling? set PIPEROLL_KEY, or give --key; the first start of a service prints the \
+                      administrator's key"
+                .into();
+        }
         Err(ClientError::Refused { status, detail })
     }
 
@@ -81,6 +105,15 @@ impl Client {
     pub async fn query(&self, sql: &str, tenants: &[String], accept: &str) -> Result<Response, ClientError> {
         let body = serde_json::json!({"sql": sql, "tenants": tenants});
         self.send(self.http.post(format!("{}/v1/query", self.url)).header("accept", accept).json(&body)).await
+    }
+
+    /// Makes changes of the registry, together or not at all.
+    ///
+    /// # Errors
+    /// The service does not answer, or refuses a change.
+    pub async fn change(&self, changes: &Value) -> Result<Value, ClientError> {
+        let body = serde_json::json!({"changes": changes});
+        Ok(self.send(self.http.post(format!("{}/v1/registry", self.url)).json(&body)).await?.json().await?)
     }
 
     /// Gets a text.

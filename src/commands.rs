@@ -3,12 +3,14 @@
 //! Not here: what a command is about. Invariant: a command answers with an exit code or an error, and prints
 //! nothing on standard output but its result.
 
+mod administrator_key;
 mod demo;
 mod fsck;
 mod generate;
 mod ingest;
 mod keygen;
 mod query;
+mod registry;
 mod serve;
 mod verify;
 
@@ -37,6 +39,8 @@ pub enum Command {
     Query(query::Arguments),
     Verify(verify::Arguments),
     Fsck(fsck::Arguments),
+    Registry(registry::Arguments),
+    AdministratorKey(administrator_key::Arguments),
     Keygen(keygen::Arguments),
     Generate(generate::Arguments),
 }
@@ -53,6 +57,8 @@ pub fn run(command: Command) -> Outcome {
         Command::Query(arguments) => query::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Fsck(arguments) => fsck::run(&arguments),
+        Command::Registry(arguments) => registry::run(&arguments),
+        Command::AdministratorKey(arguments) => administrator_key::run(&arguments),
         Command::Keygen(arguments) => keygen::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
     }

@@ -8,7 +8,9 @@ use crate::heads::Keeping;
 use crate::keyfile::{KeyFile, KeyFileError};
 use crate::reach::{ReachError, access_to};
 use crate::settings::Settings;
-use access::{Door, Problem, ProblemKind};
+use access::policy::PolicyError;
+use access::registry::{BookError, Founded};
+use access::{Book, Door, Policies, Problem, ProblemKind, Route, Routes};
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -34,6 +36,12 @@ pub enum ServiceError {
     /// The store.
     #[error("the store cannot be opened")]
     Store(#[from] StoreError),
+    /// The registry.
+    #[error("the registry cannot be read")]
+    Registry(#[from] BookError),
+    /// The policies.
+    #[error("the policies cannot be used")]
+    Policies(#[from] PolicyError),
     /// The metrics.
     #[error("metrics cannot be collected")]
     Metrics(#[from] dashboards::MetricsError),
@@ -55,6 +63,9 @@ pub enum ServiceError {
 pub struct Service {
     store: Store,
     keeping: Option<Keeping>,
+    door: Door,
+    founded: Option<Founded>,
+    ticking: tokio::task::AbortHandle,
     address: SocketAddr,
     stop: oneshot::Sender<()>,
     served: tokio::task::JoinHandle<std::io::Result<()>>,
@@ -68,23 +79,7 @@ impl Service {
     pub async fn start(settings: &Settings) -> Result<Self, ServiceError> {
         // Before anything is counted.
         let metrics = dashboards::Metrics::install()?;
-        let ambient: Arc<dyn Ambient> = Arc::new(SystemAmbient::new());
-        let objects = settings.store.open(&access_to(&settings.store)?, Arc::clone(&ambient))?;
-        let keys = key_of(settings, ledger_store::holds_anything(&objects).await?, ambient.as_ref())?;
-        ledger_store::probe(&objects, &settings.store, ambient.as_ref()).await?;
-        let options = StoreOptions {
-            objects,
-            durability: settings.durability,
-            log: settings.data.join("wal"),
-            log_lost: settings.log_lost,
-            cache: settings.data.join("cache"),
-            ledger: keys.ledger,
-            name: main_store(),
-            key: keys.key,
-            limits: settings.limits.clone(),
-            ambient: Arc::clone(&ambient),
-        };
-        let store = Store::open(options).await?;
+        let (store, ambient) = open_store(settings).await?;
         let keeping = match &settings.heads {
             Some((to, every)) => {
                 let elsewhere = to.open(&access_to(to)?, Arc::clone(&ambient))?;
@@ -92,18 +87,28 @@ impl Service {
             }
             None => None,
         };
-        let door = Door::new(store.clone());
-        let app = routes(&door, ambient, metrics, settings.query.clone())?;
+        // Before anything is founded whose key would be shown to nobody.
         let address = settings.listen;
         let failed = |source| ServiceError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let policies = Policies::load(&settings.policies)?;
+        let (book, founded) = Book::open(store.clone(), Arc::clone(&ambient)).await?;
+        let door = Door::new(store.clone(), book, policies, Arc::clone(&ambient));
+        let (app, _) = routes(&door, ambient, metrics, settings.query.clone())?;
         let (stop, stopped) = oneshot::channel();
+        let app = app.into_make_service_with_connect_info::<SocketAddr>();
         let serving = axum::serve(listener, app).with_graceful_shutdown(async move {
             let _ = stopped.await;
         });
         let served = tokio::spawn(async move { serving.await });
-        Ok(Self { store, keeping, address, stop, served })
+        let ticking = tokio::spawn(tick(door.clone())).abort_handle();
+        Ok(Self { store, keeping, door, founded, ticking, address, stop, served })
+    }
+
+    /// What the first start of this platform made: its administrator's key, to be shown this once.
+    pub fn founded(&self) -> Option<&Founded> {
+        self.founded.as_ref()
     }
 
     /// Where it listens.
@@ -130,6 +135,8 @@ impl Service {
             Ok(_) => {}
             Err(_) => tracing::warn!("requests were still open after 30 seconds and were cut off"),
         }
+        self.ticking.abort();
+        self.door.close().await;
         let sealed = if seal { self.store.seal_all().await } else { Ok(()) };
         if let Some(keeping) = self.keeping {
             keeping.stop(&self.store).await;
@@ -137,6 +144,31 @@ impl Service {
         self.store.close().await;
         sealed
     }
+}
+
+/// Opens the store that settings name, with its key; makes the key when the store is new.
+///
+/// # Errors
+/// Key or store are not to be had.
+pub async fn open_store(settings: &Settings) -> Result<(Store, Arc<dyn Ambient>), ServiceError> {
+    let ambient: Arc<dyn Ambient> = Arc::new(SystemAmbient::new());
+    let objects = settings.store.open(&access_to(&settings.store)?, Arc::clone(&ambient))?;
+    let keys = key_of(settings, ledger_store::holds_anything(&objects).await?, ambient.as_ref())?;
+    ledger_store::probe(&objects, &settings.store, ambient.as_ref()).await?;
+    let options = StoreOptions {
+        objects,
+        durability: settings.durability,
+        log: settings.data.join("wal"),
+        log_lost: settings.log_lost,
+        cache: settings.data.join("cache"),
+        ledger: keys.ledger,
+        name: main_store(),
+        key: keys.key,
+        limits: settings.limits.clone(),
+        ambient: Arc::clone(&ambient),
+    };
+    let store = Store::open(options).await?;
+    Ok((store, ambient))
 }
 
 /// The name of the one store there is today.
@@ -159,23 +191,43 @@ fn key_of(settings: &Settings, holds_anything: bool, ambient: &dyn Ambient) -> R
     Ok(made)
 }
 
+/// Tells the door that time passes.
+async fn tick(door: Door) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        door.tick().await;
+    }
+}
+
+/// All routes, each with its guard, and the table of them.
 fn routes(
     door: &Door,
     ambient: Arc<dyn Ambient>,
     metrics: dashboards::Metrics,
     query_limits: query::Limits,
-) -> Result<Router, ServiceError> {
+) -> Result<(Router, Vec<Route>), ServiceError> {
     let admission = ingest::admission::Admission::new(door.clone(), ambient, ingest::limits::IngestLimits::default());
     let state = query::QueryState::new(door.clone(), query_limits)?;
-    let own = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/v1/keys", get(keys))
-        .route("/v1/store/checkpoint", get(log_checkpoint))
-        .with_state(door.clone());
-    let own = own.merge(dashboards::http::router(door.clone(), metrics));
-    let all = own.merge(ingest::http::router(admission)).merge(query::router(state));
-    Ok(all
+    let watched = "heads and keys are for whoever watches the ledger, and tell nothing of what it holds";
+    let own = Routes::new(door.clone())
+        .open("GET", "/healthz", "says only that the process answers", get(|| async { "ok\n" }))
+        .open("GET", "/readyz", "asked by load balancers, says only whether events are accepted", get(ready))
+        .open("GET", "/v1/keys", watched, get(keys))
+        .open("GET", "/v1/store/checkpoint", watched, get(log_checkpoint))
+        .finish(door.clone());
+    let parts = [
+        own,
+        access::http::router(door),
+        ingest::http::router(admission),
+        query::router(state),
+        dashboards::http::router(door.clone(), metrics),
+    ];
+    let (mut all, mut table) = (Router::new(), Vec::new());
+    for (router, routes) in parts {
+        all = all.merge(router);
+        table.extend(routes);
+    }
+    let all = all
         .fallback(|| async { Problem::new(ProblemKind::NotFound, "no such path; the API begins at /v1") })
         .method_not_allowed_fallback(|| async {
             Problem::new(ProblemKind::MethodNotAllowed, "this path does not offer that method")
@@ -183,7 +235,8 @@ fn routes(
         .layer(tower_http::catch_panic::CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
             Problem::new(ProblemKind::Internal, "a fault of the service; it was logged").into_response()
         }))
-        .layer(middleware::from_fn(log_request)))
+        .layer(middleware::from_fn(log_request));
+    Ok((all, table))
 }
 
 async fn ready(State(door): State<Door>) -> Result<&'static str, Problem> {

@@ -15,7 +15,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The file cannot be read.
-    #[error("the settings file {path} cannot be read")]
+    #[error("{path}, which holds settings or policies, cannot be read")]
     Unreadable {
         /// Which file.
         path: PathBuf,
@@ -69,6 +69,7 @@ pub struct File {
     heads_every_minutes: Option<u64>,
     listen: Option<SocketAddr>,
     durability: Option<Durable>,
+    policies: Option<PathBuf>,
     log: Log,
     limits: StoreLimits,
 }
@@ -125,6 +126,8 @@ pub struct Settings {
     pub heads: Option<(Location, Duration)>,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// The deployer's own policies: names of files, and their texts.
+    pub policies: Vec<(String, String)>,
     /// What "durable" means.
     pub durability: Durability,
     /// Whether the write-ahead log is lost for ever, so that the store goes on without it.
@@ -205,6 +208,7 @@ impl Settings {
             heads: heads_to.map(|to| (to, heads_every)),
             data,
             listen,
+            policies: file.policies.as_deref().map(read_policies).transpose()?.unwrap_or_default(),
             durability: match overrides.durability.or(file.durability) {
                 Some(Durable::Object) => Durability::Object,
                 Some(Durable::Wal) | None => Durability::Wal,
@@ -264,6 +268,22 @@ fn limits(file: &StoreLimits, seal_bytes: Option<usize>) -> Limits {
 fn query_limits(file: &StoreLimits) -> query::Limits {
     let defaults = query::Limits::default();
     query::Limits { kept_bytes: file.query_kept_bytes.unwrap_or(defaults.kept_bytes), ..defaults }
+}
+
+/// Every `.cedar` file of a folder, by name.
+fn read_policies(folder: &Path) -> Result<Vec<(String, String)>, SettingsError> {
+    let unreadable = |source| SettingsError::Unreadable { path: folder.into(), source };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|kind| kind == "cedar") {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let text = std::fs::read_to_string(&path);
+            files.push((name, text.map_err(|source| SettingsError::Unreadable { path, source })?));
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 fn read_file(path: &Path) -> Result<File, SettingsError> {

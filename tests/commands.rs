@@ -56,7 +56,7 @@ async fn a_flipped_bit_in_a_segment_or_commit_is_found_and_named() {
     let data = folder.path().to_str().unwrap();
     assert_eq!(run(&["verify", "--data", data]).status.code(), Some(0));
     let mut all = Vec::new();
-    objects(&folder.path().join("store/tenant=acme"), &mut all);
+    objects(&folder.path().join("store/tenant=acme/stream=audit"), &mut all);
     let telling = |path: &&PathBuf| {
         path.extension().is_some_and(|kind| kind == "parquet") || path.to_str().unwrap().contains("commits/")
     };
@@ -119,7 +119,7 @@ fn the_demo_comes_out_as_planted() {
         run(&["demo", "--exit", "--events", "6000", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()]);
     let told = text(&output.stdout);
     assert!(output.status.success(), "{told}\n{}", text(&output.stderr));
-    assert_eq!(told.matches('✓').count(), 9, "{told}");
+    assert_eq!(told.matches('✓').count(), 10, "{told}");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! its leaf.
 
 use crate::acknowledged::Acknowledged;
-use crate::program::{Environment, Service, event, run_in};
+use crate::program::{Environment, Service, client, event, run_in};
 use crate::servers::Server;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -35,7 +35,8 @@ async fn load(
             };
             (0..40).map(one).collect()
         });
-        let request = reqwest::Client::new().post(format!("{}/v1/events", service.url)).body(body.clone()).send();
+        let request =
+            crate::program::client(&service.key).post(format!("{}/v1/events", service.url)).body(body.clone()).send();
         let answer = match request.await {
             Ok(response) => response.json::<Value>().await,
             Err(error) => Err(error),
@@ -51,7 +52,7 @@ async fn ask(service: &Service) -> usize {
     let sql = "SELECT tenant, count(*) AS n, max(seq) AS last FROM audit GROUP BY tenant";
     let body = json!({"sql": sql, "tenants": TENANTS}).to_string();
     for asked in 0.. {
-        let request = reqwest::Client::new().post(format!("{}/v1/query", service.url));
+        let request = crate::program::client(&service.key).post(format!("{}/v1/query", service.url));
         let request = request.header("content-type", "application/json").body(body.clone()).send();
         let answer = match request.await {
             // There are no streams to ask about before the first batch.

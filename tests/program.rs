@@ -3,10 +3,11 @@
 //! Not here: what is asked of it. Invariant: no child outlives its test.
 
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 /// The executable under test.
@@ -29,17 +30,44 @@ pub fn run_in(environment: Environment<'_>, arguments: &[&str]) -> Output {
 
 /// Runs a command that must succeed, and reads its standard output as JSON.
 pub fn run_json(arguments: &[&str]) -> Value {
-    let output = run(arguments);
+    run_json_in(&[], arguments)
+}
+
+/// The same, in an environment.
+pub fn run_json_in(environment: Environment<'_>, arguments: &[&str]) -> Value {
+    let output = run_in(environment, arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(!output.stdout.is_empty(), "{arguments:?}: {errors}");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{arguments:?}: {e}: {errors}"))
 }
 
+/// Tenants that every new platform of these tests has.
+const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
+
+/// Administrators' keys, by the data folders and stores of their platforms: a platform shows its own once.
+static KEYS: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+
 /// A running service.
 pub struct Service {
     child: Child,
     pub url: String,
+    /// The administrator's key, which may also bring events and read them.
+    pub key: String,
     http: reqwest::Client,
+}
+
+/// A client that calls with a key.
+pub fn client(key: &str) -> reqwest::Client {
+    let mut header = reqwest::header::HeaderValue::from_str(&format!("Bearer {key}")).unwrap();
+    header.set_sensitive(true);
+    let headers = [(reqwest::header::AUTHORIZATION, header)].into_iter().collect();
+    reqwest::Client::builder().default_headers(headers).build().unwrap()
+}
+
+/// Runs asynchronous work from a test that may itself be asynchronous.
+fn wait<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    let run = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
+    std::thread::spawn(run).join().unwrap()
 }
 
 impl Service {
@@ -64,7 +92,16 @@ impl Service {
         let mut command = piperoll();
         command.envs(environment.iter().cloned());
         command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data"]).arg(data).args(flags);
-        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (shown, key) = mpsc::channel();
+        let stdout = child.stdout.take().unwrap();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if let Some(key) = line.trim().strip_prefix("export PIPEROLL_KEY=") {
+                    let _ = shown.send(key.to_string());
+                }
+            }
+        });
         let stderr = child.stderr.take().unwrap();
         let (found, url) = mpsc::channel();
         // The thread goes on reading, so that the service never waits for room in the pipe.
@@ -81,13 +118,59 @@ impl Service {
             let _ = found.send(Err(all));
         });
         match url.recv_timeout(Duration::from_secs(60)) {
-            Ok(Ok(url)) => Ok(Self { child, url, http: reqwest::Client::new() }),
+            Ok(Ok(url)) => {
+                let places = places(environment, data, flags);
+                let (key, is_new) = key_of(&places, &url, &key);
+                let service = Self { child, url, http: client(&key), key };
+                if is_new {
+                    service.set_up();
+                }
+                Ok(service)
+            }
             other => {
                 let _ = child.kill();
                 let _ = child.wait();
                 Err(other.ok().and_then(Result::err).unwrap_or_else(|| "not ready within a minute".into()))
             }
         }
+    }
+
+    /// Lets the administrator bring and read events of all tenants, and makes those that most tests use.
+    fn set_up(&self) {
+        let grant = |role: &str| {
+            json!({"change": "grant.create", "principal": "administrator", "role": role,
+                "tenants": ["platform"], "subtree": true})
+        };
+        self.change(&["ingest-service", "security-analyst", "support"].map(grant));
+        self.register(&TENANTS);
+    }
+
+    /// Makes tenants.
+    pub fn register(&self, tenants: &[&str]) {
+        let make = |tenant: &&str| json!({"change": "tenant.create", "tenant": tenant});
+        self.change(&tenants.iter().map(make).collect::<Vec<_>>());
+    }
+
+    /// Makes changes of the registry, which must be accepted, and answers what was made.
+    pub fn change(&self, changes: &[Value]) -> Value {
+        let (status, answer) = self.try_change(&self.key, changes);
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
+    /// Asks for changes of the registry with a key.
+    pub fn try_change(&self, key: &str, changes: &[Value]) -> (u16, Value) {
+        let request =
+            client(key).post(format!("{}/v1/registry", self.url)).body(json!({"changes": changes}).to_string());
+        wait(async move {
+            let response = request.send().await.unwrap();
+            (response.status().as_u16(), response.json().await.unwrap_or_default())
+        })
+    }
+
+    /// The same service, called with another key.
+    pub fn with_key(&self, key: &str) -> Visitor {
+        Visitor { url: self.url.clone(), http: client(key) }
     }
 
     /// The process id.
@@ -120,18 +203,12 @@ impl Service {
         body: impl Into<reqwest::Body>,
         headers: &[(&str, &str)],
     ) -> (u16, Value) {
-        let mut request = self.http.post(format!("{}{path}", self.url)).body(body);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let response = request.send().await.unwrap();
-        (response.status().as_u16(), response.json().await.unwrap_or_default())
+        Visitor { url: self.url.clone(), http: self.http.clone() }.post_with(path, body, headers).await
     }
 
     /// Gets a text.
     pub async fn get(&self, path: &str) -> (u16, String) {
-        let response = self.http.get(format!("{}{path}", self.url)).send().await.unwrap();
-        (response.status().as_u16(), response.text().await.unwrap())
+        Visitor { url: self.url.clone(), http: self.http.clone() }.get(path).await
     }
 
     /// Gets bytes.
@@ -154,6 +231,76 @@ impl Service {
         let keys: Value = serde_json::from_str(&self.get("/v1/keys").await.1).unwrap();
         keys["keys"][0]["vkey"].as_str().unwrap().parse().unwrap()
     }
+}
+
+/// Somebody who calls a service with a key of their own.
+pub struct Visitor {
+    url: String,
+    http: reqwest::Client,
+}
+
+impl Visitor {
+    /// Sends a body with headers.
+    pub async fn post_with(
+        &self,
+        path: &str,
+        body: impl Into<reqwest::Body>,
+        headers: &[(&str, &str)],
+    ) -> (u16, Value) {
+        let mut request = self.http.post(format!("{}{path}", self.url)).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap_or_default())
+    }
+
+    /// Gets a text.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let response = self.http.get(format!("{}{path}", self.url)).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    /// Asks in SQL and answers status and JSON.
+    pub async fn query(&self, tenants: &[&str], sql: &str) -> (u16, Value) {
+        let body = json!({"sql": sql, "tenants": tenants}).to_string();
+        self.post_with("/v1/query", body, &[("content-type", "application/json")]).await
+    }
+}
+
+/// What tells one platform from another: its data folder, and its store with where that is reached.
+fn places(environment: Environment<'_>, data: &Path, flags: &[&str]) -> Vec<String> {
+    let store = flags.iter().skip_while(|flag| **flag != "--store").nth(1);
+    let reached: Vec<&str> =
+        environment.iter().filter(|(name, _)| name.contains("ENDPOINT")).map(|(_, value)| value.as_str()).collect();
+    let store = store.map(|store| format!("{store} {}", reached.join(" ")));
+    store.into_iter().chain([data.display().to_string()]).collect()
+}
+
+/// The administrator's key of the platform that runs there, and whether it was made just now.
+fn key_of(places: &[String], url: &str, shown: &mpsc::Receiver<String>) -> (String, bool) {
+    let known: Vec<String> = {
+        let keys = KEYS.lock().unwrap();
+        places.iter().filter_map(|place| keys.get(place).cloned()).collect()
+    };
+    for key in known {
+        let asked = client(&key).get(format!("{url}/v1/whoami"));
+        if wait(async move { asked.send().await.is_ok_and(|answer| answer.status().is_success()) }) {
+            return (key, false);
+        }
+    }
+    let Ok(key) = shown.recv_timeout(Duration::from_secs(5)) else {
+        // The same store, reached another way.
+        let all: Vec<String> = KEYS.lock().unwrap().values().cloned().collect();
+        let mut fitting = all.into_iter().filter(|key| {
+            let asked = client(key).get(format!("{url}/v1/whoami"));
+            wait(async move { asked.send().await.is_ok_and(|answer| answer.status().is_success()) })
+        });
+        return (fitting.next().expect("a new platform shows its administrator's key"), false);
+    };
+    let mut keys = KEYS.lock().unwrap();
+    places.iter().for_each(|place| drop(keys.insert(place.clone(), key.clone())));
+    (key, true)
 }
 
 impl Drop for Service {

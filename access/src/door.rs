@@ -1,43 +1,246 @@
-//! The one place that hands out handles to tenants' streams.
+//! The one place that hands out handles to tenants' streams, after authorization.
 //!
-//! Not here: what a handle can do (`ledger-store`). Invariant: there is no default tenant and no optional
-//! one; a stream that services may not write is never handed out for appending.
+//! A decision asks the registry for the caller's rights on the tenant and the policies what each permits; it is kept
+//! until the registry changes or a right ends. Not here: what a handle can do (`ledger-store`), what is recorded
+//! ([`crate::record`]).
+//!
+//! Invariants: there is no default tenant and no optional one; a tenant that is not there and one that the caller has
+//! no right on are answered alike; whatever is decided is noted in the caller's visit.
 
+use crate::authority;
+use crate::caller::Caller;
+use crate::policy::{Action, Policies, Question};
 use crate::problem::{Problem, ProblemKind};
+use crate::record::Recorder;
+use crate::registry::change::{Change, FactAct};
+use crate::registry::names::{FactId, PrincipalId};
+use crate::registry::{Book, Elevation, Made, Registry, Row, Table, platform};
+use crate::sight::{Sight, View};
+use crate::visit::{Denied, Touch};
 use ledger::name::{StreamKind, TenantId};
-use ledger_store::{AppendHandle, AppendRequest, Appended, Store, StreamHandle};
+use ledger_store::{Ambient, AppendHandle, AppendRequest, Appended, Store, StreamHandle};
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// Decisions that are kept.
+const MOST_KEPT: usize = 1 << 16;
 
 /// Hands out handles, after authorization.
 #[derive(Clone)]
-pub struct Door {
+pub struct Door(Arc<Inner>);
+
+struct Inner {
     store: Store,
+    ambient: Arc<dyn Ambient>,
+    book: Book,
+    policies: Policies,
+    kept: RwLock<Kept>,
+    recorder: Recorder,
+}
+
+/// Decisions on one version of the registry.
+#[derive(Default)]
+struct Kept {
+    version: u64,
+    decisions: HashMap<Asked, Decision>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Asked {
+    principal: PrincipalId,
+    /// Where the credential narrows what the principal may: whose decisions these are.
+    credential: Option<String>,
+    method: &'static str,
+    action: Action,
+    tenant: TenantId,
+    stream: StreamKind,
+}
+
+#[derive(Debug, Clone)]
+struct Decision {
+    sight: Option<Arc<Sight>>,
+    /// Until when it holds, in microseconds.
+    ends: i64,
+}
+
+/// A stream that was opened for reading, and what may be seen of it.
+#[derive(Clone)]
+pub struct Opened {
+    /// The stream.
+    pub handle: StreamHandle,
+    /// What the caller sees of it.
+    pub sight: Arc<Sight>,
 }
 
 impl Door {
     /// A door to one store.
-    pub fn new(store: Store) -> Self {
-        Self { store }
+    pub fn new(store: Store, book: Book, policies: Policies, ambient: Arc<dyn Ambient>) -> Self {
+        let recorder = Recorder::new(store.clone(), Arc::clone(&ambient));
+        Self(Arc::new(Inner { store, ambient, book, policies, kept: RwLock::default(), recorder }))
     }
 
-    /// A handle for reading one stream of a tenant.
-    ///
-    /// # Errors
-    /// [`ProblemKind::NotFound`] when the tenant has no such stream.
-    pub async fn read(&self, tenant: &TenantId, kind: StreamKind) -> Result<StreamHandle, Problem> {
-        Ok(self.store.reader(tenant, kind)?)
+    /// The registry.
+    pub fn book(&self) -> &Book {
+        &self.0.book
     }
 
-    /// A handle for appending to one stream of a tenant.
+    /// What puts visits on record.
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.0.recorder
+    }
+
+    pub(crate) fn now(&self) -> i64 {
+        self.0.ambient.now_micros()
+    }
+
+    /// Whether the caller may do something to a tenant, or to a stream of it; and what they see of it.
     ///
     /// # Errors
-    /// [`ProblemKind::Forbidden`] for a stream that Piperoll alone writes.
-    pub fn append_to(&self, tenant: &TenantId, kind: StreamKind) -> Result<AppendHandle, Problem> {
-        if kind.is_writable_by_services() {
-            Ok(self.store.appender(tenant, kind))
-        } else {
-            let detail = format!("stream {kind} is written by Piperoll alone; services write audit and telemetry");
-            Err(Problem::new(ProblemKind::Forbidden, detail))
+    /// [`ProblemKind::Forbidden`]; [`ProblemKind::NotFound`] to who may know that there is no such tenant.
+    pub fn may(
+        &self,
+        caller: &Caller,
+        action: Action,
+        tenant: &TenantId,
+        stream: StreamKind,
+    ) -> Result<Arc<Sight>, Problem> {
+        let decision = self.decide(caller, action, tenant, stream);
+        let registry = self.0.book.read();
+        let exists = registry.tenant(tenant).is_some();
+        match decision {
+            Some(sight) if exists => {
+                self.touch(caller, action, tenant, stream, &sight);
+                Ok(sight)
+            }
+            Some(_) => Err(Problem::new(ProblemKind::NotFound, format!("there is no tenant {tenant}"))),
+            None => {
+                caller.visit().deny(Denied { tenant: tenant.clone(), exists, stream, action });
+                let (of, action) =
+                    (if action.is_of_stream() { format!("/{stream}") } else { String::new() }, action.as_str());
+                let detail = format!(
+                    "{action} on {tenant}{of} is not granted to you; whoever administers that tenant can grant it"
+                );
+                Err(Problem::new(ProblemKind::Forbidden, detail))
+            }
         }
+    }
+
+    fn touch(&self, caller: &Caller, action: Action, tenant: &TenantId, stream: StreamKind, sight: &Sight) {
+        for view in sight.views() {
+            caller.visit().touch(Touch {
+                tenant: tenant.clone(),
+                stream,
+                action,
+                right: view.right.clone(),
+                is_elevation: view.is_elevation,
+                is_whole: sight.is_whole(),
+            });
+        }
+    }
+
+    fn decide(&self, caller: &Caller, action: Action, tenant: &TenantId, stream: StreamKind) -> Option<Arc<Sight>> {
+        let now = self.now();
+        let asked = Asked {
+            principal: caller.principal().clone(),
+            credential: caller.is_narrowed().then(|| caller.credential().to_string()),
+            method: caller.method(),
+            action,
+            tenant: tenant.clone(),
+            stream,
+        };
+        let registry = self.0.book.read();
+        let version = registry.version();
+        {
+            let kept = self.0.kept.read().unwrap_or_else(PoisonError::into_inner);
+            let found = kept.decisions.get(&asked).filter(|decision| kept.version == version && now < decision.ends);
+            if let Some(decision) = found {
+                return decision.sight.clone();
+            }
+        }
+        let decision = self.ask(&registry, caller, &asked, now);
+        let sight = decision.sight.clone();
+        let mut kept = self.0.kept.write().unwrap_or_else(PoisonError::into_inner);
+        if kept.version != version || kept.decisions.len() >= MOST_KEPT {
+            kept.decisions.clear();
+            kept.version = version;
+        }
+        kept.decisions.insert(asked, decision);
+        sight
+    }
+
+    fn ask(&self, registry: &Registry, caller: &Caller, asked: &Asked, now: i64) -> Decision {
+        let Asked { action, tenant, stream, .. } = asked;
+        let mut ends = i64::MAX;
+        // What is suspended takes nothing in; it can still be looked at, and set up again.
+        let is_shut = *action == Action::AppendEvents && registry.is_suspended(tenant);
+        if is_shut || !caller.reaches(registry, *action, tenant) {
+            return Decision { sight: None, ends };
+        }
+        let mut views = Vec::new();
+        for right in registry.rights(caller.principal(), tenant, now) {
+            let is_of_stream =
+                right.limits.is_none_or(|limits| limits.streams.is_empty() || limits.streams.contains(stream));
+            if action.is_of_stream() && !is_of_stream {
+                continue;
+            }
+            let question = Question::of(caller, &right, *action, tenant, *stream);
+            if self.0.policies.permits(registry, &question) {
+                ends = ends.min(right.ends.unwrap_or(i64::MAX));
+                views.push(View::of(&right));
+            }
+        }
+        Decision { sight: Sight::of(views).map(Arc::new), ends }
+    }
+
+    /// A stream of a tenant, for reading its events or its proofs.
+    ///
+    /// # Errors
+    /// As [`Door::may`]; [`ProblemKind::NotFound`] when the tenant has no such stream.
+    pub async fn read(
+        &self,
+        caller: &Caller,
+        tenant: &TenantId,
+        stream: StreamKind,
+        action: Action,
+    ) -> Result<Opened, Problem> {
+        let sight = self.may(caller, action, tenant, stream)?;
+        Ok(Opened { handle: self.0.store.reader(tenant, stream)?, sight })
+    }
+
+    /// Those of a tenant's streams that the caller may read and that are there.
+    ///
+    /// # Errors
+    /// As [`Door::may`], when the caller may read none of them.
+    pub fn read_all(&self, caller: &Caller, tenant: &TenantId, streams: &[StreamKind]) -> Result<Vec<Opened>, Problem> {
+        let may = |stream: &StreamKind| self.decide(caller, Action::ReadEvents, tenant, *stream).is_some();
+        let granted: Vec<StreamKind> = streams.iter().copied().filter(may).collect();
+        let mut opened = Vec::with_capacity(granted.len());
+        for stream in granted.iter().copied() {
+            // What is not there is not looked at, and so not put on record.
+            if let Ok(handle) = self.0.store.reader(tenant, stream) {
+                opened.push(Opened { handle, sight: self.may(caller, Action::ReadEvents, tenant, stream)? });
+            }
+        }
+        if opened.is_empty() {
+            // Nothing is granted, or nothing is there: one stream is as good as another to say so.
+            let stream = granted.first().or(streams.first()).copied().unwrap_or(StreamKind::Audit);
+            self.may(caller, Action::ReadEvents, tenant, stream)?;
+        }
+        Ok(opened)
+    }
+
+    /// A stream of a tenant, for appending events that a service brings.
+    ///
+    /// # Errors
+    /// As [`Door::may`].
+    pub fn append_to(&self, caller: &Caller, tenant: &TenantId, stream: StreamKind) -> Result<AppendHandle, Problem> {
+        if !stream.is_writable_by_services() {
+            let detail = format!("stream {stream} is written by Piperoll alone; services write audit and telemetry");
+            return Err(Problem::new(ProblemKind::Forbidden, detail));
+        }
+        self.may(caller, Action::AppendEvents, tenant, stream)?;
+        Ok(self.0.store.appender(tenant, stream))
     }
 
     /// Appends what handles of this door allow.
@@ -45,38 +248,157 @@ impl Door {
     /// # Errors
     /// As [`Store::append`].
     pub async fn append(&self, request: AppendRequest) -> Result<Appended, Problem> {
-        Ok(self.store.append(request).await?)
+        Ok(self.0.store.append(request).await?)
     }
 
-    /// Every tenant that has a stream, ascending.
-    pub fn tenants(&self) -> Vec<TenantId> {
-        let mut tenants: Vec<TenantId> = self.store.streams().into_iter().map(|(tenant, _)| tenant).collect();
-        tenants.dedup();
-        tenants
+    /// Whether a tenant has such a stream, which only who may read it should ask.
+    pub fn has_stream(&self, tenant: &TenantId, stream: StreamKind) -> bool {
+        self.0.store.reader(tenant, stream).is_ok()
+    }
+
+    /// Makes changes of the registry, together or not at all.
+    ///
+    /// # Errors
+    /// A change does not fit or is not granted to the caller, or the store does not accept.
+    pub async fn change(&self, caller: &Caller, changes: Vec<Change>) -> Result<Vec<Made>, Problem> {
+        let now = self.now();
+        let refused = Mutex::new(None);
+        let may = |registry: &Registry, change: &Change| {
+            let found = authority::may_change(&self.0.policies, registry, caller, change, now);
+            found.map_err(|missing| {
+                *refused.lock().unwrap_or_else(PoisonError::into_inner) = missing.denied;
+                missing.why
+            })
+        };
+        let made = self.0.book.change(&caller.author(), changes, may).await;
+        if let Some(denied) = refused.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            caller.visit().deny(denied);
+        }
+        Ok(made?)
+    }
+
+    /// Every tenant that the caller may do something to, ascending.
+    pub fn tenants_for(&self, caller: &Caller, action: Action) -> Vec<TenantId> {
+        let mut all: Vec<TenantId> = self.0.book.read().tenants().map(|(tenant, _)| tenant.clone()).collect();
+        all.retain(|tenant| self.decide(caller, action, tenant, StreamKind::Audit).is_some());
+        all.sort_unstable();
+        all
+    }
+
+    /// A table of the registry, now or as of a moment: the rows about tenants that the caller may see that of, and of
+    /// those that are about several, no more than that.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub async fn table(
+        &self,
+        caller: &Caller,
+        table: Table,
+        as_of: Option<i64>,
+    ) -> Result<Vec<Map<String, Value>>, Problem> {
+        let rows = match as_of {
+            Some(at) => table.rows(&self.0.book.as_of(at).await?, at),
+            None => table.rows(&self.0.book.read(), self.now()),
+        };
+        let platform = platform();
+        let sees = |tenant: &TenantId| self.decide(caller, table.action(), tenant, StreamKind::Control).is_some();
+        let sees_all = sees(&platform);
+        let shown = rows.into_iter().filter_map(|mut row| {
+            if !sees_all {
+                row.tenants.retain(sees);
+                if row.tenants.is_empty() {
+                    return None;
+                }
+                if row.columns.contains_key("tenants") {
+                    let names = row.tenants.iter().map(TenantId::as_str).collect();
+                    row.columns.insert("tenants".into(), names);
+                }
+            }
+            Some(row)
+        });
+        let shown: Vec<Row> = shown.collect();
+        let sight = self.decide(caller, table.action(), &platform, StreamKind::Control);
+        let of: BTreeSet<&TenantId> =
+            if sees_all { [&platform].into() } else { shown.iter().flat_map(|row| &row.tenants).collect() };
+        for tenant in of {
+            let sight = sight.clone().or_else(|| self.decide(caller, table.action(), tenant, StreamKind::Control));
+            if let Some(sight) = sight {
+                self.touch(caller, table.action(), tenant, StreamKind::Control, &sight);
+            }
+        }
+        Ok(shown.into_iter().map(|row| row.columns).collect())
+    }
+
+    /// A caller's rights, as the caller may see them.
+    pub(crate) fn rights_of(&self, registry: &Registry, caller: &Caller) -> Vec<Value> {
+        let now = self.now();
+        let grants = registry.grants_of(caller.principal(), now);
+        let elevations = registry.elevations().filter(|(_, elevation)| {
+            elevation.fact.principal.as_ref() == Some(caller.principal()) && elevation.state(now) == "active"
+        });
+        let of_elevation = |(id, elevation): (&FactId, &Elevation)| {
+            json!({"elevation": id, "role": elevation.fact.role, "ends_at": elevation.term().map(|(_, end)| ledger::time::format_micros(end)),
+                "tenants": elevation.fact.tenants.iter().map(TenantId::as_str).collect::<Vec<_>>()})
+        };
+        grants.map(|grant| json!(grant.fact)).chain(elevations.map(of_elevation)).collect()
+    }
+
+    /// Time passes: what others appended is folded, elevations whose time is over are put on record as such, and so are
+    /// counts of hours that are over.
+    pub async fn tick(&self) {
+        if let Err(error) = self.0.book.refresh().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the registry could not be brought up to date");
+        }
+        let now = self.now();
+        let over: Vec<FactId> = {
+            let registry = self.0.book.read();
+            let is_over = |elevation: &Elevation| elevation.expired.is_none() && elevation.state(now) == "expired";
+            registry.elevations().filter(|(_, elevation)| is_over(elevation)).map(|(id, _)| id.clone()).collect()
+        };
+        for id in over {
+            let change = Change::ExpireElevation(FactAct { id, reason: "its time is over".into() });
+            if let Err(error) = self.0.book.note(change).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "an expiry could not be put on record");
+            }
+        }
+        self.0.recorder.tick(false).await;
+    }
+
+    /// Puts the counts of what goes on on record, before the store closes.
+    pub async fn close(&self) {
+        self.0.recorder.tick(true).await;
+    }
+
+    /// Whether the caller may see the service's metrics.
+    ///
+    /// # Errors
+    /// As [`Door::may`].
+    pub fn may_see_metrics(&self, caller: &Caller) -> Result<(), Problem> {
+        self.may(caller, Action::ReadMetrics, &platform(), StreamKind::Control).map(drop)
     }
 
     /// The signed head of the store log.
     pub fn log_checkpoint(&self) -> String {
-        self.store.log_checkpoint()
+        self.0.store.log_checkpoint()
     }
 
     /// The ledger's name and its public key under the store log's origin.
     pub fn ledger_key(&self) -> (String, ledger::VerifierKey) {
-        (self.store.ledger().to_string(), self.store.verifier())
+        (self.0.store.ledger().to_string(), self.0.store.verifier())
     }
 
     /// Brings the metrics that say how the store is up to this moment.
     pub fn observe(&self) {
-        self.store.observe();
+        self.0.store.observe();
     }
 
     /// Whether events are accepted now.
     pub fn is_writable(&self) -> bool {
-        self.store.is_writable()
+        self.0.store.is_writable()
     }
 
     /// Why events are not accepted now, in words for whoever runs the service; none while they are.
     pub fn problem(&self) -> Option<String> {
-        self.store.problem()
+        self.0.store.problem()
     }
 }

@@ -1,15 +1,31 @@
-//! The front door: who is calling, what they may do, for which tenants.
+//! The front door: who is calling, what they may do, for which tenants, and the record of all of it.
 //!
-//! Today the door is open: whoever reaches the port is served, and so the service binds loopback only.
-//! What holds already is the shape: a handle to a tenant's stream comes from [`Door`] and from nowhere
-//! else, and an error becomes an HTTP answer in [`problem`] and nowhere else. Identity, grants, the
-//! registry and self-audit are to come here.
+//! Read in this order: [`Routes`] (the guard around every handler), [`Caller`] (who), [`Door`] (what; the one place that
+//! hands out handles), [`policy`] (what a role may do), [`registry`] (tenants, principals, grants: the fold of the
+//! `control` stream), [`record`] (what is written down before an answer leaves).
 //!
 //! Not here: keeping events (`ledger-store`), reading wire formats (`ingest`), SQL (`query`).
-//! Invariant: a handler that was given one tenant's handle cannot name another tenant's data.
+//! Invariants: a handler that was given one tenant's handle cannot name another tenant's data; nobody is anonymous;
+//! what is not on record is not answered; an error becomes an HTTP answer in [`problem`] and nowhere else.
 
+mod authority;
+mod caller;
 mod door;
+pub mod http;
+pub mod policy;
 pub mod problem;
+pub mod record;
+pub mod registry;
+pub mod routes;
+mod secret;
+mod sight;
+mod visit;
 
-pub use door::Door;
+pub use caller::Caller;
+pub use door::{Door, Opened};
+pub use policy::{Action, Policies};
 pub use problem::{Problem, ProblemKind};
+pub use record::Recording;
+pub use registry::Book;
+pub use routes::{Route, Routes};
+pub use sight::{Sight, View};

@@ -3,6 +3,7 @@
 //! Not here: what went wrong. Invariant: a detail names fields, parameters and limits, and never what an
 //! event held; what only the operator should know goes to the log, under the same request.
 
+use crate::registry::BookError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use ledger_store::{ErrorKind, StoreError};
@@ -13,6 +14,8 @@ use serde_json::{Map, Value, json};
 pub enum ProblemKind {
     /// The request cannot be read.
     Malformed,
+    /// The caller is not known.
+    Unauthenticated,
     /// The caller may not do that.
     Forbidden,
     /// There is no such thing, or none that the caller may know of.
@@ -44,6 +47,7 @@ impl ProblemKind {
     fn facts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::Malformed => (StatusCode::BAD_REQUEST, "malformed", "the request cannot be read"),
+            Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated", "who is calling is not known"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "this is not allowed"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "there is no such thing"),
             Self::MethodNotAllowed => {
@@ -137,6 +141,26 @@ impl From<StoreError> for Problem {
     }
 }
 
+impl From<BookError> for Problem {
+    fn from(error: BookError) -> Self {
+        let detail = error.to_string();
+        match error {
+            BookError::Store(error) => error.into(),
+            BookError::Forbidden { at, .. } => Self::new(ProblemKind::Forbidden, detail).with("change", json!(at)),
+            BookError::Refused { at, refusal } => {
+                let kind = if refusal.is_conflict { ProblemKind::Conflict } else { ProblemKind::Unprocessable };
+                Self::new(kind, detail).with("change", json!(at))
+            }
+            BookError::Invalid(_) => Self::new(ProblemKind::Unprocessable, detail),
+            BookError::Busy => Self::new(ProblemKind::TooManyRequests, detail),
+            BookError::Entry(_) => {
+                tracing::error!(error = detail.as_str(), "the registry cannot be read");
+                Self::new(ProblemKind::Internal, "the registry cannot be read; the operator finds why in the log")
+            }
+        }
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, slug, title) = self.kind.facts();
@@ -147,6 +171,9 @@ impl IntoResponse for Problem {
         body.insert("detail".into(), self.detail.into());
         let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
         let mut response = (status, kind, Value::Object(body).to_string()).into_response();
+        if self.kind == ProblemKind::Unauthenticated {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if matches!(self.kind, ProblemKind::TooManyRequests | ProblemKind::Unavailable) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -3,7 +3,7 @@
 //! Not here: what the metrics are ([`crate::Metrics`]).
 
 use crate::Metrics;
-use access::Door;
+use access::{Caller, Door, Problem, Recording, Route, Routes};
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -11,11 +11,12 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 
 /// The routes: `GET /metrics`, in Prometheus' text form.
-pub fn router(door: Door, metrics: Metrics) -> Router {
-    Router::new().route("/metrics", get(show)).with_state((door, metrics))
+pub fn router(door: Door, metrics: Metrics) -> (Router, Vec<Route>) {
+    Routes::new(door.clone()).route("GET", "/metrics", Recording::Counted, get(show)).finish((door, metrics))
 }
 
-async fn show(State((door, metrics)): State<(Door, Metrics)>) -> impl IntoResponse {
+async fn show(State((door, metrics)): State<(Door, Metrics)>, caller: Caller) -> Result<impl IntoResponse, Problem> {
+    door.may_see_metrics(&caller)?;
     door.observe();
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.text())
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.text()))
 }

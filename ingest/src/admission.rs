@@ -6,11 +6,11 @@
 
 use crate::limits::IngestLimits;
 use crate::wire::{self, Context, Rejection};
-use access::{Door, Problem, ProblemKind};
+use access::{Caller, Door, Problem, ProblemKind};
 use ledger::draft::{Draft, DraftBuilder, Outline};
 use ledger::name::{NameError, StreamKind, TenantId};
 use ledger::tree::Hash;
-use ledger_store::{Ambient, AppendRequest, Appended, RequestKey, Verdict};
+use ledger_store::{Ambient, AppendHandle, AppendRequest, Appended, RequestKey, Verdict};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -29,8 +29,8 @@ pub struct Admission {
 pub struct Wishes {
     /// All or nothing.
     pub atomic: bool,
-    /// Principal and idempotency key.
-    pub key: Option<(String, String)>,
+    /// The idempotency key, which is the principal's own.
+    pub key: Option<String>,
 }
 
 /// What became of one event.
@@ -85,6 +85,11 @@ impl Admission {
         Self { door, ambient, limits: Arc::new(limits) }
     }
 
+    /// The door that it goes through.
+    pub(crate) fn door(&self) -> &Door {
+        &self.door
+    }
+
     /// Bounds in force.
     pub fn limits(&self) -> &IngestLimits {
         &self.limits
@@ -93,29 +98,30 @@ impl Admission {
     /// Takes the events of one request in. `body_hash` tells one body from another.
     ///
     /// # Errors
-    /// All-or-nothing was asked for and something is refused, or the store does not accept.
+    /// All-or-nothing was asked for and something is refused, nothing of it is granted to the caller, or the store does
+    /// not accept.
     pub async fn admit(
         &self,
+        caller: &Caller,
         events: &[&[u8]],
         address: Option<(&TenantId, StreamKind)>,
         wishes: Wishes,
         body_hash: Hash,
     ) -> Result<Admitted, Problem> {
-        let Sorted { places, parts, encoded } = self.read(events, address);
+        let (Sorted { places, parts, encoded }, handles) = self.granted(caller, self.read(events, address))?;
         if wishes.atomic && places.iter().any(|place| matches!(place, Place::Rejected(_))) {
             return Err(refused("an event is not admissible", &results_of(places, &parts, |_, _| None)));
         }
         if parts.is_empty() {
             return Ok(Admitted { results: results_of(places, &parts, |_, _| None), receipt: None });
         }
-        let drafts = parts.iter().map(|part| {
-            let handle = self.door.append_to(&part.tenant, part.kind)?;
-            Ok((handle, Draft::gather(&encoded, &part.outlines)))
-        });
+        caller.visit().count(parts.iter().map(|part| part.outlines.len() as u64).sum());
+        let drafts = handles.into_iter().zip(&parts);
         let request = AppendRequest {
-            parts: drafts.collect::<Result<_, Problem>>()?,
+            parts: drafts.map(|(handle, part)| (handle, Draft::gather(&encoded, &part.outlines))).collect(),
             atomic: wishes.atomic,
-            key: wishes.key.map(|(principal, key)| request_key(&principal, &key, body_hash)),
+            key: wishes.key.map(|key| request_key(caller.principal().as_str(), &key, body_hash)),
+            expects: None,
         };
         drop(encoded);
         match self.door.append(request).await? {
@@ -135,6 +141,40 @@ impl Admission {
                 Err(refused("an event conflicts with one of the same id", &results_of(places, &parts, conflict)))
             }
         }
+    }
+
+    /// Opens the streams that events are for. Those of streams that are not granted to the caller are rejected.
+    fn granted(&self, caller: &Caller, sorted: Sorted) -> Result<(Sorted, Vec<AppendHandle>), Problem> {
+        let Sorted { mut places, parts, encoded } = sorted;
+        let (mut kept, mut handles, mut first) = (Vec::with_capacity(parts.len()), Vec::new(), None);
+        // Where each part went: to which of those that are kept, or why to none.
+        let mut moved: Vec<Result<usize, Rejection>> = Vec::with_capacity(parts.len());
+        for part in parts {
+            match self.door.append_to(caller, &part.tenant, part.kind) {
+                Ok(handle) => {
+                    moved.push(Ok(kept.len()));
+                    kept.push(part);
+                    handles.push(handle);
+                }
+                Err(problem) => {
+                    moved.push(Err(Rejection::new("tenant", problem.detail().to_string())));
+                    first.get_or_insert(problem);
+                }
+            }
+        }
+        let Some(first) = first else { return Ok((Sorted { places, parts: kept, encoded }, handles)) };
+        if kept.is_empty() {
+            return Err(first);
+        }
+        for place in &mut places {
+            if let Place::Part(part) = place {
+                *place = match &moved[*part] {
+                    Ok(part) => Place::Part(*part),
+                    Err(rejection) => Place::Rejected(rejection.clone()),
+                };
+            }
+        }
+        Ok((Sorted { places, parts: kept, encoded }, handles))
     }
 
     fn read(&self, events: &[&[u8]], address: Option<(&TenantId, StreamKind)>) -> Sorted {

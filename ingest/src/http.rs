@@ -6,7 +6,7 @@
 use crate::admission::{Admission, Wishes};
 use crate::batch::{self, Form, Packing};
 use crate::limits::IDEMPOTENCY_KEY_BYTES;
-use access::{Problem, ProblemKind};
+use access::{Caller, Problem, ProblemKind, Recording, Route, Routes};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -20,11 +20,11 @@ use ledger::tree::Hash;
 use serde::Deserialize;
 
 /// The routes.
-pub fn router(admission: Admission) -> Router {
-    Router::new()
-        .route("/v1/events", post(events_of_any))
-        .route("/v1/tenants/{tenant}/{stream}/events", post(events_of_stream))
-        .with_state(admission)
+pub fn router(admission: Admission) -> (Router, Vec<Route>) {
+    Routes::new(admission.door().clone())
+        .route("POST", "/v1/events", Recording::Hourly, post(events_of_any))
+        .route("POST", "/v1/tenants/{tenant}/{stream}/events", Recording::Hourly, post(events_of_stream))
+        .finish(admission)
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -42,15 +42,17 @@ fn malformed(error: &NameError) -> Problem {
 
 async fn events_of_any(
     State(admission): State<Admission>,
+    caller: Caller,
     parameters: Parsed<Query<Parameters>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    take_in(&admission, None, parameters, &headers, body).await
+    take_in(&admission, &caller, None, parameters, &headers, body).await
 }
 
 async fn events_of_stream(
     State(admission): State<Admission>,
+    caller: Caller,
     Path((tenant, stream)): Path<(String, String)>,
     parameters: Parsed<Query<Parameters>>,
     headers: HeaderMap,
@@ -58,11 +60,12 @@ async fn events_of_stream(
 ) -> Result<Response, Problem> {
     let tenant: TenantId = tenant.parse().map_err(|error| malformed(&error))?;
     let stream: StreamKind = stream.parse().map_err(|error| malformed(&error))?;
-    take_in(&admission, Some((&tenant, stream)), parameters, &headers, body).await
+    take_in(&admission, &caller, Some((&tenant, stream)), parameters, &headers, body).await
 }
 
 async fn take_in(
     admission: &Admission,
+    caller: &Caller,
     address: Option<(&TenantId, StreamKind)>,
     parameters: Parsed<Query<Parameters>>,
     headers: &HeaderMap,
@@ -78,8 +81,8 @@ async fn take_in(
     let events = batch::cut(&body, form, limits)?;
     let key = idempotency_key(headers)?;
     let hash = if key.is_some() { body_hash(address, &parameters, &body) } else { Hash([0; 32]) };
-    let wishes = Wishes { atomic: parameters.atomic, key: key.map(|key| ("anonymous".into(), key)) };
-    let admitted = admission.admit(&events, address, wishes, hash).await?;
+    let wishes = Wishes { atomic: parameters.atomic, key };
+    let admitted = admission.admit(caller, &events, address, wishes, hash).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], admitted.to_json()).into_response())
 }
 

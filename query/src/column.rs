@@ -16,6 +16,7 @@ use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::compute::{cast, take};
 use datafusion::arrow::datatypes::{DataType, Int32Type};
 use datafusion::error::{DataFusionError, Result};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The values of a column for some rows.
@@ -99,6 +100,24 @@ impl Column {
                     _ => Ok(Passing::of(by_code(codes, &of_values)?)),
                 }
             }
+        }
+    }
+
+    /// Which of the rows hold one of these texts; null is none.
+    ///
+    /// # Errors
+    /// The column is no text.
+    pub fn is_one_of(&self, texts: &HashSet<String>, rows: usize) -> Result<BooleanBuffer> {
+        let test = |values: &ArrayRef| {
+            let values = values.as_string_view_opt();
+            let values = values.ok_or_else(|| DataFusionError::Internal("a scope that is no text".into()))?;
+            let holds = |row: usize| values.is_valid(row) && texts.contains(values.value(row));
+            Ok::<_, DataFusionError>(BooleanBuffer::collect_bool(values.len(), holds))
+        };
+        match self {
+            Self::Null(_) => Ok(BooleanBuffer::new_unset(rows)),
+            Self::Plain(array) => test(array),
+            Self::Coded { codes, values } => by_code(codes, &test(values)?),
         }
     }
 

@@ -6,6 +6,7 @@
 //! Invariants: a row is given out exactly if it passes every condition; columns beside those of conditions are looked
 //! at only where rows passed.
 
+use crate::barrier::{Barrier, Shown};
 use crate::column::{Column, Passing};
 use crate::condition::{Condition, WIDE};
 use crate::reader::{RowGroup, Segments};
@@ -13,7 +14,7 @@ use crate::table::{Held, Piece};
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_plan::metrics::Count;
 use parquet::arrow::arrow_reader::RowSelection;
 use std::ops::Range;
@@ -82,6 +83,14 @@ impl Group {
         Ok(held.into_iter().map(group).collect())
     }
 
+    /// Columns of all rows, as they are stored: also those that the caller does not see.
+    async fn stored(&self, asked: &Asked, wanted: &[usize]) -> Result<Vec<Column>> {
+        match &self.held {
+            Rows::Sealed(group) => asked.segments.columns(group, wanted, asked.keep).await,
+            Rows::Tail(batch) => wanted.iter().map(|at| Column::of(batch.column(*at))).collect(),
+        }
+    }
+
     /// Columns of all rows.
     async fn columns(&self, asked: &Asked, wanted: &[usize]) -> Result<Vec<Column>> {
         let mut stored = Vec::new();
@@ -104,8 +113,11 @@ impl Group {
         Ok(columns.into_iter().filter_map(|column| column.or_else(|| read.next())).collect())
     }
 
-    /// A column that follows from where the group is.
+    /// A column that follows from where the group is, or that the caller does not see at all.
     fn known(&self, asked: &Asked, column: usize) -> Option<Column> {
+        if self.piece.barrier.as_ref().is_some_and(|barrier| barrier.masks(column)) {
+            return Some(Column::Null(asked.segments.table().field(column).data_type().clone()));
+        }
         match asked.segments.table().field(column).name().as_str() {
             "seq" => {
                 let first = self.first as i64;
@@ -122,6 +134,9 @@ impl Group {
     /// # Errors
     /// A segment cannot be read.
     pub async fn open(self, asked: &Asked, counts: &Counts) -> Result<Option<Open>> {
+        if let Some(barrier) = self.piece.barrier.clone() {
+            return self.open_behind(&barrier, asked).await;
+        }
         if let Rows::Sealed(group) = &self.held {
             for condition in &asked.conditions {
                 let Some(texts) = condition.equals.as_ref().filter(|_| self.known(asked, condition.column).is_none())
@@ -152,14 +167,42 @@ impl Group {
             Passing::Some(mask) => Some(UInt32Array::from_iter_values(mask.set_indices_u32())),
             _ => None,
         };
+        Ok(Some(self.opened(asked, rows, None).await?))
+    }
+
+    /// The same for a caller who sees only some of the rows: scope first, on what is stored; then the conditions, on
+    /// what is left, as the caller sees it. Nothing is left out by what is known of hidden rows, and nothing counted.
+    async fn open_behind(self, barrier: &Barrier, asked: &Asked) -> Result<Option<Open>> {
+        let tested = self.stored(asked, barrier.tested()).await?;
+        let shown = barrier.shown(&tested, self.rows)?;
+        let mut rows: Vec<u32> = shown.any.set_indices_u32().collect();
+        for condition in &asked.conditions {
+            if rows.is_empty() {
+                break;
+            }
+            let column = self.columns(asked, &[condition.column]).await?;
+            let Some(column) = column.first() else { continue };
+            let values = column.rows(&UInt32Array::from(rows.clone()))?;
+            let values = barrier.masked(condition.column, values, &shown, &rows)?;
+            let passes = condition.holds(&values)?;
+            rows = passes.set_indices().map(|at| rows[at]).collect();
+        }
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(self.opened(asked, Some(rows.into()), Some(shown)).await?))
+    }
+
+    async fn opened(self, asked: &Asked, rows: Option<UInt32Array>, shown: Option<Shown>) -> Result<Open> {
         let narrow: Vec<usize> = asked.columns.iter().copied().filter(|c| !self.reads_late(asked, *c)).collect();
         let columns = self.columns(asked, &narrow).await?;
-        Ok(Some(Open { narrow, columns, rows, group: self }))
+        Ok(Open { narrow, columns, rows, shown, group: self })
     }
 
     /// Whether a column is read for the rows that passed only.
     fn reads_late(&self, asked: &Asked, column: usize) -> bool {
-        matches!(self.held, Rows::Sealed(_)) && asked.is_wide(column)
+        let is_sealed = matches!(self.held, Rows::Sealed(_));
+        is_sealed && asked.is_wide(column) && self.known(asked, column).is_none()
     }
 }
 
@@ -177,6 +220,8 @@ pub(crate) struct Open {
     columns: Vec<Column>,
     /// The rows that pass; none if all do.
     rows: Option<UInt32Array>,
+    /// What a caller who does not see everything sees of them.
+    shown: Option<Shown>,
 }
 
 impl Open {
@@ -211,7 +256,16 @@ impl Open {
                     None => column.range(from, count),
                 })
             };
-            arrays.extend(array.transpose()?);
+            let array = array.transpose()?;
+            let array = match (&self.group.piece.barrier, &self.shown, &chosen, array) {
+                (Some(barrier), Some(shown), Some(rows), Some(array)) => {
+                    Some(barrier.masked(*column, array, shown, rows.values())?)
+                }
+                // Behind a barrier, rows are always chosen ones.
+                (Some(_), _, _, _) => return Err(DataFusionError::Internal("rows without their scope".into())),
+                (None, _, _, array) => array,
+            };
+            arrays.extend(array);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(count));
         let batch = RecordBatch::try_new_with_options(Arc::clone(&asked.schema), arrays, &options)?;

@@ -7,7 +7,7 @@ use crate::body;
 use crate::events::{Filter, LARGEST_PAGE, Order, PAGE};
 use crate::proof;
 use crate::state::QueryState;
-use access::problem::{Problem, ProblemKind};
+use access::{Caller, Problem, ProblemKind, Recording, Route, Routes};
 use axum::Json;
 use axum::Router;
 use axum::body::Body;
@@ -23,15 +23,15 @@ use ledger::{Field, StreamKind, TenantId};
 use serde::Deserialize;
 
 /// The routes.
-pub fn router(state: QueryState) -> Router {
-    Router::new()
-        .route("/v1/query", post(query))
-        .route("/v1/tenants/{tenant}/{stream}/events", get(events))
-        .route("/v1/tenants/{tenant}/{stream}/checkpoint", get(checkpoint))
-        .route("/v1/tenants/{tenant}/{stream}/proof/inclusion", get(inclusion))
-        .route("/v1/tenants/{tenant}/{stream}/proof/consistency", get(consistency))
-        .route("/v1/tenants/{tenant}/{stream}/tile/{*tile}", get(tile))
-        .with_state(state)
+pub fn router(state: QueryState) -> (Router, Vec<Route>) {
+    Routes::new(state.door().clone())
+        .route("POST", "/v1/query", Recording::Each, post(query))
+        .route("GET", "/v1/tenants/{tenant}/{stream}/events", Recording::Hourly, get(events))
+        .route("GET", "/v1/tenants/{tenant}/{stream}/checkpoint", Recording::Counted, get(checkpoint))
+        .route("GET", "/v1/tenants/{tenant}/{stream}/proof/inclusion", Recording::Each, get(inclusion))
+        .route("GET", "/v1/tenants/{tenant}/{stream}/proof/consistency", Recording::Counted, get(consistency))
+        .route("GET", "/v1/tenants/{tenant}/{stream}/tile/{*tile}", Recording::Counted, get(tile))
+        .finish(state)
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -46,6 +46,7 @@ struct QueryBody {
 
 async fn query(
     State(state): State<QueryState>,
+    caller: Caller,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
@@ -55,7 +56,7 @@ async fn query(
         Problem::new(ProblemKind::Malformed, format!("the body is not {{\"sql\":…,\"tenants\":[…]}}: {e}"))
     })?;
     let tenants: Result<Vec<TenantId>, Problem> = asked.tenants.iter().map(|name| tenant_of(name)).collect();
-    let answer = state.run_sql(&tenants?, &asked.sql).await?;
+    let answer = state.run_sql(&caller, &tenants?, &asked.sql).await?;
     let body = body::stream(state.engine(), answer, format).await?;
     Ok(([(CONTENT_TYPE, format.media_type())], body).into_response())
 }
@@ -149,17 +150,22 @@ impl EventsQuery {
 
 async fn events(
     State(state): State<QueryState>,
+    caller: Caller,
     Path(names): Path<(String, String)>,
     given: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let (tenant, kind) = stream_of(&names)?;
-    let page = state.events(&tenant, kind, parameters(given)?.filter()?).await?;
+    let page = state.events(&caller, &tenant, kind, parameters(given)?.filter()?).await?;
     Ok(([(CONTENT_TYPE, JSON)], page.json).into_response())
 }
 
-async fn checkpoint(State(state): State<QueryState>, Path(names): Path<(String, String)>) -> Result<Response, Problem> {
+async fn checkpoint(
+    State(state): State<QueryState>,
+    caller: Caller,
+    Path(names): Path<(String, String)>,
+) -> Result<Response, Problem> {
     let (tenant, kind) = stream_of(&names)?;
-    let note = state.stream(&tenant, kind).await?.checkpoint().await?;
+    let note = state.proofs(&caller, &tenant, kind).await?.checkpoint().await?;
     Ok(([(CONTENT_TYPE, TEXT), (CACHE_CONTROL, "no-cache")], note).into_response())
 }
 
@@ -172,13 +178,14 @@ struct InclusionQuery {
 
 async fn inclusion(
     State(state): State<QueryState>,
+    caller: Caller,
     Path(names): Path<(String, String)>,
     headers: HeaderMap,
     given: Result<Query<InclusionQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let (tenant, kind) = stream_of(&names)?;
     let asked = parameters(given)?;
-    let proof = state.stream(&tenant, kind).await?.inclusion(asked.seq, asked.size).await?;
+    let proof = state.proofs(&caller, &tenant, kind).await?.inclusion(asked.seq, asked.size).await?;
     let json = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains(JSON));
     if json {
         Ok(Json(proof::inclusion_json(&proof)).into_response())
@@ -196,24 +203,26 @@ struct ConsistencyQuery {
 
 async fn consistency(
     State(state): State<QueryState>,
+    caller: Caller,
     Path(names): Path<(String, String)>,
     given: Result<Query<ConsistencyQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let (tenant, kind) = stream_of(&names)?;
     let asked = parameters(given)?;
-    let proof = state.stream(&tenant, kind).await?.consistency(asked.from, asked.to).await?;
+    let proof = state.proofs(&caller, &tenant, kind).await?.consistency(asked.from, asked.to).await?;
     Ok(Json(proof::consistency_json(&proof)).into_response())
 }
 
 async fn tile(
     State(state): State<QueryState>,
+    caller: Caller,
     Path((tenant, stream, tile)): Path<(String, String, String)>,
 ) -> Result<Response, Problem> {
     let (tenant, kind) = stream_of(&(tenant, stream))?;
     let tile = Tile::parse(&format!("tile/{tile}")).ok_or_else(|| {
         Problem::new(ProblemKind::NotFound, "not a tile's path: tile/<level>/<index>[.p/<width>] as in C2SP tlog-tiles")
     })?;
-    let bytes = state.stream(&tenant, kind).await?.tile(tile).await?;
+    let bytes = state.proofs(&caller, &tenant, kind).await?.tile(tile).await?;
     let headers = [(CONTENT_TYPE, "application/octet-stream"), (CACHE_CONTROL, "public, max-age=604800, immutable")];
     Ok((headers, Body::from(bytes)).into_response())
 }

@@ -11,6 +11,7 @@
 //! Not here: who may ask what (`access`), what is stored how (`ledger-store`), what a proof proves (`ledger`).
 
 mod answer;
+mod barrier;
 mod body;
 mod column;
 mod condition;
@@ -45,3 +46,4 @@ pub use limits::{Exceeded, Limits};
 pub use proof::{consistency_json, inclusion_json, tlog_proof};
 pub use run::{Answer, Engine, HeadRead};
 pub use state::QueryState;
+pub use table::Seen;

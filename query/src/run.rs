@@ -11,6 +11,7 @@ use crate::events::Filter;
 use crate::limits::{Exceeded, Gate, Limits, Pass};
 use crate::session::Sessions;
 use crate::stop::{self, Stop};
+use crate::table::Seen;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::execute_stream;
@@ -178,13 +179,14 @@ impl Engine {
     ///
     /// # Errors
     /// See [`QueryError`]; errors of running may also come with a later batch.
-    pub async fn sql(&self, snapshots: Vec<Snapshot>, sql: &str) -> Result<Answer, QueryError> {
+    pub async fn sql(&self, snapshots: Vec<impl Into<Seen>>, sql: &str) -> Result<Answer, QueryError> {
         self.ask(snapshots, Question::Sql(sql.to_string())).await
     }
 
-    pub(crate) async fn ask(&self, snapshots: Vec<Snapshot>, question: Question) -> Result<Answer, QueryError> {
-        let read: Vec<HeadRead> = snapshots.iter().map(HeadRead::of).collect();
-        let pass = self.shared.gate.enter(snapshots.iter().map(|s| s.tenant.clone()).collect()).await?;
+    pub(crate) async fn ask(&self, snapshots: Vec<impl Into<Seen>>, question: Question) -> Result<Answer, QueryError> {
+        let snapshots: Vec<Seen> = snapshots.into_iter().map(Into::into).collect();
+        let read: Vec<HeadRead> = snapshots.iter().map(|seen| HeadRead::of(&seen.snapshot)).collect();
+        let pass = self.shared.gate.enter(snapshots.iter().map(|s| s.snapshot.tenant.clone()).collect()).await?;
         let (ready, planned) = oneshot::channel();
         let (rows, batches) = mpsc::channel(AHEAD);
         let limits = &self.shared.limits;
@@ -218,7 +220,7 @@ impl Engine {
 struct Task {
     shared: Arc<Shared>,
     _pass: Pass,
-    snapshots: Vec<Snapshot>,
+    snapshots: Vec<Seen>,
     question: Question,
     stop: Stop,
 }

@@ -70,6 +70,11 @@ impl Scan {
         self.partitions.iter().flatten()
     }
 
+    /// Whether some of its rows are hidden from the caller.
+    fn is_scoped(&self) -> bool {
+        self.pieces().any(|piece| piece.barrier.is_some())
+    }
+
     fn is_backward(&self) -> bool {
         self.order.as_ref().is_some_and(|(first, _)| first.options.descending)
     }
@@ -207,6 +212,16 @@ impl DataSource for Scan {
     }
 
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_scoped() {
+            let of: std::collections::BTreeSet<String> = self.pieces().map(|piece| piece.position()).collect();
+            let of: Vec<&str> = of.iter().take(SHOWN).map(String::as_str).collect();
+            write!(f, "[{}]", of.join(", "))?;
+            return if self.asked.conditions.is_empty() {
+                Ok(())
+            } else {
+                write!(f, ", conditions={:?}", self.asked.conditions)
+            };
+        }
         let sealed = self.pieces().filter(|piece| matches!(piece.held, Held::Segment(_)));
         let (count, tails) = (sealed.clone().count(), self.pieces().count() - sealed.clone().count());
         let shown: Vec<String> = sealed.take(SHOWN).map(|piece| piece.position()).collect();
@@ -236,6 +251,10 @@ impl DataSource for Scan {
     }
 
     fn partition_statistics(&self, partition: Option<usize>) -> Result<Arc<Statistics>> {
+        if self.is_scoped() {
+            // Counts and bounds would be those of hidden rows.
+            return Ok(Arc::new(Statistics::new_unknown(&self.asked.schema)));
+        }
         let pieces: Vec<&Arc<Piece>> = match partition {
             Some(partition) => self.partitions.get(partition).into_iter().flatten().collect(),
             None => self.pieces().collect(),
@@ -280,7 +299,7 @@ impl DataSource for Scan {
         // Whoever narrows a filter goes on testing it; here it only leaves pieces out.
         let answer = FilterPushdownPropagation::with_parent_pushdown_result(vec![PushedDown::No; filters.len()]);
         let narrowing: Vec<_> = filters.into_iter().filter(narrows).collect();
-        if narrowing.is_empty() {
+        if narrowing.is_empty() || self.is_scoped() {
             return Ok(answer);
         }
         let narrowing = [self.narrowing.clone(), narrowing].concat();

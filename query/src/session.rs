@@ -11,7 +11,7 @@ use crate::functions::Functions;
 use crate::guard;
 use crate::limits::Limits;
 use crate::reader::Segments;
-use crate::table::{Shapes, StreamTable};
+use crate::table::{Seen, Shapes, StreamTable};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::context::SQLOptions;
@@ -23,11 +23,10 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionConfig;
 use ledger::StreamKind;
-use ledger_store::Snapshot;
 use std::sync::Arc;
 
 /// The streams that are tables.
-pub(crate) const TABLES: [StreamKind; 2] = [StreamKind::Audit, StreamKind::Telemetry];
+pub(crate) const TABLES: [StreamKind; 4] = StreamKind::ALL;
 
 /// What sessions share.
 pub(crate) struct Sessions {
@@ -59,7 +58,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`QueryError::Internal`] if the snapshots are not of the store's schema.
-    pub fn open(&self, snapshots: Vec<Snapshot>) -> Result<Session, QueryError> {
+    pub fn open(&self, snapshots: Vec<Seen>) -> Result<Session, QueryError> {
         let wrong = |e: DataFusionError| QueryError::of_planning(&e);
         let state = SessionStateBuilder::new()
             .with_config(self.config.clone())
@@ -70,9 +69,9 @@ impl Sessions {
             .with_window_functions(self.functions.window.clone())
             .build();
         let context = SessionContext::new_with_state(state);
-        let mut of_kind: Vec<Vec<Snapshot>> = TABLES.iter().map(|_| Vec::new()).collect();
+        let mut of_kind: Vec<Vec<Seen>> = TABLES.iter().map(|_| Vec::new()).collect();
         for snapshot in snapshots {
-            if let Some(at) = TABLES.iter().position(|kind| *kind == snapshot.kind) {
+            if let Some(at) = TABLES.iter().position(|kind| *kind == snapshot.snapshot.kind) {
                 of_kind[at].push(snapshot);
             }
         }
@@ -90,7 +89,7 @@ impl Sessions {
     }
 
     /// A table outside a session, for plans that are made without SQL.
-    pub fn table(&self, snapshots: Vec<Snapshot>) -> Result<StreamTable, QueryError> {
+    pub fn table(&self, snapshots: Vec<Seen>) -> Result<StreamTable, QueryError> {
         StreamTable::new(snapshots, &self.shapes, Arc::clone(&self.segments)).map_err(|e| QueryError::of_planning(&e))
     }
 }

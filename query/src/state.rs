@@ -8,12 +8,13 @@ use crate::events::{self, Filter, Page};
 use crate::limits::{Exceeded, Limits};
 use crate::run::{Answer, Engine, Question};
 use crate::session::TABLES;
-use access::Door;
-use access::problem::{Problem, ProblemKind};
+use crate::table::Seen;
+use access::{Action, Caller, Door, Opened, Problem, ProblemKind};
 use futures::{StreamExt, TryStreamExt};
 use ledger::{StreamKind, TenantId};
-use ledger_store::{Snapshot, StreamHandle};
-use std::collections::HashSet;
+use ledger_store::StreamHandle;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Snapshots that are taken at the same time.
 const SNAPSHOTS_AT_ONCE: usize = 16;
@@ -39,12 +40,18 @@ impl QueryState {
         &self.engine
     }
 
+    /// The door that it asks.
+    pub(crate) fn door(&self) -> &Door {
+        &self.door
+    }
+
     /// Answers SQL over the tables of these tenants.
     ///
     /// # Errors
-    /// A problem that says what to do; 404 for a tenant that is not there.
-    pub async fn run_sql(&self, tenants: &[TenantId], sql: &str) -> Result<Answer, Problem> {
-        let snapshots = self.snapshots(tenants).await?;
+    /// A problem that says what to do; 403 when none of a tenant's streams is granted to the caller.
+    pub async fn run_sql(&self, caller: &Caller, tenants: &[TenantId], sql: &str) -> Result<Answer, Problem> {
+        caller.visit().note("sql", sql);
+        let snapshots = self.snapshots(caller, tenants).await?;
         Ok(self.engine.sql(snapshots, sql).await?)
     }
 
@@ -52,22 +59,29 @@ impl QueryState {
     ///
     /// # Errors
     /// As [`QueryState::run_sql`].
-    pub async fn events(&self, tenant: &TenantId, kind: StreamKind, filter: Filter) -> Result<Page, Problem> {
-        let snapshot = self.stream(tenant, kind).await?.snapshot().await?;
+    pub async fn events(
+        &self,
+        caller: &Caller,
+        tenant: &TenantId,
+        kind: StreamKind,
+        filter: Filter,
+    ) -> Result<Page, Problem> {
+        let opened = self.door.read(caller, tenant, kind, Action::ReadEvents).await?;
+        let snapshot = seen(&opened).await?;
         let limit = filter.limit;
         let answer = self.engine.ask(vec![snapshot], Question::Events(filter)).await?;
         Ok(events::page(answer, limit).await?)
     }
 
-    /// One stream.
+    /// One stream, for its heads, proofs and tiles.
     ///
     /// # Errors
-    /// 404 if the tenant has no such stream.
-    pub async fn stream(&self, tenant: &TenantId, kind: StreamKind) -> Result<StreamHandle, Problem> {
-        self.door.read(tenant, kind).await
+    /// 403 if that is not granted to the caller, 404 if the tenant has no such stream.
+    pub async fn proofs(&self, caller: &Caller, tenant: &TenantId, kind: StreamKind) -> Result<StreamHandle, Problem> {
+        Ok(self.door.read(caller, tenant, kind, Action::ReadProofs).await?.handle)
     }
 
-    async fn snapshots(&self, tenants: &[TenantId]) -> Result<Vec<Snapshot>, Problem> {
+    async fn snapshots(&self, caller: &Caller, tenants: &[TenantId]) -> Result<Vec<Seen>, Problem> {
         let most = self.engine.limits().tenants;
         if tenants.is_empty() {
             return Err(Problem::new(ProblemKind::Malformed, "tenants is empty: name the tenants that are asked"));
@@ -75,26 +89,17 @@ impl QueryState {
         if tenants.len() > most {
             return Err(QueryError::from(Exceeded::Tenants { tenants: most }).into());
         }
-        let known: HashSet<TenantId> = self.door.tenants().into_iter().collect();
-        let asked: HashSet<&TenantId> = tenants.iter().collect();
-        if let Some(unknown) = tenants.iter().find(|tenant| !known.contains(*tenant)) {
-            return Err(Problem::new(ProblemKind::NotFound, format!("there is no tenant {unknown}")));
+        let asked: BTreeSet<&TenantId> = tenants.iter().collect();
+        let mut opened = Vec::with_capacity(asked.len());
+        for tenant in asked {
+            opened.extend(self.door.read_all(caller, tenant, &TABLES)?);
         }
-        let mut asked: Vec<(TenantId, StreamKind)> =
-            asked.into_iter().flat_map(|tenant| TABLES.map(|kind| (tenant.clone(), kind))).collect();
-        asked.sort_unstable();
-        let taken =
-            futures::stream::iter(asked).map(|(tenant, kind)| async move { self.snapshot(&tenant, kind).await });
-        let taken: Vec<Option<Snapshot>> = taken.buffered(SNAPSHOTS_AT_ONCE).try_collect().await?;
-        Ok(taken.into_iter().flatten().collect())
+        let taken = futures::stream::iter(opened).map(|opened| async move { seen(&opened).await });
+        taken.buffered(SNAPSHOTS_AT_ONCE).try_collect().await
     }
+}
 
-    /// A snapshot of a stream; none if a known tenant never had that stream.
-    async fn snapshot(&self, tenant: &TenantId, kind: StreamKind) -> Result<Option<Snapshot>, Problem> {
-        match self.door.read(tenant, kind).await {
-            Ok(handle) => Ok(Some(handle.snapshot().await?)),
-            Err(problem) if problem.kind() == ProblemKind::NotFound => Ok(None),
-            Err(problem) => Err(problem),
-        }
-    }
+/// A stream as of now, as far as it may be seen.
+async fn seen(opened: &Opened) -> Result<Seen, Problem> {
+    Ok(Seen { snapshot: opened.handle.snapshot().await?, sight: Some(Arc::clone(&opened.sight)) })
 }

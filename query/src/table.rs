@@ -7,12 +7,15 @@
 //! Invariants: the salts are in no schema that a plan can name; the SQL schema has the order of the stored columns;
 //! every row carries its tenant and stream.
 
+use crate::barrier::Barrier;
 use crate::column::sql_type;
+
 use crate::condition::{self, Condition, WIDE};
 use crate::group::Asked;
 use crate::prune::{self, Known};
 use crate::reader::{Sealed, Segments};
 use crate::scan::Scan;
+use access::Sight;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
@@ -69,6 +72,23 @@ pub(crate) struct Piece {
     pub end: u64,
     /// Its rows.
     pub held: Held,
+    /// What stands before them, for a caller who does not see all of them.
+    pub barrier: Option<Arc<Barrier>>,
+}
+
+/// A stream as of one moment, and what the caller sees of it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The stream.
+    pub snapshot: Snapshot,
+    /// What is seen; everything without one.
+    pub sight: Option<Arc<Sight>>,
+}
+
+impl From<Snapshot> for Seen {
+    fn from(snapshot: Snapshot) -> Self {
+        Self { snapshot, sight: None }
+    }
 }
 
 /// Where the rows of a piece are.
@@ -84,22 +104,29 @@ impl Piece {
     /// What is known of it without reading it.
     pub fn known(&self) -> Known<'_> {
         let statistics = match &self.held {
-            Held::Segment(sealed) => Some(&sealed.segment.statistics),
-            Held::Tail(_) => None,
+            Held::Segment(sealed) if self.barrier.is_none() => Some(&sealed.segment.statistics),
+            _ => None,
         };
         Known { tenant: &self.tenant, stream: self.stream, first: self.first, end: self.end, statistics }
     }
 
     /// How a plan names it.
     pub fn position(&self) -> String {
+        if self.barrier.is_some() {
+            return format!("{}/{}/scoped", self.tenant, self.stream);
+        }
         format!("{}/{}/{}-{}", self.tenant, self.stream, self.first, self.end.saturating_sub(1))
     }
 }
 
 /// The pieces of a snapshot; the salts are left behind here.
-fn pieces_of(snapshot: Snapshot, shapes: &Shapes) -> Result<Vec<Piece>> {
-    let Snapshot { tenant, kind, head, segments, tail, objects } = snapshot;
-    let piece = |first, end, held| Piece { tenant: tenant.as_str().into(), stream: kind.as_str(), first, end, held };
+fn pieces_of(seen: Seen, shapes: &Shapes) -> Result<Vec<Piece>> {
+    let barrier = seen.sight.and_then(|sight| Barrier::of(&sight, &shapes.sql)).map(Arc::new);
+    let Snapshot { tenant, kind, head, segments, tail, objects } = seen.snapshot;
+    let piece = |first, end, held| {
+        let barrier = barrier.clone();
+        Piece { tenant: tenant.as_str().into(), stream: kind.as_str(), first, end, held, barrier }
+    };
     let mut pieces: Vec<Piece> = Vec::with_capacity(segments.len() + 1);
     for segment in segments {
         let (first, end) = (segment.reference.first, segment.reference.end());
@@ -115,7 +142,7 @@ fn pieces_of(snapshot: Snapshot, shapes: &Shapes) -> Result<Vec<Piece>> {
 
 impl StreamTable {
     /// A table over snapshots of one kind of stream.
-    pub fn new(snapshots: Vec<Snapshot>, shapes: &Shapes, segments: Arc<Segments>) -> Result<Self> {
+    pub fn new(snapshots: Vec<Seen>, shapes: &Shapes, segments: Arc<Segments>) -> Result<Self> {
         let mut pieces = Vec::new();
         for snapshot in snapshots {
             pieces.extend(pieces_of(snapshot, shapes)?.into_iter().map(Arc::new));

@@ -12,7 +12,8 @@ use crate::settings::{LogFormat, Overrides, Place, Settings, key_in, store_in};
 use clap::Args;
 use ledger::receipt::Receipt;
 use ledger_store::{DurableFolder, Fsck, Report};
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -78,12 +79,18 @@ fn step(number: usize, what: &str) {
 }
 
 async fn tell(service: &Service, settings: &Settings, arguments: &Arguments) -> Outcome {
-    let client = Client::new(&service.url());
     step(1, "A service, on local disk, reachable from this machine only");
     println!("   {}   data in {}", service.url(), settings.data.display());
+    let founded = service.founded().ok_or_else(|| Unexpected("the platform is not new".into()))?;
+    println!("   the administrator's key, made and shown once: {}…", &founded.key[..28]);
+    let administrator = Client::new(&service.url(), &founded.key);
     step(2, "A month of a fictitious platform is loaded");
     let plan = Plan { events: arguments.events, seed: arguments.seed, ..Plan::default() };
-    let (planted, receipt) = load(&client, &plan).await?;
+    let mut events = Vec::new();
+    let planted = generate(&plan, &mut events)?;
+    let keys = set_up(&administrator, &tenants_of(&events)).await?;
+    let receipt = load(&Client::new(&service.url(), &keys.services), &events, &planted).await?;
+    let client = Client::new(&service.url(), &keys.analyst);
     step(3, "The receipt is checked against the ledger's public key");
     check_receipt(&client, &receipt).await?;
     step(4, "Five questions, and the answers that were planted");
@@ -108,9 +115,46 @@ async fn tell(service: &Service, settings: &Settings, arguments: &Arguments) -> 
     Ok(ExitCode::SUCCESS)
 }
 
-async fn load(client: &Client, plan: &Plan) -> Result<(Planted, String), Box<dyn std::error::Error>> {
-    let mut events = Vec::new();
-    let planted = generate(plan, &mut events)?;
+/// The keys of who takes part.
+struct Keys {
+    services: String,
+    analyst: String,
+}
+
+/// Makes the tenants, and who may bring their events and who may read them.
+async fn set_up(administrator: &Client, tenants: &BTreeSet<String>) -> Result<Keys, Box<dyn std::error::Error>> {
+    // The platform's own tenant is there from the first start on.
+    let tenants = tenants.iter().filter(|tenant| *tenant != access::registry::PLATFORM);
+    let mut changes: Vec<Value> = tenants.map(|tenant| json!({"change": "tenant.create", "tenant": tenant})).collect();
+    for (principal, kind, role) in
+        [("platform-services", "service", "ingest-service"), ("analyst", "user", "security-analyst")]
+    {
+        changes.push(json!({"change": "principal.create", "principal": principal, "kind": kind}));
+        changes.push(json!({"change": "grant.create", "principal": principal, "role": role,
+            "tenants": ["platform"], "subtree": true}));
+        changes.push(json!({"change": "credential.create", "principal": principal}));
+    }
+    let made = administrator.change(&Value::Array(changes)).await?;
+    let mut keys = made["changes"].as_array().into_iter().flatten().filter_map(|one| one["key"].as_str());
+    let mut next = || keys.next().map(str::to_string).ok_or_else(|| Unexpected("a key is missing".into()));
+    let count = changes_of(&made, "tenant.create");
+    println!("   ✓ {count} tenants, a service that brings their events, an analyst who may read them");
+    Ok(Keys { services: next()?, analyst: next()? })
+}
+
+fn changes_of(made: &Value, name: &str) -> usize {
+    made["changes"].as_array().into_iter().flatten().filter(|one| one["made"]["change"] == name).count()
+}
+
+/// The tenants that lines of events name.
+fn tenants_of(events: &[u8]) -> BTreeSet<String> {
+    let lines = events.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let names =
+        lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok()?["tenant"].as_str().map(str::to_string));
+    names.collect()
+}
+
+async fn load(client: &Client, events: &[u8], planted: &Planted) -> Result<String, Box<dyn std::error::Error>> {
     let lines: Vec<&[u8]> = events.split_inclusive(|byte| *byte == b'\n').collect();
     let bar = output::progress(lines.len() as u64, "events", false);
     let start = Instant::now();
@@ -135,7 +179,7 @@ async fn load(client: &Client, plan: &Plan) -> Result<(Planted, String), Box<dyn
     if counts != expected {
         return Err(Unexpected(format!("counts {counts:?}, planted {expected:?}")).into());
     }
-    Ok((planted, receipt))
+    Ok(receipt)
 }
 
 async fn check_receipt(client: &Client, receipt: &str) -> Result<(), Box<dyn std::error::Error>> {

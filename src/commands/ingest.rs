@@ -70,7 +70,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let bar = output::progress(total, "read", true);
     let tally = block_on(async {
         let mut sender =
-            Sender { client: Client::new(&arguments.target.url), batch: vec![], events: 0, tally: Tally::default() };
+            Sender { client: arguments.target.client(), batch: vec![], events: 0, tally: Tally::default() };
         for file in &arguments.files {
             let counting = bar.clone();
             sender.file(file, mapping.as_ref(), arguments.tenant.as_deref(), move |bytes| counting.inc(bytes)).await?;

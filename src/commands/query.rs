@@ -3,7 +3,7 @@
 //! Not here: planning and running (`query`). Invariant: what is printed is what the service answered.
 
 use super::{Outcome, block_on};
-use crate::client::{Client, ClientError, Target};
+use crate::client::{ClientError, Target};
 use crate::output;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
@@ -70,7 +70,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         sql => sql.to_string(),
     };
     block_on(async {
-        let client = Client::new(&arguments.target.url);
+        let client = arguments.target.client();
         let mut answer = client.query(&sql, &arguments.tenants, format.accept()).await?;
         let mut out = std::io::stdout().lock();
         if format == Format::Table {

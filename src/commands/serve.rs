@@ -95,6 +95,9 @@ pub fn run(arguments: Arguments) -> Outcome {
     start_logging(settings.log_format, &settings.log_level);
     block_on(async move {
         let service = Service::start(&settings).await?;
+        if let Some(founded) = service.founded() {
+            welcome(&founded.key, &founded.hash, &service.url());
+        }
         tracing::info!(url = service.url(), data = %settings.data.display(), store = %settings.store, "ready");
         interrupted().await;
         tracing::info!("stopping");
@@ -102,4 +105,16 @@ pub fn run(arguments: Arguments) -> Outcome {
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)
     })?
+}
+
+/// What the first start prints, once: to standard output, because keys do not belong into logs.
+fn welcome(key: &str, hash: &str, url: &str) {
+    println!(
+        "This platform is new. Its first entry has the leaf hash\n  {hash}\n\n\
+         The administrator's key, shown this once (`piperoll administrator-key` makes another):\n\n  \
+         export PIPEROLL_KEY={key}\n\n\
+         With it, make a tenant, who may bring its events, and who may read them (docs/access.md):\n  \
+         piperoll registry --help\n\n\
+         Serving at {url}\n"
+    );
 }

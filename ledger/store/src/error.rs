@@ -51,6 +51,14 @@ pub enum StoreError {
     /// An idempotency key was used before with another body.
     #[error("this idempotency key was used before with another body")]
     KeyReused,
+    /// A stream holds more than the request was decided on.
+    #[error("the stream was expected to hold {expected} entries and holds {found}: something else was first")]
+    Moved {
+        /// How many the request expects.
+        expected: u64,
+        /// How many there are.
+        found: u64,
+    },
     /// The store belongs to another log or another ledger.
     #[error("{what}: found {found}, expected {expected}")]
     Foreign {
@@ -194,7 +202,7 @@ impl StoreError {
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::OutOfRange { .. } | Self::Invalid(_) | Self::Unfit { .. } => ErrorKind::Invalid,
             Self::Busy(_) => ErrorKind::Busy,
-            Self::KeyReused | Self::Foreign { .. } => ErrorKind::Conflict,
+            Self::KeyReused | Self::Moved { .. } | Self::Foreign { .. } => ErrorKind::Conflict,
             Self::LogMissing { .. } | Self::LogNotLost => ErrorKind::Conflict,
             Self::LogFailed | Self::Newer { .. } | Self::LogFull | Self::Fenced { .. } | Self::Stopping => {
                 ErrorKind::Unavailable

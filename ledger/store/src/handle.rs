@@ -3,12 +3,15 @@
 //! Not here: authorization. Invariant: whoever holds a handle to one tenant's stream can name nothing of
 //! another's through it.
 
+use crate::columns::Rows;
 use crate::error::StoreError;
 use crate::precheck;
 use crate::proofs::{self, ConsistencyProof, InclusionProof};
+use crate::segment;
 use crate::store::Shared;
 use crate::stream::{Snapshot, Stream};
 use bytes::Bytes;
+use futures::StreamExt as _;
 use ledger::draft::Draft;
 use ledger::name::{Origin, StreamKind, TenantId};
 use ledger::tile::Tile;
@@ -89,6 +92,35 @@ impl StreamHandle {
             tail,
             objects: Arc::clone(&self.shared.objects),
         })
+    }
+
+    /// Hands over each durable entry from a sequence number on, in order, until the newest or until `each` fails.
+    ///
+    /// # Errors
+    /// Stored bytes cannot be read, or what `each` answers.
+    pub async fn entries<E: From<StoreError>>(
+        &self,
+        from: u64,
+        mut each: impl FnMut(u64, &Draft) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let view = self.stream.view();
+        for segment in view.sealed.segments.iter().filter(|segment| segment.reference.end() > from) {
+            let mut batches = segment::stream_rows(&self.shared.objects, segment).await?;
+            while let Some(batch) = batches.next().await {
+                let batch = batch?;
+                let rows = Rows::of(&batch)?;
+                for row in (0..rows.len()).filter(|row| rows.seq(*row) >= from) {
+                    each(rows.seq(row), &rows.draft(row)?)?;
+                }
+            }
+        }
+        for chunk in view.tail.iter().filter(|chunk| chunk.end() > from) {
+            let skip = from.saturating_sub(chunk.first);
+            for (entry, seq) in chunk.entries.iter().zip(chunk.first..).skip(skip as usize) {
+                each(seq, &entry.draft)?;
+            }
+        }
+        Ok(())
     }
 
     /// The newest durable head, signed.

@@ -292,7 +292,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Busy`] when a bound is reached, [`StoreError::KeyReused`] when the idempotency key came
-    /// with another body, [`StoreError::Invalid`] when the request is too large or a draft is of another
+    /// with another body, [`StoreError::Moved`] when a stream does not hold what the request expects, [`StoreError::Invalid`] when the request is too large or a draft is of another
     /// stream, otherwise the log does not accept.
     pub async fn append(&self, request: AppendRequest) -> Result<Appended, StoreError> {
         let limits = &self.shared.limits;
@@ -310,10 +310,10 @@ impl Store {
             }
             parts.push(self.prepare(handle.stream, drafts).await?);
         }
-        let (atomic, mut key) = (request.atomic, request.key);
+        let (atomic, mut key, expects) = (request.atomic, request.key, request.expects);
         loop {
             let (reply, answer) = oneshot::channel();
-            let submission = Submission { parts, atomic, key, bytes, reply };
+            let submission = Submission { parts, atomic, key, expects, bytes, reply };
             self.writer.send(Message::Submit(submission)).await.map_err(|_| StoreError::Stopping)?;
             match answer.await.map_err(|_| StoreError::Stopping)?? {
                 Reply::Done { verdicts, receipt } => {

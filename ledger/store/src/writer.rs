@@ -85,6 +85,7 @@ pub(crate) struct Submission {
     pub parts: Vec<SubmittedPart>,
     pub atomic: bool,
     pub key: Option<RequestKey>,
+    pub expects: Option<u64>,
     pub bytes: usize,
     pub reply: oneshot::Sender<Result<Reply, StoreError>>,
 }
@@ -278,7 +279,7 @@ impl Writer {
     }
 
     fn sequence(&mut self, submission: Submission, now: i64) -> Option<InGroup> {
-        let Submission { parts, atomic, key, reply, .. } = submission;
+        let Submission { parts, atomic, key, expects, reply, .. } = submission;
         let origins: Vec<String> = parts.iter().map(|part| part.stream.origin.to_string()).collect();
         for part in &parts {
             Live::of(&mut self.live, &part.stream);
@@ -291,6 +292,14 @@ impl Writer {
             let outcome = Outcome::Repeated(used.answer.clone());
             parts.iter().for_each(|part| Live::of(&mut self.live, &part.stream).touched = true);
             return Some(InGroup { reply, origins, outcome, runs: vec![], fact: None });
+        }
+        // Compared with what is sequenced, durable or not: what is decided next must know it too.
+        if let (Some(expected), Some(part)) = (expects, parts.first()) {
+            let found = Live::of(&mut self.live, &part.stream).edge.size();
+            if found != expected {
+                let _ = reply.send(Err(StoreError::Moved { expected, found }));
+                return None;
+            }
         }
         if key.is_some() && self.fact_bytes > IDEMPOTENCY_BYTES {
             let _ =

@@ -131,7 +131,7 @@ async fn both_tables_are_always_there() {
             .len(),
         2
     );
-    let nothing = engine.sql(Vec::new(), "SELECT count(*) FROM audit").await.unwrap();
+    let nothing = engine.sql(Vec::<ledger_store::Snapshot>::new(), "SELECT count(*) FROM audit").await.unwrap();
     assert_eq!(cells(&nothing.collect().await.unwrap()), [["0"]]);
     let telemetry = stream("acme", StreamKind::Telemetry, 0, 0, 10).await;
     let answer = engine

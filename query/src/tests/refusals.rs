@@ -62,7 +62,7 @@ async fn what_is_no_question_is_refused() {
         ("SELECT * FROM datafusion.public.audit", "one schema"),
         ("SELECT * FROM \"information_schema\".\"df_settings\"", "one schema"),
         ("SELECT * FROM tables", "not found"),
-        ("SELECT * FROM access", "not found"),
+        ("SELECT * FROM registry", "not found"),
         ("SELECT * FROM '/etc/passwd'", "not found"),
         ("SELECT * FROM \"/etc/passwd.csv\"", "not found"),
         ("SELECT * FROM \"segments://\"", "not found"),

@@ -29,6 +29,7 @@ pub enum Appended {
 }
 
 /// One request: drafts by stream.
+#[derive(Default)]
 pub struct AppendRequest {
     /// Handles and their drafts; each draft is of its handle's tenant and stream.
     pub parts: Vec<(AppendHandle, Vec<Draft>)>,
@@ -36,4 +37,6 @@ pub struct AppendRequest {
     pub atomic: bool,
     /// The idempotency key.
     pub key: Option<RequestKey>,
+    /// How many entries the first part's stream must hold: what the request says was decided by looking at so many.
+    pub expects: Option<u64>,
 }

@@ -34,7 +34,7 @@ impl Store {
                 generation = stream.origin.generation(), "goes on in a new generation: its log was declared lost");
             parts.push((AppendHandle { stream }, vec![draft]));
         }
-        self.append(AppendRequest { parts, atomic: false, key: None }).await.map(drop)
+        self.append(AppendRequest { parts, ..Default::default() }).await.map(drop)
     }
 }
 

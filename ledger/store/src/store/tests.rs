@@ -221,7 +221,7 @@ pub(super) fn draft(tenant: &str, id: &str, content: u64) -> Draft {
 pub(super) fn request(store: &Store, parts: Vec<(&str, Vec<Draft>)>) -> AppendRequest {
     let handle = |name: &str| store.appender(&tenant(name), StreamKind::Audit);
     let parts = parts.into_iter().map(|(name, drafts)| (handle(name), drafts)).collect();
-    AppendRequest { parts, atomic: false, key: None }
+    AppendRequest { parts, ..Default::default() }
 }
 
 /// Appends to one stream and answers verdicts and receipt.

@@ -96,7 +96,7 @@ async fn append_access(store: &Store, id: u64) -> Result<Appended, StoreError> {
     builder.int(Field::OccurredAt, 1).unwrap();
     let handle = store.appender(&tenant("acme"), StreamKind::Access);
     let parts = vec![(handle, vec![builder.finish().unwrap()])];
-    store.append(AppendRequest { parts, atomic: false, key: None }).await
+    store.append(AppendRequest { parts, ..Default::default() }).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

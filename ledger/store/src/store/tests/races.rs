@@ -172,3 +172,38 @@ async fn a_draft_goes_only_into_its_own_stream() {
     let misplaced = store.append(request(&store, vec![("acme", vec![draft("globex", "e-0", 0)])])).await;
     assert_eq!(misplaced.unwrap_err().kind(), crate::ErrorKind::Invalid);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_those_who_decided_on_the_same_history_one_is_heard() {
+    let bed = Bed::new(27);
+    let store = bed.open().await;
+    let expecting = |size: u64, id: String| AppendRequest {
+        expects: Some(size),
+        ..request(&store, vec![("acme", vec![draft("acme", &id, size)])])
+    };
+    // Nobody may overwrite another unseen: each of ten steps has one winner among four, and the others are told.
+    for size in 0..10 {
+        let all = (0..4).map(|task| store.append(expecting(size, format!("e-{size}-{task}"))));
+        let answers = futures::future::join_all(all).await;
+        let won = answers.iter().filter(|answer| matches!(answer, Ok(Appended::Done { .. }))).count();
+        let told = StoreError::Moved { expected: size, found: size + 1 }.to_string();
+        let lost = answers.iter().filter(|answer| answer.as_ref().is_err_and(|e| e.to_string() == told)).count();
+        assert_eq!((won, lost), (1, 3));
+        if size == 5 {
+            store.seal_all().await.unwrap();
+        }
+    }
+    let reader = store.reader(&tenant("acme"), StreamKind::Audit).unwrap();
+    for from in [0, 3, 6, 9, 10, 11] {
+        let mut found = Vec::new();
+        let all = reader.entries(from, |seq, draft| {
+            found.push((seq, draft.event_id().to_string()));
+            Ok::<(), StoreError>(())
+        });
+        all.await.unwrap();
+        let expected: Vec<_> = ids_of(&store, "acme").await.into_iter().skip(from as usize).collect();
+        assert_eq!(found.iter().map(|(_, id)| id.clone()).collect::<Vec<_>>(), expected);
+        assert!(found.iter().map(|(seq, _)| *seq).eq(from..10.max(from)));
+    }
+    store.close().await;
+}

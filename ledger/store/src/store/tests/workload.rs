@@ -272,7 +272,7 @@ impl Run {
                 for message in [Message::Reopen, Message::Tick] {
                     let _ = store.writer.send(message).await;
                 }
-                let _ = store.append(AppendRequest { parts: vec![], atomic: false, key: None }).await;
+                let _ = store.append(AppendRequest::default()).await;
             };
             self.unstuck(work).await;
         }
@@ -284,7 +284,7 @@ impl Run {
         let mut quiet = 0;
         while quiet < 2 {
             let before = self.script.count();
-            let nothing = AppendRequest { parts: vec![], atomic: false, key: None };
+            let nothing = AppendRequest::default();
             let store = self.store().clone();
             let _ = self.unstuck(store.append(nothing)).await;
             self.unstuck(sealer_is_idle(&store)).await;

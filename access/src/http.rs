@@ -1,0 +1,101 @@
+//! The routes of the registry: who am I, what stands in it, and changes of it.
+//!
+//! Not here: what a change needs ([`crate::authority`]). Invariants: one request's changes stand together or not at all;
+//! a key is shown in the answer to its making and nowhere else.
+
+use crate::caller::Caller;
+use crate::door::Door;
+use crate::problem::{Problem, ProblemKind};
+use crate::record::Recording;
+use crate::registry::change::Change;
+use crate::registry::{MOST_CHANGES, Table};
+use crate::routes::{Route, Routes};
+use axum::Json;
+use axum::Router;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// The routes.
+pub fn router(door: &Door) -> (Router, Vec<Route>) {
+    Routes::new(door.clone())
+        .route("GET", "/v1/whoami", Recording::Counted, get(whoami))
+        .route("POST", "/v1/registry", Recording::ByItself, post(change))
+        .route("GET", "/v1/registry/{table}", Recording::Hourly, get(table))
+        .finish(door.clone())
+}
+
+async fn whoami(State(door): State<Door>, caller: Caller) -> Json<Value> {
+    let registry = door.book().read();
+    let rights: Vec<Value> = door.rights_of(&registry, &caller);
+    Json(json!({
+        "principal": caller.principal(),
+        "kind": caller.kind(),
+        "home": caller.home().map(|home| home.as_str()),
+        "credential": caller.credential(),
+        "rights": rights,
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Changes {
+    changes: Vec<Change>,
+}
+
+async fn change(
+    State(door): State<Door>,
+    caller: Caller,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let body = body.map_err(|e| Problem::new(ProblemKind::TooLarge, e.body_text()))?;
+    let asked: Changes = serde_json::from_slice(&body).map_err(|e| {
+        let detail = format!("the body is not {{\"changes\":[{{\"change\":\"tenant.create\",…}},…]}}: {e}");
+        Problem::new(ProblemKind::Malformed, detail)
+    })?;
+    if !(1..=MOST_CHANGES).contains(&asked.changes.len()) {
+        return Err(Problem::new(ProblemKind::Malformed, format!("changes must be 1 to {MOST_CHANGES}")));
+    }
+    let made = door.change(&caller, asked.changes).await?;
+    let made: Vec<Value> = made
+        .into_iter()
+        .map(|one| {
+            let mut shown = json!({"seq": one.seq, "made": one.change});
+            if let Some(key) = one.key {
+                shown["key"] = key.into();
+            }
+            shown
+        })
+        .collect();
+    Ok(Json(json!({"changes": made})).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TableQuery {
+    as_of: Option<String>,
+}
+
+async fn table(
+    State(door): State<Door>,
+    caller: Caller,
+    Path(name): Path<String>,
+    given: Result<Query<TableQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(given) = given.map_err(|e| Problem::new(ProblemKind::Malformed, e.body_text()))?;
+    let Some(table) = Table::ALL.into_iter().find(|table| table.name() == name) else {
+        let all: Vec<&str> = Table::ALL.iter().map(|table| table.name()).collect();
+        return Err(Problem::new(ProblemKind::NotFound, format!("the registry's tables are {}", all.join(", "))));
+    };
+    let as_of = given.as_of.map(|text| {
+        let wrong = |e| Problem::new(ProblemKind::Malformed, format!("as_of is {e}"));
+        ledger::time::parse_micros(&text).map_err(wrong)
+    });
+    let rows = door.table(&caller, table, as_of.transpose()?).await?;
+    caller.visit().count(rows.len() as u64);
+    Ok(Json(json!({"columns": table.columns(), "rows": rows})).into_response())
+}

@@ -1,0 +1,393 @@
+//! Who looked at what, put on record before the answer leaves: the `access` streams of tenants, and `control`.
+//!
+//! What is asked of one tenant is an entry at its begin and one at its end. What is asked of several is so in `control`,
+//! with its scope, and in each tenant's `access` stream one entry per principal, right and hour. Pages of one stream, a
+//! service's events, and looks at `access` or the registry are one entry per credential and hour, and one with counts
+//! when the hour is over. Heads, proofs of them and tiles are counted and not recorded. Refusals are one entry per
+//! source and minute; those of nobody known go to `control`, and never into the stream of a tenant merely named.
+//!
+//! Not here: what is allowed ([`crate::Door`]), routes and what applies to each ([`crate::routes`]).
+//!
+//! Invariants: without a begin there is no answer; a begin without an end stands as `unknown`; no entry of one tenant
+//! names another.
+
+mod begun;
+
+use crate::caller::Caller;
+use crate::policy::Action;
+use crate::registry::{Author, Entry, PLATFORM, platform};
+use crate::visit::{Denied, Touch};
+pub(crate) use begun::Begun;
+use begun::{Place, place_of};
+use ledger::draft::{Draft, Invalid};
+use ledger::name::{StreamKind, TenantId};
+use ledger_store::{Ambient, AppendRequest, Store, StoreError};
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How long one entry speaks for all that are like it.
+const HOUR: i64 = 3_600_000_000;
+/// How long one refusal speaks for all of its source.
+const MINUTE: i64 = 60_000_000;
+/// How many ongoing things are kept; beyond it each is an entry of its own.
+const MOST_OPEN: usize = 100_000;
+/// How often an end is tried before it stands as unknown.
+const END_ATTEMPTS: u32 = 5;
+
+/// A record could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A value cannot stand in an entry.
+    #[error("what was asked cannot stand in an entry: {0}")]
+    Invalid(#[from] Invalid),
+}
+
+/// How what a route does is put on record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recording {
+    /// Each request, at its begin and at its end.
+    Each,
+    /// One entry per credential, tenant, stream and hour, and one with counts when it is over.
+    Hourly,
+    /// Changes of the registry: their entries are the record.
+    ByItself,
+    /// Counted by the metrics only.
+    Counted,
+}
+
+/// Something that goes on, which one entry spoke for at its begin.
+#[derive(Debug, Clone)]
+struct Ongoing {
+    began: i64,
+    requests: u64,
+    rows: u64,
+    bytes: u64,
+    author: Author,
+    about: About,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct About {
+    principal: String,
+    credential: String,
+    tenant: TenantId,
+    stream: StreamKind,
+    action: &'static str,
+    right: String,
+}
+
+#[derive(Debug, Default)]
+struct Refusals {
+    since: i64,
+    further: u64,
+}
+
+/// Puts visits on record.
+pub struct Recorder {
+    store: Store,
+    ambient: Arc<dyn Ambient>,
+    ongoing: Mutex<HashMap<About, Ongoing>>,
+    refusals: Mutex<HashMap<(String, String), (Refusals, Author)>>,
+}
+
+fn held<T>(lock: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Recorder {
+    pub(crate) fn new(store: Store, ambient: Arc<dyn Ambient>) -> Self {
+        Self { store, ambient, ongoing: Mutex::default(), refusals: Mutex::default() }
+    }
+
+    fn new_id(&self) -> String {
+        let mut random = [0; 12];
+        self.ambient.fill_random(&mut random);
+        random.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Records the begin of a visit that is recorded each time. None when it touched nothing.
+    pub(crate) async fn begin(&self, caller: &Caller) -> Result<Option<Begun>, RecordError> {
+        let touched = caller.visit().touched();
+        let Some(first) = touched.first() else { return Ok(None) };
+        let (now, id, action) = (self.ambient.now_micros(), self.new_id(), first.action.as_str());
+        let mut of_tenant: BTreeMap<TenantId, Vec<&Touch>> = BTreeMap::new();
+        touched.iter().for_each(|touch| of_tenant.entry(touch.tenant.clone()).or_default().push(touch));
+        let notes = caller.visit().notes();
+        let mut begun = Begun { id, caller: caller.author(), action, places: vec![], notes, began: now };
+        let mut drafts = Vec::new();
+        if let Some((tenant, touches)) = of_tenant.iter().next().filter(|_| of_tenant.len() == 1) {
+            begun.places.push(place_of(tenant, touches));
+        } else {
+            let scope: Vec<&str> = of_tenant.keys().map(TenantId::as_str).collect();
+            let more = Map::from_iter([("tenants".to_string(), json!(scope))]);
+            let resource = ("tenants", scope.len().to_string());
+            let (tenant, stream, elevation) = (platform(), StreamKind::Control, None);
+            begun.places.push(Place { tenant, stream, resource, elevation, more });
+            for (tenant, touches) in &of_tenant {
+                for touch in touches {
+                    drafts.extend(self.hourly(&begun.caller, touch, 0, 0, now)?);
+                }
+                debug_assert!(touches.iter().all(|touch| touch.tenant == *tenant));
+            }
+        }
+        for place in &begun.places {
+            drafts.push(begun.entry(place, "unknown", Map::new(), "begin", now)?);
+        }
+        self.append(drafts).await?;
+        Ok(Some(begun))
+    }
+
+    /// Records the end of a visit: tried some times, and left as unknown after that.
+    pub(crate) async fn end(&self, begun: Begun, outcome: &'static str, rows: u64, bytes: u64) {
+        let now = self.ambient.now_micros();
+        let more = Map::from_iter([
+            ("rows".to_string(), rows.into()),
+            ("bytes".into(), bytes.into()),
+            ("took_us".into(), (now - begun.began).into()),
+        ]);
+        let entries = begun.places.iter().map(|place| begun.entry(place, outcome, more.clone(), "end", now));
+        let Ok(drafts) = entries.collect::<Result<Vec<_>, _>>() else { return };
+        for attempt in 0..END_ATTEMPTS {
+            match self.append(drafts.clone()).await {
+                Ok(()) => return,
+                Err(_) => self.ambient.sleep(std::time::Duration::from_millis(200 << attempt)).await,
+            }
+        }
+        tracing::warn!(request = begun.id, "the end of a visit could not be recorded: it stands as unknown");
+    }
+
+    /// Records a visit of a kind that is recorded once an hour.
+    pub(crate) async fn hour(&self, caller: &Caller, bytes: u64) -> Result<(), RecordError> {
+        let (now, rows) = (self.ambient.now_micros(), caller.visit().rows());
+        let touched = caller.visit().touched();
+        let author = caller.author();
+        let mut drafts = Vec::new();
+        for (at, touch) in touched.iter().enumerate() {
+            // Counts are those of the request: they are told of it once.
+            let (rows, bytes) = if at == 0 { (rows, bytes) } else { (0, 0) };
+            drafts.extend(self.hourly(&author, touch, rows, bytes, now)?);
+        }
+        self.append(drafts).await
+    }
+
+    /// Counts a touch in its hour; an entry if it is the first.
+    fn hourly(
+        &self,
+        author: &Author,
+        touch: &Touch,
+        rows: u64,
+        bytes: u64,
+        now: i64,
+    ) -> Result<Vec<Draft>, RecordError> {
+        let about = About {
+            principal: author.principal.to_string(),
+            credential: author.credential.clone(),
+            tenant: touch.tenant.clone(),
+            stream: touch.stream,
+            action: touch.action.as_str(),
+            right: touch.right.to_string(),
+        };
+        let mut drafts = Vec::new();
+        let mut ongoing = held(&self.ongoing);
+        match ongoing.get_mut(&about) {
+            Some(found) if now - found.began < HOUR => {
+                found.requests += 1;
+                found.rows += rows;
+                found.bytes += bytes;
+                return Ok(drafts);
+            }
+            Some(_) => drafts.extend(ongoing.remove(&about).map(|over| self.over(&over, now)).transpose()?),
+            None => {}
+        }
+        let began = Ongoing { began: now, requests: 1, rows, bytes, author: author.clone(), about: about.clone() };
+        drafts.push(self.entry_of(&began, "unknown", Map::new(), now)?);
+        if ongoing.len() < MOST_OPEN {
+            ongoing.insert(about, began);
+        }
+        Ok(drafts)
+    }
+
+    fn over(&self, ongoing: &Ongoing, now: i64) -> Result<Draft, Invalid> {
+        let more = Map::from_iter([
+            ("requests".to_string(), ongoing.requests.into()),
+            ("rows".into(), ongoing.rows.into()),
+            ("bytes".into(), ongoing.bytes.into()),
+            ("since".into(), ledger::time::format_micros(ongoing.began).into()),
+        ]);
+        self.entry_of(ongoing, "success", more, now)
+    }
+
+    fn entry_of(
+        &self,
+        ongoing: &Ongoing,
+        outcome: &str,
+        mut more: Map<String, Value>,
+        now: i64,
+    ) -> Result<Draft, Invalid> {
+        let About { tenant, stream, action, right, .. } = &ongoing.about;
+        more.insert("right".into(), right.as_str().into());
+        more.insert("recorded".into(), "hourly".into());
+        let elevation = right.starts_with('e').then(|| right.clone());
+        Entry {
+            tenant,
+            stream: stream_for(tenant),
+            id: format!("visit-{}", self.new_id()),
+            action,
+            outcome,
+            author: &ongoing.author,
+            resource: ("stream", stream.to_string()),
+            elevation,
+            attributes: Value::Object(more).to_string(),
+            now,
+        }
+        .draft()
+    }
+
+    /// Puts on record what is over, and forgets refusals whose minute has passed. Called now and then.
+    pub(crate) async fn tick(&self, everything: bool) {
+        let now = self.ambient.now_micros();
+        let mut drafts = Vec::new();
+        {
+            let mut ongoing = held(&self.ongoing);
+            let over: Vec<About> = ongoing
+                .iter()
+                .filter(|(_, one)| everything || now - one.began >= HOUR)
+                .map(|(about, _)| about.clone())
+                .collect();
+            for about in over {
+                let draft = ongoing.remove(&about).map(|over| self.over(&over, now));
+                drafts.extend(draft.and_then(Result::ok));
+            }
+            let mut refusals = held(&self.refusals);
+            refusals.retain(|(_, code), (refusals, author)| {
+                let stays = !everything && now - refusals.since < MINUTE;
+                if !stays && refusals.further > 0 {
+                    let more = Map::from_iter([
+                        ("further".to_string(), refusals.further.into()),
+                        ("code".into(), code.as_str().into()),
+                    ]);
+                    drafts.extend(self.refusal(&platform(), author, "access.denied", more, now).ok());
+                }
+                stays
+            });
+        }
+        if let Err(error) = self.append(drafts).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "counts of what is over could not be recorded");
+        }
+    }
+
+    /// Records that something was refused to a known caller: in `control`, and in the stream of the tenant concerned
+    /// when the caller is the platform's own or that tenant's.
+    pub(crate) async fn denied(&self, caller: &Caller, denied: &[Denied]) -> Result<(), RecordError> {
+        let Some(first) = denied.first() else { return Ok(()) };
+        let (now, author) = (self.ambient.now_micros(), caller.author());
+        let source = author.principal.to_string();
+        if !self.is_first(&source, first.action.as_str(), &author, now) {
+            return Ok(());
+        }
+        let mut drafts = Vec::new();
+        let named: Vec<&str> = denied.iter().take(100).map(|one| one.tenant.as_str()).collect();
+        let more =
+            Map::from_iter([("asked".to_string(), json!(first.action.as_str())), ("tenants".into(), json!(named))]);
+        drafts.push(self.refusal(&platform(), &author, "access.denied", more, now)?);
+        let may_be_told = |one: &&Denied| one.exists && caller.home().is_none_or(|home| *home == one.tenant);
+        for one in denied.iter().filter(may_be_told).filter(|one| one.tenant.as_str() != PLATFORM).take(100) {
+            let more = Map::from_iter([
+                ("asked".to_string(), json!(one.action.as_str())),
+                ("stream".into(), json!(one.stream.as_str())),
+            ]);
+            drafts.push(self.refusal(&one.tenant, &author, "access.denied", more, now)?);
+        }
+        self.append(drafts).await
+    }
+
+    /// Records that somebody who is not known was refused.
+    pub(crate) async fn unknown(
+        &self,
+        source_ip: &str,
+        code: &str,
+        credential: Option<String>,
+    ) -> Result<(), RecordError> {
+        let now = self.ambient.now_micros();
+        let principal = "unknown".parse().expect("a plain name");
+        let credential = credential.unwrap_or_default();
+        let author = Author { principal, actor_type: "anonymous", credential, source_ip: source_ip.to_string() };
+        if !self.is_first(source_ip, code, &author, now) {
+            return Ok(());
+        }
+        let more = Map::from_iter([("code".to_string(), json!(code))]);
+        let draft = self.refusal(&platform(), &author, "authentication.failed", more, now)?;
+        self.append(vec![draft]).await
+    }
+
+    /// Whether this is the first refusal of its source and kind in a minute; counts it otherwise.
+    fn is_first(&self, source: &str, code: &str, author: &Author, now: i64) -> bool {
+        let mut refusals = held(&self.refusals);
+        let key = (source.to_string(), code.to_string());
+        if let Some((found, _)) = refusals.get_mut(&key)
+            && now - found.since < MINUTE
+        {
+            found.further += 1;
+            return false;
+        }
+        // Who makes up sources without end is heard no more often than that.
+        let has_room = refusals.len() < MOST_OPEN;
+        if has_room {
+            refusals.insert(key, (Refusals { since: now, further: 0 }, author.clone()));
+        }
+        has_room
+    }
+
+    fn refusal(
+        &self,
+        tenant: &TenantId,
+        author: &Author,
+        action: &str,
+        more: Map<String, Value>,
+        now: i64,
+    ) -> Result<Draft, Invalid> {
+        Entry {
+            tenant,
+            stream: stream_for(tenant),
+            id: format!("denied-{}", self.new_id()),
+            action,
+            outcome: "denied",
+            author,
+            resource: ("tenant", tenant.to_string()),
+            elevation: None,
+            attributes: Value::Object(more).to_string(),
+            now,
+        }
+        .draft()
+    }
+
+    /// Appends entries to the streams that they are of, all in one group.
+    async fn append(&self, drafts: Vec<Draft>) -> Result<(), RecordError> {
+        if drafts.is_empty() {
+            return Ok(());
+        }
+        let mut parts: BTreeMap<(String, StreamKind), Vec<Draft>> = BTreeMap::new();
+        for draft in drafts {
+            parts.entry((draft.tenant().to_string(), draft.stream())).or_default().push(draft);
+        }
+        let handles = parts.into_iter().filter_map(|((tenant, stream), drafts)| {
+            Some((self.store.appender(&tenant.parse().ok()?, stream), drafts))
+        });
+        self.store.append(AppendRequest { parts: handles.collect(), ..Default::default() }).await?;
+        Ok(())
+    }
+}
+
+/// Where what concerns a tenant is recorded: the platform reads of itself in `control`.
+fn stream_for(tenant: &TenantId) -> StreamKind {
+    if tenant.as_str() == PLATFORM { StreamKind::Control } else { StreamKind::Access }
+}
+
+/// Whether looks at this are recorded once an hour, whatever the route: reading who looked, and the registry.
+pub(crate) fn is_look_at_the_record(touch: &Touch) -> bool {
+    matches!(touch.stream, StreamKind::Access | StreamKind::Control) && touch.action == Action::ReadEvents
+}

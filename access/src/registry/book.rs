@@ -1,0 +1,444 @@
+//! The registry kept up to date with the `control` stream, and the one place that appends changes to it.
+//!
+//! A change is decided on what was folded, and appended only if the stream still holds exactly that much: so two
+//! administrators cannot overwrite each other unseen. Not here: the rules ([`super::check`], [`crate::policy`]).
+//!
+//! Invariants: what is not durable is not folded; a request's changes stand together or not at all. If we crash between
+//! append and fold, the next start folds it.
+
+use super::change::{Change, PrincipalFact, PrincipalKind, TenantFact};
+use super::entry::{Author, Entry, EntryError};
+use super::names::{FactId, PrincipalId};
+use super::{PLATFORM, Refusal, Registry, Stamp};
+use crate::secret;
+use ledger::draft::Invalid;
+use ledger::name::{StreamKind, TenantId};
+use ledger_store::{Ambient, AppendRequest, Appended, Store, StoreError, Verdict};
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+/// The format of the ledger that a first entry names (FORMAT.md).
+const FORMAT: u32 = 1;
+/// How often a change is decided anew because something else was first.
+const ATTEMPTS: usize = 16;
+/// How many changes one request may bring.
+pub const MOST_CHANGES: usize = 10_000;
+/// Into how many tenants' own `access` streams one request's changes may be told.
+const MOST_TOLD: usize = 1_000;
+
+/// The registry could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum BookError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An entry of the stream.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    /// A change cannot be an entry.
+    #[error("a value of the change is not admissible: {0}")]
+    Invalid(#[from] Invalid),
+    /// A change does not fit; which of the request's, and why.
+    #[error("change {at}: {refusal}")]
+    Refused {
+        /// Which of the request's changes, from 0.
+        at: usize,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The caller may not make a change.
+    #[error("change {at}: {why}")]
+    Forbidden {
+        /// Which of the request's changes, from 0.
+        at: usize,
+        /// What is missing.
+        why: String,
+    },
+    /// Too many changes were made at the same time.
+    #[error("the registry changes too quickly; send again shortly")]
+    Busy,
+}
+
+/// A change that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// Its entry's sequence number.
+    pub seq: u64,
+    /// The change as it stands in the entry.
+    pub change: Change,
+    /// The key of a new credential, which is shown this once.
+    pub key: Option<String>,
+    /// The tenants that are told of it in their own `access` streams.
+    concerned: Vec<TenantId>,
+}
+
+/// What a request's changes came to.
+pub type Decided = Result<Vec<Made>, BookError>;
+
+/// The registry of one platform.
+pub struct Book {
+    store: Store,
+    ambient: Arc<dyn Ambient>,
+    registry: RwLock<Registry>,
+    /// Whoever changes something holds this.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Book {
+    /// Folds the stream. When there is none, begins it: answers the administrator's key then, which is shown this once.
+    ///
+    /// # Errors
+    /// The stream cannot be read, or the first entries cannot be appended.
+    pub async fn open(store: Store, ambient: Arc<dyn Ambient>) -> Result<(Self, Option<Founded>), BookError> {
+        let book = Self { store, ambient, registry: RwLock::default(), turn: tokio::sync::Mutex::default() };
+        book.refresh().await?;
+        let founded = if book.read().size() == 0 { Some(book.found().await?) } else { None };
+        Ok((book, founded))
+    }
+
+    /// The registry as it is now. Not to be held while waiting for anything.
+    pub fn read(&self) -> RwLockReadGuard<'_, Registry> {
+        // A panic while it was written leaves a fold of fewer entries, which is what it was before.
+        self.registry.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Folds what the stream holds beyond what was folded.
+    ///
+    /// # Errors
+    /// Stored bytes cannot be read, or an entry cannot.
+    pub async fn refresh(&self) -> Result<(), BookError> {
+        let platform = platform();
+        let Ok(handle) = self.store.reader(&platform, StreamKind::Control) else { return Ok(()) };
+        let mut read: Vec<(u64, Option<(Stamp, Change)>)> = Vec::new();
+        let from = self.read().size();
+        let each = |seq, draft: &ledger::Draft| {
+            read.push((seq, Change::of_entry(seq, draft)?));
+            Ok::<(), BookError>(())
+        };
+        handle.entries(from, each).await?;
+        let mut registry = self.registry.write().unwrap_or_else(PoisonError::into_inner);
+        for (seq, change) in read {
+            // Another refresh may have folded it meanwhile.
+            if seq == registry.size() {
+                match change {
+                    Some((stamp, change)) => registry.apply(stamp, &change),
+                    None => registry.pass(seq),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The registry as it was at a moment, folded from zero.
+    ///
+    /// # Errors
+    /// As [`Book::refresh`].
+    pub async fn as_of(&self, at: i64) -> Result<Registry, BookError> {
+        let mut registry = Registry::default();
+        let Ok(handle) = self.store.reader(&platform(), StreamKind::Control) else { return Ok(registry) };
+        let each = |seq, draft: &ledger::Draft| {
+            // Times of record never decrease along a stream.
+            if draft.recorded_at() <= at
+                && let Some((stamp, change)) = Change::of_entry(seq, draft)?
+            {
+                registry.apply(stamp, &change);
+            }
+            Ok::<(), BookError>(())
+        };
+        handle.entries(0, each).await?;
+        Ok(registry)
+    }
+
+    /// Makes changes, together or not at all. `may` says whether the caller may make one, on the registry with those
+    /// before it made.
+    ///
+    /// # Errors
+    /// A change does not fit or may not be made, or the store does not accept.
+    pub async fn change(
+        &self,
+        author: &Author,
+        changes: Vec<Change>,
+        may: impl Fn(&Registry, &Change) -> Result<(), String>,
+    ) -> Decided {
+        self.make(author, changes, |registry, change, now| {
+            registry.check(change, now).map_err(Objection::Refused)?;
+            may(registry, change).map_err(Objection::Forbidden)
+        })
+        .await
+    }
+
+    /// Makes a change that the service itself decides on.
+    ///
+    /// # Errors
+    /// The store does not accept.
+    pub async fn note(&self, change: Change) -> Decided {
+        self.make(&Author::system(), vec![change], |_, _, _| Ok(())).await
+    }
+
+    async fn make(
+        &self,
+        author: &Author,
+        changes: Vec<Change>,
+        allowed: impl Fn(&Registry, &Change, i64) -> Result<(), Objection>,
+    ) -> Decided {
+        let _turn = self.turn.lock().await;
+        let mut made: Vec<Made> = Vec::with_capacity(changes.len());
+        let mut drafts = Vec::with_capacity(changes.len());
+        for _ in 0..ATTEMPTS {
+            self.refresh().await?;
+            let now = self.ambient.now_micros();
+            made.clear();
+            drafts.clear();
+            let size = self.check_all(author, &changes, &allowed, now, &mut made)?;
+            let mut told = BTreeSet::new();
+            for one in &made {
+                let id = |seq: u64| format!("control-{seq}");
+                drafts.push(one.change.entry(id(size + drafts.len() as u64), author, now)?);
+                if let (Change::CreateCredential(fact), Some(hash)) = (&one.change, hash_of(one)) {
+                    let Some(credential) = fact.credential.clone() else { continue };
+                    let secret = Change::Secret { credential, sha256: hash };
+                    drafts.push(secret.entry(id(size + drafts.len() as u64), author, now)?);
+                }
+                told.extend(one.concerned.iter().cloned());
+            }
+            let control = self.store.appender(&platform(), StreamKind::Control);
+            let mut parts = vec![(control, std::mem::take(&mut drafts))];
+            for tenant in told.into_iter().take(MOST_TOLD) {
+                let its = made.iter().filter(|one| one.concerned.contains(&tenant));
+                let entries: Result<Vec<_>, Invalid> = its.map(|one| told_to(&tenant, one, author, now)).collect();
+                parts.push((self.store.appender(&tenant, StreamKind::Access), entries?));
+            }
+            let request = AppendRequest { parts, atomic: true, expects: Some(size), ..Default::default() };
+            match self.store.append(request).await {
+                Ok(Appended::Done { verdicts, .. }) => {
+                    let first = verdicts.first().and_then(|verdicts| verdicts.first());
+                    if !matches!(first, Some(Verdict::Accepted(_)) | None) {
+                        return Err(BookError::Busy);
+                    }
+                    self.refresh().await?;
+                    return Ok(made);
+                }
+                Ok(_) | Err(StoreError::Moved { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(BookError::Busy)
+    }
+
+    /// Checks each change on the registry with those before it made, and completes it. Answers how much was folded.
+    fn check_all(
+        &self,
+        author: &Author,
+        changes: &[Change],
+        allowed: &impl Fn(&Registry, &Change, i64) -> Result<(), Objection>,
+        now: i64,
+        made: &mut Vec<Made>,
+    ) -> Result<u64, BookError> {
+        let held = self.read();
+        let size = held.size();
+        let mut next = size;
+        let mut own: Option<Registry> = None;
+        for (at, change) in changes.iter().enumerate() {
+            let registry = own.as_ref().unwrap_or(&held);
+            allowed(registry, change, now).map_err(|objection| match objection {
+                Objection::Refused(refusal) => BookError::Refused { at, refusal },
+                Objection::Forbidden(why) => BookError::Forbidden { at, why },
+            })?;
+            let (change, key) = self.complete(registry, author, change.clone());
+            let (seq, by) = (next, author.principal.clone());
+            next += 1 + u64::from(key.is_some());
+            if changes.len() > 1 {
+                let scratch = own.get_or_insert_with(|| held.clone());
+                scratch.apply(Stamp { seq, at: now, by, reason: String::new() }, &change);
+            }
+            let concerned = own.as_ref().unwrap_or(&held).concerned(&change);
+            made.push(Made { seq, change, key, concerned });
+        }
+        Ok(size)
+    }
+
+    /// Fills in what the service decides: ids, who asks, the secret.
+    fn complete(&self, registry: &Registry, author: &Author, mut change: Change) -> (Change, Option<String>) {
+        let mut key = None;
+        match &mut change {
+            Change::CreateCredential(fact) => {
+                let id = fact.credential.insert(self.new_id("k")).clone();
+                let kind = registry.principal(&fact.principal).map(|found| found.fact.kind);
+                let mut random = [0; 32];
+                self.ambient.fill_random(&mut random);
+                key = Some(secret::make(kind.unwrap_or(PrincipalKind::User), &id, &random).0);
+            }
+            Change::CreateGrant(fact) => fact.grant = Some(self.new_id("g")),
+            Change::AskElevation(fact) | Change::BreakGlass(fact) => {
+                fact.elevation = Some(self.new_id("e"));
+                fact.principal = Some(author.principal.clone());
+            }
+            _ => {}
+        }
+        (change, key)
+    }
+
+    fn new_id(&self, kind: &str) -> FactId {
+        let mut random = [0; 8];
+        self.ambient.fill_random(&mut random);
+        let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{kind}{digits}").parse().expect("a letter and hexadecimal digits")
+    }
+
+    /// The first entries of a platform: whose ledger it is, its root tenant, and an administrator with a key.
+    async fn found(&self) -> Result<Founded, BookError> {
+        let administrator: PrincipalId = "administrator".parse().expect("a plain name");
+        let begin = Change::Begin {
+            ledger: self.store.ledger().clone(),
+            format: FORMAT,
+            vkey: self.store.verifier().to_string(),
+        };
+        let root = TenantFact {
+            tenant: platform(),
+            name: "The platform itself".into(),
+            parent: None,
+            tier: super::Tier::default(),
+            store: None,
+            version: None,
+        };
+        let (kind, name, home) = (PrincipalKind::User, "Made at the first start".to_string(), None);
+        let who = PrincipalFact { principal: administrator.clone(), kind, name, home };
+        let changes = vec![
+            begin,
+            Change::CreateTenant(root),
+            Change::CreatePrincipal(who),
+            Change::CreateGrant(administrators_grant(&administrator)),
+            Change::CreateCredential(credential_of(&administrator)),
+        ];
+        let made = self.make(&Author::system(), changes, |_, _, _| Ok(())).await?;
+        let key = made.into_iter().find_map(|one| one.key).unwrap_or_default();
+        let first = self.store.reader(&platform(), StreamKind::Control)?.inclusion(0, None).await?;
+        let hash = first.leaf.to_hex();
+        Ok(Founded { key, hash })
+    }
+
+    /// A new key for the administrator, for whoever holds the machine: the way back in when all keys are lost.
+    ///
+    /// # Errors
+    /// The store does not accept.
+    pub async fn recover_administrator(&self) -> Result<String, BookError> {
+        let administrator: PrincipalId = "administrator".parse().expect("a plain name");
+        let mut changes = vec![Change::CreateCredential(credential_of(&administrator))];
+        let now = self.ambient.now_micros();
+        let can_grant = self
+            .read()
+            .rights(&administrator, &platform(), now)
+            .any(|right| right.role.as_str() == "platform-administrator");
+        if !can_grant {
+            changes.insert(0, Change::CreateGrant(administrators_grant(&administrator)));
+        }
+        let made = self.make(&Author::system(), changes, |_, _, _| Ok(())).await?;
+        Ok(made.into_iter().find_map(|one| one.key).unwrap_or_default())
+    }
+}
+
+/// What a platform's first start leaves behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Founded {
+    /// The administrator's key.
+    pub key: String,
+    /// The hash of the first entry, in hexadecimal: what the platform is known by.
+    pub hash: String,
+}
+
+enum Objection {
+    Refused(Refusal),
+    Forbidden(String),
+}
+
+/// The platform's own tenant.
+pub(crate) fn platform() -> TenantId {
+    PLATFORM.parse().expect("a plain name")
+}
+
+fn administrators_grant(administrator: &PrincipalId) -> super::GrantFact {
+    let role = "platform-administrator".parse().expect("a plain name");
+    let limits = super::GrantLimits { purpose: "administers the platform".into(), ..Default::default() };
+    let (principal, tenants) = (administrator.clone(), vec![platform()]);
+    super::GrantFact { grant: None, principal, role, tenants, subtree: true, limits }
+}
+
+fn credential_of(principal: &PrincipalId) -> super::CredentialFact {
+    super::CredentialFact {
+        credential: None,
+        principal: principal.clone(),
+        not_before: None,
+        expires_at: None,
+        tenants: vec![],
+        actions: vec![],
+        replaces: None,
+        overlap_minutes: None,
+    }
+}
+
+fn hash_of(made: &Made) -> Option<String> {
+    let secret = made.key.as_deref()?.rsplit('_').next()?;
+    Some(ledger::Hash::of(secret.as_bytes()).to_hex())
+}
+
+/// The entry that tells a tenant, in its own `access` stream, of a change that concerns it.
+fn told_to(tenant: &TenantId, made: &Made, author: &Author, now: i64) -> Result<ledger::Draft, Invalid> {
+    let mut attributes = serde_json::to_value(&made.change).unwrap_or_default();
+    if let Some(members) = attributes.as_object_mut() {
+        // What other tenants the change also names is not this one's to know.
+        if members.contains_key("tenants") {
+            members.insert("tenants".into(), serde_json::json!([tenant.as_str()]));
+        }
+        members.insert("control_seq".into(), made.seq.into());
+    }
+    let resource = made.change.subject();
+    let elevation = (resource.0 == "elevation").then(|| resource.1.clone());
+    Entry {
+        tenant,
+        stream: StreamKind::Access,
+        id: format!("control-{}", made.seq),
+        action: made.change.name(),
+        outcome: "success",
+        author,
+        resource,
+        elevation,
+        attributes: attributes.to_string(),
+        now,
+    }
+    .draft()
+}
+
+impl Registry {
+    /// The tenants that a change concerns, which their own `access` streams are told of. The platform is told by the
+    /// `control` stream itself.
+    fn concerned(&self, change: &Change) -> Vec<TenantId> {
+        let of_principal =
+            |principal: &PrincipalId| self.principal(principal).and_then(|found| found.fact.home.clone()).into_iter();
+        let mut concerned: Vec<TenantId> = match change {
+            Change::CreateTenant(fact) | Change::UpdateTenant(fact) => vec![fact.tenant.clone()],
+            Change::SuspendTenant(act) | Change::ResumeTenant(act) => vec![act.tenant.clone()],
+            Change::CreatePrincipal(fact) => fact.home.clone().into_iter().collect(),
+            Change::SuspendPrincipal(act) | Change::ResumePrincipal(act) => of_principal(&act.principal).collect(),
+            Change::CreateCredential(fact) => of_principal(&fact.principal).collect(),
+            Change::RevokeCredential(act) => {
+                let whose = self.credential(&act.id).map(|found| found.fact.principal.clone());
+                whose.iter().flat_map(of_principal).collect()
+            }
+            Change::CreateGrant(fact) => fact.tenants.clone(),
+            Change::RevokeGrant(act) => self.grant(&act.id).map(|found| found.fact.tenants.clone()).unwrap_or_default(),
+            Change::AskElevation(fact) | Change::BreakGlass(fact) => fact.tenants.clone(),
+            Change::ApproveElevation(act)
+            | Change::RefuseElevation(act)
+            | Change::RevokeElevation(act)
+            | Change::ExpireElevation(act)
+            | Change::ReviewElevation(act) => {
+                self.elevation(&act.id).map(|found| found.fact.tenants.clone()).unwrap_or_default()
+            }
+            Change::SetQuota(fact) => fact.tenant.clone().into_iter().collect(),
+            Change::Begin { .. } | Change::Secret { .. } => vec![],
+        };
+        concerned.retain(|tenant| tenant.as_str() != PLATFORM);
+        concerned.dedup();
+        concerned
+    }
+}

@@ -1,0 +1,375 @@
+//! The changes that a registry knows: what is asked for, and what stands in an entry of the `control` stream.
+//!
+//! A change is the `attributes` of its entry, tagged by the entry's action. Not here: whether a change may be made
+//! ([`super::check`]), what it does ([`super::fold`]).
+//!
+//! Invariants: the form is closed, an unknown field is an error; no change holds a secret, and the hash of one stands
+//! in an entry of its own, so that erasing it leaves the facts.
+
+use super::names::{FactId, Masked, PrincipalId, Role, When, text};
+use ledger::name::{LedgerName, StreamKind, TenantId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How a tenant is kept apart from others (architecture §2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// In a store with others.
+    #[default]
+    Shared,
+    /// With a prefix and keys of its own.
+    Segmented,
+    /// In a store of its own.
+    Dedicated,
+}
+
+impl Tier {
+    /// The name in JSON and policies.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Segmented => "segmented",
+            Self::Dedicated => "dedicated",
+        }
+    }
+}
+
+/// What kind of principal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrincipalKind {
+    /// A person.
+    User,
+    /// A service of the platform or of a tenant.
+    Service,
+    /// A job that runs on a schedule.
+    Job,
+}
+
+impl PrincipalKind {
+    /// Three letters, as in the prefix of an API key.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::User => "usr",
+            Self::Service => "svc",
+            Self::Job => "job",
+        }
+    }
+
+    /// The name in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Service => "service",
+            Self::Job => "job",
+        }
+    }
+}
+
+/// A part of a tenant by which rows are kept apart (architecture §4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dimension {
+    /// `legal_entity`
+    LegalEntity,
+    /// `business_unit`
+    BusinessUnit,
+    /// `client`
+    Client,
+    /// `project`
+    Project,
+    /// `partner`
+    Partner,
+    /// `region`
+    Region,
+}
+
+/// The rows a grant shows: of each dimension named, only these values. A row without a value is not shown.
+pub type RowScope = BTreeMap<Dimension, Vec<String>>;
+
+/// A new tenant, or what it is from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantFact {
+    /// Which.
+    #[serde(with = "text::single")]
+    pub tenant: TenantId,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Below which tenant it stands; the platform when left out.
+    #[serde(default, with = "text::optional", skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TenantId>,
+    /// How it is kept apart.
+    #[serde(default)]
+    pub tier: Tier,
+    /// In which store it lives; the one store there is, when left out.
+    #[serde(default, with = "text::optional", skip_serializing_if = "Option::is_none")]
+    pub store: Option<TenantId>,
+    /// For a tenant that is there: the version that the caller has seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+}
+
+/// A new principal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrincipalFact {
+    /// Which.
+    pub principal: PrincipalId,
+    /// A person, a service or a job.
+    pub kind: PrincipalKind,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// The tenant whose it is; the platform's own people and services when left out.
+    #[serde(default, with = "text::optional", skip_serializing_if = "Option::is_none")]
+    pub home: Option<TenantId>,
+}
+
+/// A new credential. Its id and secret are made by the service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialFact {
+    /// Its id, made by the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<FactId>,
+    /// Whose.
+    pub principal: PrincipalId,
+    /// From when it is valid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<When>,
+    /// Until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<When>,
+    /// The tenants that it can be used for, with those below them; all of the principal's when left out.
+    #[serde(default, with = "text::list", skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<TenantId>,
+    /// The actions that it can be used for; all of the principal's when left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<crate::policy::Action>,
+    /// The credential that this one takes the place of, which stays valid for `overlap_minutes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<FactId>,
+    /// How long the replaced one stays valid; a day when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap_minutes: Option<u32>,
+}
+
+/// What a principal may do, on which tenants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantFact {
+    /// Its id, made by the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<FactId>,
+    /// Whose.
+    pub principal: PrincipalId,
+    /// As what.
+    pub role: Role,
+    /// On which tenants.
+    #[serde(with = "text::list")]
+    pub tenants: Vec<TenantId>,
+    /// Whether also on the tenants below them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub subtree: bool,
+    /// What it shows and for how long.
+    #[serde(flatten)]
+    pub limits: GrantLimits,
+}
+
+/// What narrows a grant.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantLimits {
+    /// On which streams; on all when left out.
+    #[serde(default, with = "text::list", skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<StreamKind>,
+    /// Which rows.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rows: RowScope,
+    /// Sections that are not shown.
+    #[serde(default, with = "text::list", skip_serializing_if = "Vec::is_empty")]
+    pub masked: Vec<Masked>,
+    /// Only what occurred since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<When>,
+    /// Only what occurred before then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<When>,
+    /// What for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub purpose: String,
+    /// Until when it holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<When>,
+}
+
+/// A grant that is asked for, for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ElevationFact {
+    /// Its id, made by the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elevation: Option<FactId>,
+    /// For whom; filled in by the service with who asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<PrincipalId>,
+    /// As what.
+    pub role: Role,
+    /// On which tenants.
+    #[serde(with = "text::list")]
+    pub tenants: Vec<TenantId>,
+    /// Why, in words that the customer will read.
+    pub reason: String,
+    /// The ticket it belongs to.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ticket: String,
+    /// For how long, from approval on.
+    pub minutes: u32,
+}
+
+/// Something done to one thing, with the reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantAct {
+    /// Which.
+    #[serde(with = "text::single")]
+    pub tenant: TenantId,
+    /// Why.
+    pub reason: String,
+}
+
+/// Something done to a principal, with the reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrincipalAct {
+    /// Which.
+    pub principal: PrincipalId,
+    /// Why.
+    pub reason: String,
+}
+
+/// Something done to a credential, a grant or an elevation, with the reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FactAct {
+    /// Which.
+    pub id: FactId,
+    /// Why.
+    pub reason: String,
+}
+
+/// Bounds of one tenant's use; what is left out is not bounded by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quota {
+    /// Events a second, with a burst of as many again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events_per_second: Option<u32>,
+    /// Bytes of events a second, with a burst of as many again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u32>,
+    /// Queries at the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrent_queries: Option<u32>,
+}
+
+/// Bounds of a tenant, or of all of a tier that have none of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuotaFact {
+    /// Of which tenant.
+    #[serde(default, with = "text::optional", skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantId>,
+    /// Or of which tier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<Tier>,
+    /// The bounds.
+    #[serde(default)]
+    pub quota: Quota,
+    /// Why.
+    pub reason: String,
+}
+
+/// One change of the registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change")]
+pub enum Change {
+    /// The first entry: whose ledger this is.
+    #[serde(rename = "ledger.begin")]
+    Begin {
+        /// Its name.
+        #[serde(with = "text::single")]
+        ledger: LedgerName,
+        /// Version of the format.
+        format: u32,
+        /// Its first public key.
+        vkey: String,
+    },
+    /// A new tenant.
+    #[serde(rename = "tenant.create")]
+    CreateTenant(TenantFact),
+    /// What a tenant is from now on.
+    #[serde(rename = "tenant.update")]
+    UpdateTenant(TenantFact),
+    /// Nothing of it is taken in, and its own people and services are refused.
+    #[serde(rename = "tenant.suspend")]
+    SuspendTenant(TenantAct),
+    /// The end of a suspension.
+    #[serde(rename = "tenant.resume")]
+    ResumeTenant(TenantAct),
+    /// A new principal.
+    #[serde(rename = "principal.create")]
+    CreatePrincipal(PrincipalFact),
+    /// None of its credentials is accepted.
+    #[serde(rename = "principal.suspend")]
+    SuspendPrincipal(PrincipalAct),
+    /// The end of that.
+    #[serde(rename = "principal.resume")]
+    ResumePrincipal(PrincipalAct),
+    /// A new credential.
+    #[serde(rename = "credential.create")]
+    CreateCredential(CredentialFact),
+    /// The hash of a credential's secret.
+    #[serde(rename = "credential.secret")]
+    Secret {
+        /// Of which.
+        credential: FactId,
+        /// SHA-256 of the secret's text, in hexadecimal.
+        sha256: String,
+    },
+    /// It is accepted no more.
+    #[serde(rename = "credential.revoke")]
+    RevokeCredential(FactAct),
+    /// A new grant.
+    #[serde(rename = "grant.create")]
+    CreateGrant(GrantFact),
+    /// It holds no more.
+    #[serde(rename = "grant.revoke")]
+    RevokeGrant(FactAct),
+    /// An elevation is asked for.
+    #[serde(rename = "elevation.ask")]
+    AskElevation(ElevationFact),
+    /// Somebody else agreed, and the clock starts.
+    #[serde(rename = "elevation.approve")]
+    ApproveElevation(FactAct),
+    /// Somebody else did not agree.
+    #[serde(rename = "elevation.refuse")]
+    RefuseElevation(FactAct),
+    /// It was ended before its time.
+    #[serde(rename = "elevation.revoke")]
+    RevokeElevation(FactAct),
+    /// Its time is over. Written by the service.
+    #[serde(rename = "elevation.expire")]
+    ExpireElevation(FactAct),
+    /// In an emergency: taken without approval, and to be reviewed.
+    #[serde(rename = "elevation.break_glass")]
+    BreakGlass(ElevationFact),
+    /// Somebody else looked at what was done under it.
+    #[serde(rename = "elevation.review")]
+    ReviewElevation(FactAct),
+    /// Bounds of a tenant or tier.
+    #[serde(rename = "quota.set")]
+    SetQuota(QuotaFact),
+}

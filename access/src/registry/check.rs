@@ -1,0 +1,228 @@
+//! Whether a change fits the registry as it is: everything that does not depend on who asks.
+//!
+//! Not here: who may make it ([`super::Book`] asks the policies), what it does ([`super::fold`]).
+//! Invariant: what passes here can be applied, and leaves every name pointing at something.
+
+use super::change::{Change, CredentialFact, ElevationFact, FactAct, GrantFact, RowScope, TenantFact};
+use super::names::{FactId, When};
+use super::{Elevation, PLATFORM, Registry};
+use ledger::name::TenantId;
+use std::fmt;
+
+/// How long a replaced credential stays valid when nothing is said.
+pub(super) const OVERLAP_MINUTES: u32 = 24 * 60;
+/// How long an elevation may last.
+const LONGEST_ELEVATION_MINUTES: u32 = 7 * 24 * 60;
+/// How many tenants a grant or an elevation may name.
+const MOST_TENANTS: usize = 1_000;
+/// How deep the tree of tenants may be.
+const DEEPEST: usize = 8;
+/// The longest text for people.
+const LONGEST_TEXT: usize = 2_000;
+/// How many values a row scope may name, of all dimensions together.
+const MOST_VALUES: usize = 1_000;
+
+/// Why a change cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Whether something else was first, and not the change itself is wrong.
+    pub is_conflict: bool,
+    /// What is wrong, and what would be right.
+    pub why: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+fn wrong(why: impl Into<String>) -> Refusal {
+    Refusal { is_conflict: false, why: why.into() }
+}
+
+fn conflict(why: impl Into<String>) -> Refusal {
+    Refusal { is_conflict: true, why: why.into() }
+}
+
+type Checked = Result<(), Refusal>;
+
+fn require(holds: bool, why: impl FnOnce() -> Refusal) -> Checked {
+    if holds { Ok(()) } else { Err(why()) }
+}
+
+fn text(what: &str, text: &str) -> Checked {
+    let fits = text.len() <= LONGEST_TEXT && !text.chars().any(char::is_control);
+    require(fits, || wrong(format!("{what} must be at most {LONGEST_TEXT} bytes without control characters")))
+}
+
+fn reason(given: &str) -> Checked {
+    require(!given.trim().is_empty(), || wrong("reason is required: it will be read by those concerned"))?;
+    text("reason", given)
+}
+
+impl Registry {
+    /// Whether a change may be applied next, at `now`.
+    ///
+    /// # Errors
+    /// What does not fit, with what would be right.
+    pub fn check(&self, change: &Change, now: i64) -> Checked {
+        match change {
+            Change::Begin { .. } | Change::Secret { .. } | Change::ExpireElevation(_) => {
+                Err(wrong("this is written by the service itself"))
+            }
+            Change::CreateTenant(fact) => self.check_new_tenant(fact),
+            Change::UpdateTenant(fact) => self.check_tenant(fact),
+            Change::SuspendTenant(act) => {
+                reason(&act.reason)?;
+                self.need_tenant(&act.tenant)?;
+                require(act.tenant.as_str() != PLATFORM, || wrong("the platform itself cannot be suspended"))?;
+                require(!self.tenants[&act.tenant].suspended.is_some(), || conflict("it is suspended already"))
+            }
+            Change::ResumeTenant(act) => {
+                reason(&act.reason)?;
+                self.need_tenant(&act.tenant)?;
+                require(self.tenants[&act.tenant].suspended.is_some(), || conflict("it is not suspended"))
+            }
+            Change::CreatePrincipal(fact) => {
+                text("name", &fact.name)?;
+                fact.home.as_ref().map_or(Ok(()), |home| self.need_tenant(home))?;
+                let is_new = !self.principals.contains_key(&fact.principal);
+                require(is_new, || conflict(format!("there is a principal {} already", fact.principal)))
+            }
+            Change::SuspendPrincipal(act) | Change::ResumePrincipal(act) => {
+                reason(&act.reason)?;
+                let found = self.principals.get(&act.principal);
+                let found = found.ok_or_else(|| wrong(format!("there is no principal {}", act.principal)))?;
+                let suspends = matches!(change, Change::SuspendPrincipal(_));
+                require(found.suspended.is_some() != suspends, || {
+                    conflict(if suspends { "it is suspended already" } else { "it is not suspended" })
+                })
+            }
+            Change::CreateCredential(fact) => self.check_credential(fact, now),
+            Change::RevokeCredential(act) => {
+                reason(&act.reason)?;
+                let found = self.credentials.get(&act.id);
+                let found = found.ok_or_else(|| wrong(format!("there is no credential {}", act.id)))?;
+                require(found.revoked.is_none(), || conflict("it is revoked already"))
+            }
+            Change::CreateGrant(fact) => self.check_grant(fact, now),
+            Change::RevokeGrant(act) => {
+                reason(&act.reason)?;
+                let found = self.grants.get(&act.id).ok_or_else(|| wrong(format!("there is no grant {}", act.id)))?;
+                require(found.revoked.is_none(), || conflict("it is revoked already"))
+            }
+            Change::AskElevation(fact) | Change::BreakGlass(fact) => self.check_elevation(fact),
+            Change::ApproveElevation(act) | Change::RefuseElevation(act) => self.on_elevation_that(act, |elevation| {
+                require(elevation.state(now) == "asked", || conflict(format!("it is {} already", elevation.state(now))))
+            }),
+            Change::RevokeElevation(act) => self.on_elevation_that(act, |elevation| {
+                let runs = matches!(elevation.state(now), "asked" | "active");
+                require(runs, || conflict(format!("it is {} already", elevation.state(now))))
+            }),
+            Change::ReviewElevation(act) => self.on_elevation_that(act, |elevation| {
+                require(elevation.approved.is_some(), || conflict("nothing could be done under it yet"))?;
+                require(elevation.reviewed.is_none(), || conflict("it is reviewed already"))
+            }),
+            Change::SetQuota(fact) => {
+                reason(&fact.reason)?;
+                require(fact.tenant.is_some() != fact.tier.is_some(), || wrong("name either a tenant or a tier"))?;
+                fact.tenant.as_ref().map_or(Ok(()), |tenant| self.need_tenant(tenant))
+            }
+        }
+    }
+
+    fn need_tenant(&self, tenant: &TenantId) -> Checked {
+        require(self.tenants.contains_key(tenant), || wrong(format!("there is no tenant {tenant}")))
+    }
+
+    fn check_new_tenant(&self, fact: &TenantFact) -> Checked {
+        text("name", &fact.name)?;
+        require(!self.tenants.contains_key(&fact.tenant), || {
+            conflict(format!("there is a tenant {} already", fact.tenant))
+        })?;
+        require(fact.version.is_none(), || wrong("a new tenant has no version yet"))?;
+        if let Some(parent) = &fact.parent {
+            self.need_tenant(parent)?;
+            require(self.line(parent).count() < DEEPEST, || wrong(format!("tenants stand at most {DEEPEST} deep")))?;
+        }
+        Ok(())
+    }
+
+    fn check_tenant(&self, fact: &TenantFact) -> Checked {
+        text("name", &fact.name)?;
+        self.need_tenant(&fact.tenant)?;
+        let found = &self.tenants[&fact.tenant];
+        let is_seen = fact.version == Some(found.changed.seq);
+        require(is_seen, || {
+            conflict(format!(
+                "version must be {}, that of the tenant as it is now: look at it again, then decide",
+                found.changed.seq
+            ))
+        })?;
+        let stays = fact.parent.is_none() || fact.parent == found.fact.parent;
+        require(stays, || wrong("a tenant does not change its parent"))
+    }
+
+    fn check_credential(&self, fact: &CredentialFact, now: i64) -> Checked {
+        let has = |id: &FactId| self.credentials.contains_key(id);
+        require(self.principals.contains_key(&fact.principal), || {
+            wrong(format!("there is no principal {}", fact.principal))
+        })?;
+        fact.tenants.iter().try_for_each(|tenant| self.need_tenant(tenant))?;
+        self.in_future("expires_at", fact.expires_at, now)?;
+        if let Some(old) = &fact.replaces {
+            let found = self.credentials.get(old).filter(|found| found.fact.principal == fact.principal);
+            require(found.is_some(), || wrong(format!("this principal has no credential {old} to replace")))?;
+        }
+        require(fact.overlap_minutes.is_none() || fact.replaces.is_some(), || {
+            wrong("overlap_minutes goes with replaces")
+        })?;
+        require(!fact.credential.as_ref().is_some_and(has), || conflict("this id is taken"))
+    }
+
+    fn check_grant(&self, fact: &GrantFact, now: i64) -> Checked {
+        require(self.principals.contains_key(&fact.principal), || {
+            wrong(format!("there is no principal {}", fact.principal))
+        })?;
+        self.check_tenants(&fact.tenants)?;
+        text("purpose", &fact.limits.purpose)?;
+        self.in_future("expires_at", fact.limits.expires_at, now)?;
+        check_rows(&fact.limits.rows)?;
+        let (since, until) = (fact.limits.since, fact.limits.until);
+        require(since.zip(until).is_none_or(|(since, until)| since < until), || wrong("since must be before until"))
+    }
+
+    fn check_elevation(&self, fact: &ElevationFact) -> Checked {
+        reason(&fact.reason)?;
+        text("ticket", &fact.ticket)?;
+        self.check_tenants(&fact.tenants)?;
+        let fits = (1..=LONGEST_ELEVATION_MINUTES).contains(&fact.minutes);
+        require(fits, || wrong(format!("minutes must be 1 to {LONGEST_ELEVATION_MINUTES}")))
+    }
+
+    fn check_tenants(&self, tenants: &[TenantId]) -> Checked {
+        let fits = (1..=MOST_TENANTS).contains(&tenants.len());
+        require(fits, || wrong(format!("tenants must name 1 to {MOST_TENANTS}")))?;
+        tenants.iter().try_for_each(|tenant| self.need_tenant(tenant))
+    }
+
+    fn in_future(&self, what: &str, when: Option<When>, now: i64) -> Checked {
+        require(when.is_none_or(|when| when.0 > now), || wrong(format!("{what} must lie in the future")))
+    }
+
+    fn on_elevation_that(&self, act: &FactAct, holds: impl FnOnce(&Elevation) -> Checked) -> Checked {
+        reason(&act.reason)?;
+        let found = self.elevations.get(&act.id);
+        holds(found.ok_or_else(|| wrong(format!("there is no elevation {}", act.id)))?)
+    }
+}
+
+fn check_rows(rows: &RowScope) -> Checked {
+    let values: usize = rows.values().map(Vec::len).sum();
+    require(values <= MOST_VALUES, || wrong(format!("rows must name at most {MOST_VALUES} values")))?;
+    require(rows.values().all(|values| !values.is_empty()), || {
+        wrong("a dimension of rows must name a value; leave it out to show all")
+    })?;
+    rows.values().flatten().try_for_each(|value| text("a value of rows", value))
+}

@@ -1,0 +1,188 @@
+//! Changes as entries of a stream, and back.
+//!
+//! The action of an entry is the change's name and its `attributes` are the change. Not here: other entries of the
+//! `control` stream, which say who looked and was refused ([`crate::record`]).
+
+use super::change::Change;
+use super::names::PrincipalId;
+use super::{PLATFORM, Stamp};
+use ledger::draft::{Draft, DraftBuilder, Invalid};
+use ledger::field::{Field, Fields};
+use ledger::name::{StreamKind, TenantId};
+
+/// Who writes an entry, and from where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Author {
+    /// Who.
+    pub principal: PrincipalId,
+    /// `user`, `service` or `system`, as an event says it.
+    pub actor_type: &'static str,
+    /// With which credential.
+    pub credential: String,
+    /// From which address.
+    pub source_ip: String,
+}
+
+impl Author {
+    /// The service itself.
+    pub fn system() -> Self {
+        let principal = "piperoll".parse().expect("a plain name");
+        Self { principal, actor_type: "system", credential: String::new(), source_ip: String::new() }
+    }
+}
+
+/// A change could not be made an entry, or an entry not a change.
+#[derive(Debug, thiserror::Error)]
+pub enum EntryError {
+    /// A field of the entry is not admissible.
+    #[error("a change is no admissible entry")]
+    Invalid(#[from] Invalid),
+    /// The entry of a change does not read as one.
+    #[error("entry {seq} of the control stream is a change that cannot be read: {why}")]
+    Unreadable {
+        /// Which.
+        seq: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// What every entry that Piperoll writes has in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry<'e> {
+    pub tenant: &'e TenantId,
+    pub stream: StreamKind,
+    pub id: String,
+    pub action: &'e str,
+    pub outcome: &'e str,
+    pub author: &'e Author,
+    pub resource: (&'e str, String),
+    pub elevation: Option<String>,
+    pub attributes: String,
+    pub now: i64,
+}
+
+impl Entry<'_> {
+    /// As a draft.
+    pub(crate) fn draft(self) -> Result<Draft, Invalid> {
+        let mut builder = DraftBuilder::default();
+        for (field, text) in [
+            (Field::Tenant, self.tenant.to_string()),
+            (Field::Stream, self.stream.to_string()),
+            (Field::EventId, self.id),
+            (Field::Action, self.action.to_string()),
+            (Field::Outcome, self.outcome.to_string()),
+            (Field::ActorType, self.author.actor_type.to_string()),
+            (Field::ActorId, self.author.principal.to_string()),
+            (Field::Credential, self.author.credential.clone()),
+            (Field::SourceIp, self.author.source_ip.clone()),
+            (Field::ResourceType, self.resource.0.to_string()),
+            (Field::ResourceId, self.resource.1),
+            (Field::ElevationId, self.elevation.unwrap_or_default()),
+            (Field::Service, "piperoll".into()),
+            (Field::Attributes, self.attributes),
+        ] {
+            builder.text(field, text)?;
+        }
+        builder.int(Field::OccurredAt, self.now)?;
+        builder.finish()
+    }
+}
+
+impl Change {
+    /// The change's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Begin { .. } => "ledger.begin",
+            Self::CreateTenant(_) => "tenant.create",
+            Self::UpdateTenant(_) => "tenant.update",
+            Self::SuspendTenant(_) => "tenant.suspend",
+            Self::ResumeTenant(_) => "tenant.resume",
+            Self::CreatePrincipal(_) => "principal.create",
+            Self::SuspendPrincipal(_) => "principal.suspend",
+            Self::ResumePrincipal(_) => "principal.resume",
+            Self::CreateCredential(_) => "credential.create",
+            Self::Secret { .. } => "credential.secret",
+            Self::RevokeCredential(_) => "credential.revoke",
+            Self::CreateGrant(_) => "grant.create",
+            Self::RevokeGrant(_) => "grant.revoke",
+            Self::AskElevation(_) => "elevation.ask",
+            Self::ApproveElevation(_) => "elevation.approve",
+            Self::RefuseElevation(_) => "elevation.refuse",
+            Self::RevokeElevation(_) => "elevation.revoke",
+            Self::ExpireElevation(_) => "elevation.expire",
+            Self::BreakGlass(_) => "elevation.break_glass",
+            Self::ReviewElevation(_) => "elevation.review",
+            Self::SetQuota(_) => "quota.set",
+        }
+    }
+
+    /// What it is about: kind and id.
+    pub fn subject(&self) -> (&'static str, String) {
+        match self {
+            Self::Begin { ledger, .. } => ("ledger", ledger.to_string()),
+            Self::CreateTenant(fact) | Self::UpdateTenant(fact) => ("tenant", fact.tenant.to_string()),
+            Self::SuspendTenant(act) | Self::ResumeTenant(act) => ("tenant", act.tenant.to_string()),
+            Self::CreatePrincipal(fact) => ("principal", fact.principal.to_string()),
+            Self::SuspendPrincipal(act) | Self::ResumePrincipal(act) => ("principal", act.principal.to_string()),
+            Self::CreateCredential(fact) => ("credential", id_of(fact.credential.as_ref())),
+            Self::Secret { credential, .. } => ("credential", credential.to_string()),
+            Self::RevokeCredential(act) => ("credential", act.id.to_string()),
+            Self::CreateGrant(fact) => ("grant", id_of(fact.grant.as_ref())),
+            Self::RevokeGrant(act) => ("grant", act.id.to_string()),
+            Self::AskElevation(fact) | Self::BreakGlass(fact) => ("elevation", id_of(fact.elevation.as_ref())),
+            Self::ApproveElevation(act)
+            | Self::RefuseElevation(act)
+            | Self::RevokeElevation(act)
+            | Self::ExpireElevation(act)
+            | Self::ReviewElevation(act) => ("elevation", act.id.to_string()),
+            Self::SetQuota(fact) => match (&fact.tenant, fact.tier) {
+                (Some(tenant), _) => ("tenant", tenant.to_string()),
+                (None, tier) => ("tier", tier.unwrap_or_default().as_str().into()),
+            },
+        }
+    }
+
+    /// Whether an entry of this action is a change.
+    pub fn is_named(action: &str) -> bool {
+        let kinds = ["tenant.", "principal.", "credential.", "grant.", "elevation.", "quota."];
+        action == "ledger.begin" || kinds.iter().any(|kind| action.starts_with(kind))
+    }
+
+    /// The entry of the `control` stream.
+    pub(crate) fn entry(&self, id: String, author: &Author, now: i64) -> Result<Draft, Invalid> {
+        let platform = PLATFORM.parse().expect("a plain name");
+        let attributes = serde_json::to_string(self).unwrap_or_default();
+        let (stream, outcome, elevation) = (StreamKind::Control, "success", None);
+        let (action, resource) = (self.name(), self.subject());
+        Entry { tenant: &platform, stream, id, action, outcome, author, resource, elevation, attributes, now }.draft()
+    }
+
+    /// Reads a change back from an entry; none if the entry is none.
+    ///
+    /// # Errors
+    /// The entry says that it is a change, and does not read as one.
+    pub fn of_entry(seq: u64, draft: &Draft) -> Result<Option<(Stamp, Self)>, EntryError> {
+        let (mut action, mut attributes, mut by) = ("", "", "");
+        for step in Fields::of(draft) {
+            let step = step.map_err(|e| EntryError::Unreadable { seq, why: e.to_string() })?;
+            match step.field {
+                Field::Action => action = step.text(),
+                Field::Attributes => attributes = step.text(),
+                Field::ActorId => by = step.text(),
+                _ => {}
+            }
+        }
+        if !Self::is_named(action) {
+            return Ok(None);
+        }
+        let unreadable = |why: String| EntryError::Unreadable { seq, why };
+        let change: Self = serde_json::from_str(attributes).map_err(|e| unreadable(e.to_string()))?;
+        let by: PrincipalId = by.parse().map_err(|e: super::names::Malformed| unreadable(e.to_string()))?;
+        Ok(Some((Stamp { seq, at: draft.recorded_at(), by, reason: String::new() }, change)))
+    }
+}
+
+fn id_of(id: Option<&super::names::FactId>) -> String {
+    id.map(ToString::to_string).unwrap_or_default()
+}

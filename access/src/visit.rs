@@ -1,0 +1,98 @@
+//! What one request touched and was refused: noted by the door while a handler runs, put on record by the guard.
+//!
+//! Not here: where it is recorded ([`crate::record`]). Invariant: nothing is taken back.
+
+use crate::policy::Action;
+use crate::registry::names::FactId;
+use ledger::name::{StreamKind, TenantId};
+use serde_json::{Map, Value};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A stream of a tenant that was opened, or something else that was done to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Touch {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which stream.
+    pub stream: StreamKind,
+    /// What was done.
+    pub action: Action,
+    /// The right that it rests on.
+    pub right: FactId,
+    /// Whether that is an elevation.
+    pub is_elevation: bool,
+    /// Whether all was seen, and not only some rows or sections.
+    pub is_whole: bool,
+}
+
+/// Something that was asked for and refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    /// Whose it was said to be.
+    pub tenant: TenantId,
+    /// Whether there is such a tenant.
+    pub exists: bool,
+    /// Which stream.
+    pub stream: StreamKind,
+    /// What was asked for.
+    pub action: Action,
+}
+
+/// What one request did.
+#[derive(Debug, Clone, Default)]
+pub struct Visit(Arc<Notes>);
+
+#[derive(Debug, Default)]
+struct Notes {
+    touched: Mutex<Vec<Touch>>,
+    denied: Mutex<Vec<Denied>>,
+    more: Mutex<Map<String, Value>>,
+    rows: AtomicU64,
+}
+
+fn held<T>(lock: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Visit {
+    /// Notes what the record should say of the request besides.
+    pub fn note(&self, key: &str, value: impl Into<Value>) {
+        held(&self.0.more).insert(key.into(), value.into());
+    }
+
+    /// Counts rows, or events, that the request brought or got.
+    pub fn count(&self, rows: u64) {
+        self.0.rows.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    pub(crate) fn touch(&self, touch: Touch) {
+        held(&self.0.touched).push(touch);
+    }
+
+    pub(crate) fn deny(&self, denied: Denied) {
+        held(&self.0.denied).push(denied);
+    }
+
+    pub(crate) fn touched(&self) -> Vec<Touch> {
+        std::mem::take(&mut held(&self.0.touched))
+    }
+
+    /// Whether it touched something, and all of it holds.
+    pub(crate) fn all(&self, holds: impl Fn(&Touch) -> bool) -> bool {
+        let touched = held(&self.0.touched);
+        !touched.is_empty() && touched.iter().all(holds)
+    }
+
+    pub(crate) fn denied(&self) -> Vec<Denied> {
+        std::mem::take(&mut held(&self.0.denied))
+    }
+
+    pub(crate) fn notes(&self) -> Map<String, Value> {
+        held(&self.0.more).clone()
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.0.rows.load(Ordering::Relaxed)
+    }
+}
