@@ -7,6 +7,7 @@
 
 #![cfg(test)]
 
+mod access;
 mod acknowledged;
 mod commands;
 mod crash;

@@ -60,6 +60,10 @@ async fn events_of_stream(
 ) -> Result<Response, Problem> {
     let tenant: TenantId = tenant.parse().map_err(|error| malformed(&error))?;
     let stream: StreamKind = stream.parse().map_err(|error| malformed(&error))?;
+    if !stream.is_writable_by_services() {
+        let detail = format!("stream {stream} is written by Piperoll alone; services write audit and telemetry");
+        return Err(Problem::new(ProblemKind::Forbidden, detail));
+    }
     take_in(&admission, &caller, Some((&tenant, stream)), parameters, &headers, body).await
 }
 

@@ -1,0 +1,407 @@
+//! The front door from outside: every route with every role, credentials of every kind, the record of it all.
+//!
+//! Not here: rules of single changes (`access`), what SQL cannot reach (`escapes`).
+
+use crate::program::{Service, Visitor, events};
+use serde_json::{Value, json};
+
+/// Makes a principal with one role on some tenants, and answers its key.
+pub fn principal(service: &Service, name: &str, home: Option<&str>, role: &str, tenants: &[&str]) -> String {
+    principal_with(service, name, home, json!({"role": role, "tenants": tenants}))
+}
+
+/// The same, with all that a grant can say.
+pub fn principal_with(service: &Service, name: &str, home: Option<&str>, mut grant: Value) -> String {
+    let kind = if name.contains("service") { "service" } else { "user" };
+    let mut who = json!({"change": "principal.create", "principal": name, "kind": kind});
+    if let Some(home) = home {
+        who["home"] = home.into();
+    }
+    grant["change"] = "grant.create".into();
+    grant["principal"] = name.into();
+    let made = service.change(&[who, grant, json!({"change": "credential.create", "principal": name})]);
+    made["changes"][2]["key"].as_str().unwrap().to_string()
+}
+
+/// Entries of a stream, as its reader sees them.
+pub async fn entries(of: &Visitor, tenant: &str, stream: &str) -> Vec<Value> {
+    let (status, page) = of.get(&format!("/v1/tenants/{tenant}/{stream}/events?limit=1000")).await;
+    assert_eq!(status, 200, "{page}");
+    let page: Value = serde_json::from_str(&page).unwrap();
+    page["events"].as_array().unwrap().clone()
+}
+
+fn actions(entries: &[Value]) -> Vec<&str> {
+    entries.iter().map(|entry| entry["action"].as_str().unwrap()).collect()
+}
+
+const ONE: &str = "SELECT count(*) FROM audit";
+
+#[tokio::test]
+async fn nobody_is_served_without_a_valid_key_and_each_refusal_is_on_the_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path(), &[]);
+    service.post("/v1/events", events("acme", 0, 3)).await;
+    let auditor = principal(&service, "auditor", Some("acme"), "tenant-auditor", &["acme"]);
+    assert_eq!(service.with_key(&auditor).query(&["acme"], ONE).await.0, 200);
+    let make = |more: Value| {
+        let mut change = json!({"change": "credential.create", "principal": "auditor"});
+        change.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let made = service.change(&[change]);
+        (made["changes"][0]["key"].as_str().unwrap().to_string(), made["changes"][0]["made"]["credential"].clone())
+    };
+    let soon = ledger::time::format_micros(now() + 400_000);
+    let (expired, _) = make(json!({"expires_at": soon}));
+    let (early, _) = make(json!({"not_before": "2999-01-01T00:00:00Z"}));
+    let (revoked, id) = make(json!({}));
+    let (old, old_id) = make(json!({}));
+    let (new, _) = make(json!({"replaces": old_id, "overlap_minutes": 0}));
+    service.change(&[json!({"change": "credential.revoke", "id": id, "reason": "left a laptop on a train"})]);
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let changed = auditor.replace(&auditor[auditor.len() - 4..], "0000");
+    let other_id = new.replace(new.split('_').nth(2).unwrap(), auditor.split('_').nth(2).unwrap());
+    for (what, key) in [
+        ("expired", expired.as_str()),
+        ("not valid yet", &early),
+        ("revoked", &revoked),
+        ("replaced", &old),
+        ("of another secret", &changed),
+        ("of another id", &other_id),
+        ("no key", "prl_usr_nothing"),
+        ("a token without a signature", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZG1pbmlzdHJhdG9yIn0."),
+        ("nothing", "x"),
+    ] {
+        let visitor = service.with_key(key);
+        for (status, answer) in [
+            visitor.query(&["acme"], ONE).await,
+            visitor.post_with("/v1/events", events("acme", 9, 1), &[]).await,
+            visitor.post_with("/v1/registry", r#"{"changes":[]}"#, &[]).await,
+        ] {
+            assert_eq!(
+                (status, answer["type"].as_str()),
+                (401, Some("urn:piperoll:problem:unauthenticated")),
+                "{what}"
+            );
+        }
+        for path in [
+            "/v1/tenants/acme/audit/events",
+            "/v1/tenants/acme/audit/checkpoint",
+            "/v1/tenants/acme/audit/proof/inclusion?seq=0",
+            "/v1/tenants/acme/audit/proof/consistency?from=1",
+            "/v1/tenants/acme/audit/tile/0/000.p/3",
+            "/v1/registry/grants",
+            "/v1/whoami",
+            "/metrics",
+        ] {
+            assert_eq!(visitor.get(path).await.0, 401, "{what} {path}");
+        }
+    }
+    assert_eq!(service.with_key(&new).query(&["acme"], ONE).await.0, 200, "its successor is valid");
+    // A suspended principal is known and not let in; afterwards it is again.
+    let act = |what: &str| json!({"change": format!("principal.{what}"), "principal": "auditor", "reason": "on leave"});
+    service.change(&[act("suspend")]);
+    assert_eq!(service.with_key(&new).query(&["acme"], ONE).await.0, 403);
+    service.change(&[act("resume")]);
+    assert_eq!(service.with_key(&new).query(&["acme"], ONE).await.0, 200);
+    // One refusal per source and minute and reason, none in the stream of the tenant that was merely named.
+    let control = entries(&service.with_key(&service.key), "platform", "control").await;
+    let failed: Vec<&Value> = control.iter().filter(|entry| entry["action"] == "authentication.failed").collect();
+    let mut codes: Vec<&str> = failed.iter().map(|entry| entry["attributes"]["code"].as_str().unwrap()).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, ["expired", "malformed", "not_yet_valid", "revoked", "suspended", "unknown"]);
+    assert!(failed.iter().all(|entry| entry["source_ip"] == "127.0.0.1" && entry["outcome"] == "denied"));
+    let told = entries(&service.with_key(&auditor), "acme", "access").await;
+    assert!(!actions(&told).contains(&"authentication.failed"));
+    // What was shown once is nowhere else.
+    let secret = auditor.rsplit('_').next().unwrap();
+    assert!(!control.iter().chain(&told).any(|entry| entry.to_string().contains(secret)));
+}
+
+fn now() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as i64
+}
+
+#[tokio::test]
+async fn every_route_answers_each_role_as_it_is_granted() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path(), &[]);
+    for tenant in ["acme", "globex"] {
+        service.post("/v1/events", events(tenant, 0, 3)).await;
+    }
+    // (role, home, may append, may read events, may read access, may see grants, may see metrics)
+    let roles = [
+        ("security-analyst", None, [false, true, true, true, false]),
+        ("sre", None, [false, true, false, false, false]),
+        ("support", None, [false, false, false, false, false]),
+        ("compliance-officer", None, [false, true, true, true, false]),
+        ("tenant-administrator", Some("acme"), [true, true, true, true, false]),
+        ("tenant-auditor", Some("acme"), [false, true, true, true, false]),
+        ("external-auditor", None, [false, true, true, false, false]),
+        ("partner-administrator", None, [false, false, false, true, false]),
+        ("ingest-service", Some("acme"), [true, false, false, false, false]),
+        ("retention-job", None, [false, false, false, false, false]),
+    ];
+    for (at, (role, home, may)) in roles.into_iter().enumerate() {
+        let name = format!("service-or-person-{at}");
+        let key = principal(&service, &name, home, role, &["acme"]);
+        let visitor = service.with_key(&key);
+        let [append, read, access, grants, metrics] = may;
+        // On the tenant it is granted, on another, and on one that is not there: the last two answer alike.
+        for (tenant, granted) in [("acme", true), ("globex", false), ("nowhere", false)] {
+            let expected = |may: bool| if may && granted { 200 } else { 403 };
+            let path = |rest: &str| format!("/v1/tenants/{tenant}/{rest}");
+            let told = format!("{role} on {tenant}");
+            let one = events(tenant, 100 + at, 1);
+            let (status, answer) = visitor.post_with("/v1/events", one.clone(), &[]).await;
+            assert_eq!(status, expected(append), "{told}: {answer}");
+            let (status, _) = visitor.post_with(&path("audit/events"), one, &[]).await;
+            assert_eq!(status, expected(append), "{told}");
+            assert_eq!(visitor.post_with(&path("access/events"), "{}", &[]).await.0, 403, "{told}");
+            assert_eq!(visitor.query(&[tenant], "SELECT 1").await.0, expected(read), "{told}");
+            for rest in [
+                "audit/events",
+                "audit/checkpoint",
+                "audit/proof/inclusion?seq=0",
+                "audit/proof/consistency?from=1",
+                "audit/tile/0/000.p/1",
+            ] {
+                let (status, answer) = visitor.get(&path(rest)).await;
+                assert_eq!(status, expected(read), "{told} {rest}: {answer}");
+                assert!(status == 200 || !answer.contains("user"), "{answer}");
+            }
+            assert_eq!(visitor.get(&path("access/events")).await.0, expected(access), "{told}");
+            assert_eq!(visitor.get("/v1/tenants/platform/control/events").await.0, 403, "{told}");
+        }
+        let (status, rows) = visitor.get("/v1/registry/grants").await;
+        let rows: Value = serde_json::from_str(&rows).unwrap();
+        let rows = rows["rows"].as_array().unwrap();
+        assert_eq!((status, rows.is_empty()), (200, !grants), "{role}");
+        assert!(rows.iter().all(|row| row["tenants"] == json!(["acme"])), "{role}: only what is about its tenant");
+        assert_eq!(visitor.get("/metrics").await.0, if metrics { 200 } else { 403 }, "{role}");
+        assert_eq!(visitor.get("/v1/whoami").await.0, 200);
+        // None of them makes tenants, or reaches another tenant's principals.
+        let (status, _) = service
+            .try_change(&key, &[json!({"change": "tenant.create", "tenant": format!("new-{at}"), "parent": "globex"})]);
+        assert_eq!(status, 403, "{role}");
+        let (status, _) = service.try_change(
+            &key,
+            &[json!({"change": "principal.create", "principal": format!("p-{at}"), "kind": "user", "home": "globex"})],
+        );
+        assert_eq!(status, 403, "{role}");
+    }
+    // What is open to everybody tells nothing of what is held.
+    let nobody = service.with_key("x");
+    for path in ["/healthz", "/readyz", "/v1/keys", "/v1/store/checkpoint"] {
+        let (status, answer) = nobody.get(path).await;
+        assert!(status == 200 && !answer.contains("acme"), "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_hands_on_more_than_they_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path(), &[]);
+    let administrator = principal_with(
+        &service,
+        "owner",
+        Some("acme"),
+        json!({"role": "tenant-administrator", "tenants": ["acme"], "masked": ["origin"], "streams": ["audit"]}),
+    );
+    for (name, home) in [("clerk", "acme"), ("stranger", "globex")] {
+        service.change(&[json!({"change": "principal.create", "principal": name, "kind": "user", "home": home})]);
+    }
+    let grant = |more: Value| {
+        let mut change = json!({"change": "grant.create", "principal": "clerk", "role": "tenant-auditor",
+            "tenants": ["acme"], "streams": ["audit"], "masked": ["origin"]});
+        change.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        service.try_change(&administrator, &[change])
+    };
+    assert_eq!(grant(json!({})).0, 200, "as much as one has");
+    assert_eq!(grant(json!({"masked": ["origin", "actor"]})).0, 200, "less");
+    for (more, says) in [
+        (json!({"masked": []}), "nobody hands on"),
+        (json!({"masked": ["actor"]}), "nobody hands on"),
+        (json!({"streams": []}), "nobody hands on"),
+        (json!({"streams": ["access"]}), "nobody hands on"),
+        (json!({"role": "security-analyst"}), "nobody hands on"),
+        (json!({"role": "platform-administrator"}), "nobody hands on"),
+        (json!({"subtree": true}), "below"),
+        (json!({"tenants": ["globex"]}), "not granted"),
+        (json!({"tenants": ["acme", "globex"]}), "not granted"),
+        (json!({"tenants": ["platform"]}), "not granted"),
+        (json!({"role": "king"}), "no policy knows"),
+    ] {
+        let (status, problem) = grant(more.clone());
+        assert_eq!(status, 403, "{more}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(says), "{more}: {problem}");
+    }
+    // A partner sets its tenants up, and cannot give itself or its own people a look at them.
+    service.change(&[json!({"change": "tenant.create", "tenant": "reseller"})]);
+    let partner = principal_with(
+        &service,
+        "partner",
+        Some("reseller"),
+        json!({"role": "partner-administrator", "tenants": ["reseller"], "subtree": true}),
+    );
+    let ask = |changes: &[Value]| service.try_change(&partner, changes).0;
+    let customer = json!({"change": "tenant.create", "tenant": "customer", "parent": "reseller"});
+    assert_eq!(ask(&[customer]), 200);
+    assert_eq!(ask(&[json!({"change": "tenant.create", "tenant": "other", "parent": "acme"})]), 403);
+    let people = [("till-service", "service", "customer"), ("boss", "user", "customer"), ("spy", "user", "reseller")];
+    for (name, kind, home) in people {
+        assert_eq!(ask(&[json!({"change": "principal.create", "principal": name, "kind": kind, "home": home})]), 200);
+    }
+    let grant = |principal: &str, role: &str| {
+        ask(&[json!({"change": "grant.create", "principal": principal, "role": role, "tenants": ["customer"]})])
+    };
+    assert_eq!([grant("till-service", "ingest-service"), grant("boss", "tenant-administrator")], [200, 200]);
+    for (principal, role) in [
+        ("partner", "tenant-administrator"),
+        ("partner", "security-analyst"),
+        ("spy", "tenant-auditor"),
+        ("boss", "security-analyst"),
+        ("till-service", "tenant-administrator"),
+    ] {
+        assert_eq!(grant(principal, role), 403, "{principal} as {role}");
+    }
+    assert_eq!(service.with_key(&partner).query(&["customer"], "SELECT 1").await.0, 403);
+    assert_eq!(service.with_key(&partner).get("/v1/tenants/customer/access/events").await.0, 403);
+}
+
+#[tokio::test]
+async fn an_administrator_overwrites_nobody_unseen_and_the_past_stays_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path(), &[]);
+    let tenant = |registry: &Value| {
+        registry["rows"].as_array().unwrap().iter().find(|row| row["tenant"] == "acme").unwrap().clone()
+    };
+    let show = |path: String| {
+        let visitor = service.with_key(&service.key);
+        async move { serde_json::from_str::<Value>(&visitor.get(&path).await.1).unwrap() }
+    };
+    let before = tenant(&show("/v1/registry/tenants".into()).await);
+    let update = |name: &str| {
+        let change = json!({"change": "tenant.update", "tenant": "acme", "name": name, "version": before["version"]});
+        service.try_change(&service.key, &[change])
+    };
+    let (status, answer) = update("Acme Ltd");
+    assert_eq!(status, 200, "{answer}");
+    let (status, problem) = update("ACME");
+    assert_eq!((status, problem["type"].as_str()), (409, Some("urn:piperoll:problem:conflict")), "{problem}");
+    let after = tenant(&show("/v1/registry/tenants".into()).await);
+    assert_eq!([&after["name"], &before["name"]], ["Acme Ltd", ""]);
+    let then = before["changed_at"].as_str().unwrap();
+    assert_eq!(tenant(&show(format!("/v1/registry/tenants?as_of={then}")).await), before);
+    // One bad change, and none of the request is made.
+    let good = json!({"change": "tenant.create", "tenant": "umbrella"});
+    let bad = json!({"change": "tenant.create", "tenant": "umbrella"});
+    let (status, problem) = service.try_change(&service.key, &[good, bad]);
+    assert_eq!((status, &problem["change"]), (409, &json!(1)), "{problem}");
+    let tenants = show("/v1/registry/tenants".into()).await;
+    assert!(!tenants["rows"].as_array().unwrap().iter().any(|row| row["tenant"] == "umbrella"));
+    // All of it is there again after a kill, and the key still opens.
+    service.kill();
+    let service = Service::start(folder.path(), &[]);
+    let visitor = service.with_key(&service.key);
+    let again: Value = serde_json::from_str(&visitor.get("/v1/registry/tenants").await.1).unwrap();
+    assert_eq!(again["rows"], tenants["rows"]);
+    assert_eq!(service.get("/v1/registry/secrets").await.0, 404);
+    assert_eq!(service.get("/v1/registry/tenants?as_of=yesterday").await.0, 400);
+}
+
+#[tokio::test]
+async fn support_comes_in_only_when_asked_and_approved_and_the_tenant_sees_all_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path(), &[]);
+    service.post("/v1/events", events("acme", 0, 5)).await;
+    let support = principal(&service, "sup-07", None, "support", &["acme"]);
+    let owner = principal(&service, "owner", Some("acme"), "tenant-administrator", &["acme"]);
+    let visitor = service.with_key(&support);
+    assert_eq!(visitor.query(&["acme"], ONE).await.0, 403);
+    let ask = |minutes: u32| {
+        let (status, asked) = service.try_change(
+            &support,
+            &[json!({"change": "elevation.ask", "role": "sre",
+            "tenants": ["acme"], "reason": "invoices fail since noon", "ticket": "T-1", "minutes": minutes})],
+        );
+        assert_eq!(status, 200, "{asked}");
+        asked["changes"][0]["made"]["elevation"].as_str().unwrap().to_string()
+    };
+    let decide = |key: &str, what: &str, id: &str| {
+        service.try_change(key, &[json!({"change": format!("elevation.{what}"), "id": id, "reason": "as agreed"})]).0
+    };
+    let first = ask(60);
+    assert_eq!(visitor.query(&["acme"], ONE).await.0, 403, "asked is not granted");
+    assert_eq!(decide(&support, "approve", &first), 403, "nobody approves their own");
+    assert_eq!(decide(&owner, "refuse", &first), 200);
+    assert_eq!(decide(&owner, "approve", &first), 409, "refused is refused");
+    let second = ask(60);
+    assert_eq!(decide(&owner, "approve", &second), 200);
+    let (status, answer) = visitor.query(&["acme"], ONE).await;
+    assert_eq!((status, &answer["rows"]), (200, &json!([[5]])));
+    assert_eq!(visitor.query(&["globex"], ONE).await.0, 403, "of that tenant only");
+    assert_eq!(visitor.get("/v1/tenants/acme/access/events").await.0, 403, "in that role only");
+    assert_eq!(decide(&owner, "revoke", &second), 200);
+    assert_eq!(visitor.query(&["acme"], ONE).await.0, 403, "at once");
+    assert_eq!(decide(&owner, "review", &second), 200);
+    let mut told = Vec::new();
+    for _ in 0..50 {
+        told = entries(&service.with_key(&owner), "acme", "access").await;
+        if told.iter().any(|entry| entry["attributes"]["phase"] == "end") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let by_support: Vec<&Value> = told.iter().filter(|entry| entry["actor"]["id"] == "sup-07").collect();
+    let seen: Vec<&str> = by_support.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    // Refused a look, and later to approve its own.
+    let expected = ["access.denied", "elevation.ask", "access.denied", "elevation.ask", "events.read", "events.read"];
+    assert_eq!(seen, expected, "{by_support:?}");
+    let (begin, end) = (by_support[4], by_support[5]);
+    assert_eq!([&begin["elevation_id"], &end["elevation_id"]], [&json!(second), &json!(second)]);
+    assert_eq!([&begin["outcome"], &end["outcome"]], ["unknown", "success"]);
+    assert_eq!(
+        [&begin["attributes"]["sql"], &end["attributes"]["request"]],
+        [&json!(ONE), &begin["attributes"]["request"]]
+    );
+    assert_eq!(by_support[1]["attributes"]["reason"], "invoices fail since noon");
+    for decided in ["elevation.refuse", "elevation.approve", "elevation.revoke", "elevation.review"] {
+        assert!(told.iter().any(|entry| entry["action"] == decided && entry["actor"]["id"] == "owner"), "{decided}");
+    }
+    // Taken without approval: it works, it is loud, and it stays to be reviewed.
+    let sre = principal(&service, "night-sre", None, "sre", &["acme"]);
+    let (status, taken) = service.try_change(
+        &sre,
+        &[json!({"change": "elevation.break_glass", "role": "security-analyst",
+        "tenants": ["acme"], "reason": "fire", "minutes": 1})],
+    );
+    assert_eq!(status, 200, "{taken}");
+    assert_eq!(service.with_key(&sre).get("/v1/tenants/acme/access/events").await.0, 200);
+    let (_, rows) = service.get("/v1/registry/elevations").await;
+    let rows: Value = serde_json::from_str(&rows).unwrap();
+    let rows = rows["rows"].as_array().unwrap();
+    let taken = rows.iter().find(|row| row["break_glass"] == true).unwrap();
+    assert_eq!((&taken["state"], &taken["reviewed_at"]), (&json!("active"), &Value::Null));
+    assert_eq!(rows.len(), 3, "history never goes");
+}
+
+#[tokio::test]
+async fn a_suspended_tenant_takes_nothing_in_and_lets_none_of_its_own_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path(), &[]);
+    service.post("/v1/events", events("acme", 0, 5)).await;
+    let owner = principal(&service, "owner", Some("acme"), "tenant-administrator", &["acme"]);
+    let act = |what: &str| {
+        service.change(&[json!({"change": format!("tenant.{what}"), "tenant": "acme", "reason": "a flood"})])
+    };
+    act("suspend");
+    assert_eq!(service.post("/v1/events", events("acme", 5, 1)).await.0, 403);
+    let mixed = [events("acme", 5, 1), events("globex", 0, 1)].concat();
+    let (status, answer) = service.post("/v1/events", mixed).await;
+    assert_eq!((status, &answer["accepted"], &answer["rejected"]), (200, &json!(1), &json!(1)), "the rest stands");
+    assert_eq!(service.with_key(&owner).query(&["acme"], ONE).await.0, 403);
+    assert_eq!(service.rows(&["acme"], ONE).await, [[5]], "who investigates still looks");
+    act("resume");
+    assert_eq!(service.post("/v1/events", events("acme", 5, 1)).await.0, 200);
+    assert_eq!(service.with_key(&owner).query(&["acme"], ONE).await.0, 200);
+}
