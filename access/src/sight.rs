@@ -72,7 +72,7 @@ pub struct Sight {
 
 impl Sight {
     /// The union of views; none without any.
-    pub(crate) fn of(mut views: Vec<View>) -> Option<Self> {
+    pub fn of(mut views: Vec<View>) -> Option<Self> {
         // A standing grant before an elevation: what one has anyway is not lent.
         views.sort_by_key(|view| (!view.is_whole(), view.is_elevation));
         if views.first()?.is_whole() {

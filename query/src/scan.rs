@@ -54,7 +54,13 @@ pub(crate) struct Scan {
 
 impl Scan {
     /// A scan of these pieces, newest first, by at most so many at the same time.
-    pub fn new(asked: Asked, pieces: Vec<Arc<Piece>>, threads: usize, limit: Option<usize>) -> Self {
+    pub fn new(asked: Asked, mut pieces: Vec<Arc<Piece>>, mut threads: usize, limit: Option<usize>) -> Self {
+        if pieces.iter().any(|piece| piece.barrier.is_some()) {
+            // In order of sequence, one after the other: which rows come first, as `LIMIT` shows it, would else depend
+            // on where hidden rows are.
+            pieces.sort_by(|a, b| (&a.tenant, a.stream, a.first).cmp(&(&b.tenant, b.stream, b.first)));
+            threads = 1;
+        }
         let mut partitions: Vec<(u64, Vec<Arc<Piece>>)> = vec![(0, Vec::new()); threads.clamp(1, pieces.len().max(1))];
         for piece in pieces {
             if let Some((rows, pieces)) = partitions.iter_mut().min_by_key(|(rows, _)| *rows) {

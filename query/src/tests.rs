@@ -9,6 +9,7 @@ mod limits;
 mod pages;
 mod plans;
 mod refusals;
+mod scopes;
 
 use crate::{Engine, Limits, QueryError};
 use datafusion::arrow::array::{
