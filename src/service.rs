@@ -8,9 +8,10 @@ use crate::heads::Keeping;
 use crate::keyfile::{KeyFile, KeyFileError};
 use crate::reach::{ReachError, access_to};
 use crate::settings::Settings;
+use access::openapi::{self, Content, Operation, json_of};
 use access::policy::PolicyError;
 use access::registry::{BookError, Founded};
-use access::{Book, Door, Policies, Problem, ProblemKind, Route, Routes};
+use access::{Book, Door, Listener, Peer, Policies, Problem, ProblemKind, Route, Routes};
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use utoipa_swagger_ui::SwaggerUi;
 
 /// The service could not start.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +44,9 @@ pub enum ServiceError {
     /// The policies.
     #[error("the policies cannot be used")]
     Policies(#[from] PolicyError),
+    /// TLS.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] access::TlsError),
     /// The metrics.
     #[error("metrics cannot be collected")]
     Metrics(#[from] dashboards::MetricsError),
@@ -67,6 +72,7 @@ pub struct Service {
     founded: Option<Founded>,
     ticking: tokio::task::AbortHandle,
     address: SocketAddr,
+    is_tls: bool,
     stop: oneshot::Sender<()>,
     served: tokio::task::JoinHandle<std::io::Result<()>>,
 }
@@ -92,18 +98,19 @@ impl Service {
         let failed = |source| ServiceError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let listener = Listener::start(listener, settings.tls.as_ref())?;
         let policies = Policies::load(&settings.policies)?;
         let (book, founded) = Book::open(store.clone(), Arc::clone(&ambient)).await?;
-        let door = Door::new(store.clone(), book, policies, Arc::clone(&ambient));
+        let door = Door::new(store.clone(), book, policies, settings.issuers.clone(), Arc::clone(&ambient));
         let (app, _) = routes(&door, ambient, metrics, settings.query.clone())?;
         let (stop, stopped) = oneshot::channel();
-        let app = app.into_make_service_with_connect_info::<SocketAddr>();
+        let app = app.into_make_service_with_connect_info::<Peer>();
         let serving = axum::serve(listener, app).with_graceful_shutdown(async move {
             let _ = stopped.await;
         });
         let served = tokio::spawn(async move { serving.await });
         let ticking = tokio::spawn(tick(door.clone())).abort_handle();
-        Ok(Self { store, keeping, door, founded, ticking, address, stop, served })
+        Ok(Self { store, keeping, door, founded, ticking, address, is_tls: settings.tls.is_some(), stop, served })
     }
 
     /// What the first start of this platform made: its administrator's key, to be shown this once.
@@ -113,7 +120,7 @@ impl Service {
 
     /// Where it listens.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", if self.is_tls { "https" } else { "http" }, self.address)
     }
 
     /// The store behind it.
@@ -210,10 +217,35 @@ fn routes(
     let state = query::QueryState::new(door.clone(), query_limits)?;
     let watched = "heads and keys are for whoever watches the ledger, and tell nothing of what it holds";
     let own = Routes::new(door.clone())
-        .open("GET", "/healthz", "says only that the process answers", get(|| async { "ok\n" }))
-        .open("GET", "/readyz", "asked by load balancers, says only whether events are accepted", get(ready))
-        .open("GET", "/v1/keys", watched, get(keys))
-        .open("GET", "/v1/store/checkpoint", watched, get(log_checkpoint))
+        .open(
+            "GET",
+            "/healthz",
+            "says only that the process answers",
+            says("whether the process answers", TEXTS, &[]),
+            get(|| async { "ok\n" }),
+        )
+        .open(
+            "GET",
+            "/readyz",
+            "asked by load balancers",
+            says("whether events are accepted", TEXTS, &[ProblemKind::Unavailable]),
+            get(ready),
+        )
+        .open("GET", "/v1/keys", watched, says("the ledger's name and public key", JSON, &[]), get(keys))
+        .open(
+            "GET",
+            "/v1/store/checkpoint",
+            watched,
+            says("the signed head of the store's own log", TEXTS, &[]),
+            get(log_checkpoint),
+        )
+        .open(
+            "GET",
+            "/v1/openapi.json",
+            "what the API is, and nothing that is in it",
+            says("this document", JSON, &[]),
+            get(described),
+        )
         .finish(door.clone());
     let parts = [
         own,
@@ -227,6 +259,11 @@ fn routes(
         all = all.merge(router);
         table.extend(routes);
     }
+    let document = Arc::new(openapi::document(env!("CARGO_PKG_VERSION"), &table));
+    // Its own route is part of it, so it is handed in when all of them are there.
+    let all = all.layer(axum::Extension(document));
+    let reader = SwaggerUi::new("/docs").config(utoipa_swagger_ui::Config::from("/v1/openapi.json"));
+    let all = all.merge(reader);
     let all = all
         .fallback(|| async { Problem::new(ProblemKind::NotFound, "no such path; the API begins at /v1") })
         .method_not_allowed_fallback(|| async {
@@ -237,6 +274,18 @@ fn routes(
         }))
         .layer(middleware::from_fn(log_request));
     Ok((all, table))
+}
+
+/// What an open route without parameters answers.
+const fn says(summary: &'static str, answer: &'static [Content], problems: &'static [ProblemKind]) -> Operation {
+    Operation { summary, parameters: &[], body: &[], answer, problems }
+}
+
+const TEXTS: &[Content] = &[openapi::TEXT];
+const JSON: &[Content] = &[json_of(openapi::object)];
+
+async fn described(axum::Extension(document): axum::Extension<Arc<serde_json::Value>>) -> Json<serde_json::Value> {
+    Json(serde_json::Value::clone(&document))
 }
 
 async fn ready(State(door): State<Door>) -> Result<&'static str, Problem> {

@@ -3,6 +3,7 @@
 //! Read once, before anything starts; each part gets its own small struct. Not here: what a limit means
 //! (`limits.rs` of each crate). Invariant: an unknown key is an error that names it.
 
+use access::{ClaimGrant, Issuer, TlsFiles};
 use clap::Args;
 use ledger::group::Durability;
 use ledger_store::{Limits, Location, LocationError};
@@ -41,11 +42,23 @@ pub enum SettingsError {
         #[source]
         source: LocationError,
     },
-    /// A setting that cannot be had yet.
+    /// Keys and events would cross a network in the clear.
     #[error(
-        "listen address {0} is not a loopback address: callers are not told apart yet, so only this machine may call"
+        "listen address {0} is not a loopback address: set [tls] with certificate and key, or say --insecure where \
+         something in front of the service encrypts"
     )]
     NotLoopback(SocketAddr),
+    /// A name in the settings is malformed.
+    #[error("the setting {setting} is malformed: {why}")]
+    Name {
+        /// Which setting.
+        setting: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Keys of an issuer would be fetched in the clear.
+    #[error("jwks {0} must be https, or lie on this machine")]
+    ClearJwks(String),
 }
 
 /// Where the ledger lives: shared by every command that touches it.
@@ -70,8 +83,40 @@ pub struct File {
     listen: Option<SocketAddr>,
     durability: Option<Durable>,
     policies: Option<PathBuf>,
+    insecure: bool,
+    tls: Option<Tls>,
+    oidc: Vec<Oidc>,
     log: Log,
     limits: StoreLimits,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tls {
+    certificate: PathBuf,
+    key: PathBuf,
+    clients: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Oidc {
+    issuer: String,
+    audience: String,
+    jwks: String,
+    #[serde(default)]
+    grants: Vec<OidcGrant>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OidcGrant {
+    claim: String,
+    value: String,
+    role: String,
+    tenants: Vec<String>,
+    #[serde(default)]
+    subtree: bool,
 }
 
 /// What an acknowledged event has survived to.
@@ -126,6 +171,10 @@ pub struct Settings {
     pub heads: Option<(Location, Duration)>,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// How connections are encrypted, if they are.
+    pub tls: Option<TlsFiles>,
+    /// Whose tokens are taken.
+    pub issuers: Vec<Issuer>,
     /// The deployer's own policies: names of files, and their texts.
     pub policies: Vec<(String, String)>,
     /// What "durable" means.
@@ -155,6 +204,8 @@ pub struct Overrides {
     pub durability: Option<Durable>,
     /// Whether the write-ahead log is lost for ever.
     pub log_lost: bool,
+    /// Whether something in front of the service encrypts.
+    pub insecure: bool,
     /// How log lines look.
     pub log_format: Option<LogFormat>,
     /// Which log lines are written.
@@ -195,7 +246,8 @@ impl Settings {
         let file = place.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
         let default: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7117));
         let listen = overrides.listen.or(file.listen).unwrap_or(default);
-        if !listen.ip().is_loopback() {
+        let tls = file.tls.map(|Tls { certificate, key, clients }| TlsFiles { certificate, key, clients });
+        if !listen.ip().is_loopback() && tls.is_none() && !(overrides.insecure || file.insecure) {
             return Err(SettingsError::NotLoopback(listen));
         }
         let data = place.data.clone().or(file.data).unwrap_or_else(|| DEFAULT_DATA.into());
@@ -208,6 +260,8 @@ impl Settings {
             heads: heads_to.map(|to| (to, heads_every)),
             data,
             listen,
+            tls,
+            issuers: file.oidc.into_iter().map(issuer).collect::<Result<_, _>>()?,
             policies: file.policies.as_deref().map(read_policies).transpose()?.unwrap_or_default(),
             durability: match overrides.durability.or(file.durability) {
                 Some(Durable::Object) => Durability::Object,
@@ -268,6 +322,37 @@ fn limits(file: &StoreLimits, seal_bytes: Option<usize>) -> Limits {
 fn query_limits(file: &StoreLimits) -> query::Limits {
     let defaults = query::Limits::default();
     query::Limits { kept_bytes: file.query_kept_bytes.unwrap_or(defaults.kept_bytes), ..defaults }
+}
+
+/// An issuer, with its names checked.
+fn issuer(given: Oidc) -> Result<Issuer, SettingsError> {
+    let wrong = |setting| move |why: String| SettingsError::Name { setting, why };
+    let url = given.jwks.parse::<reqwest::Url>().map_err(|e| wrong("oidc.jwks")(e.to_string()))?;
+    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_string();
+    let is_local = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if url.scheme() != "https" && !is_local {
+        return Err(SettingsError::ClearJwks(given.jwks));
+    }
+    let grant = |(at, grant): (usize, OidcGrant)| {
+        let tenants = grant.tenants.iter().map(|tenant| {
+            tenant.parse().map_err(|e: ledger::name::NameError| wrong("oidc.grants.tenants")(e.to_string()))
+        });
+        Ok(ClaimGrant {
+            tenants: tenants.collect::<Result<_, SettingsError>>()?,
+            role: grant
+                .role
+                .parse()
+                .map_err(|e: access::registry::names::Malformed| wrong("oidc.grants.role")(e.to_string()))?,
+            id: format!("claim-{at}")
+                .parse()
+                .map_err(|e: access::registry::names::Malformed| wrong("oidc")(e.to_string()))?,
+            claim: grant.claim,
+            value: grant.value,
+            subtree: grant.subtree,
+        })
+    };
+    let grants = given.grants.into_iter().enumerate().map(grant).collect::<Result<_, SettingsError>>()?;
+    Ok(Issuer { issuer: given.issuer, audience: given.audience, jwks: given.jwks, grants })
 }
 
 /// Every `.cedar` file of a folder, by name.

@@ -405,3 +405,38 @@ async fn a_suspended_tenant_takes_nothing_in_and_lets_none_of_its_own_in() {
     assert_eq!(service.post("/v1/events", events("acme", 5, 1)).await.0, 200);
     assert_eq!(service.with_key(&owner).query(&["acme"], ONE).await.0, 200);
 }
+
+#[tokio::test]
+async fn a_tenant_over_its_quota_is_told_which_and_when_to_come_again_and_no_other_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path(), &[]);
+    let set = |quota: Value| {
+        service.change(&[json!({"change": "quota.set", "tenant": "acme", "quota": quota, "reason": "a flood"})]);
+    };
+    set(json!({"events_per_second": 50}));
+    assert_eq!(service.post("/v1/events", events("acme", 0, 100)).await.0, 200, "a burst is let through");
+    let (status, problem) = service.post("/v1/events", events("acme", 100, 100)).await;
+    assert_eq!(
+        (status, &problem["limit"], &problem["value"]),
+        (429, &json!("events_per_second"), &json!(50)),
+        "{problem}"
+    );
+    // In one request with others, the others are taken.
+    let mixed = [events("acme", 100, 90), events("globex", 0, 90)].concat();
+    let (status, answer) = service.post("/v1/events", mixed).await;
+    assert_eq!((status, &answer["accepted"], &answer["rejected"]), (200, &json!(90), &json!(90)), "{answer}");
+    let refused = &answer["results"][0];
+    assert!(refused["retry_after"].as_u64().is_some_and(|seconds| seconds >= 1), "{refused}");
+    // Changed while it runs, it holds from the next request on; of a tier, for all of it that have none of their own.
+    set(json!({"events_per_second": 100_000}));
+    assert_eq!(service.post("/v1/events", events("acme", 100, 90)).await.0, 200);
+    service.change(&[
+        json!({"change": "quota.set", "tier": "shared", "quota": {"events_per_second": 1, "concurrent_queries": 0},
+        "reason": "maintenance"}),
+    ]);
+    assert_eq!(service.post("/v1/events", events("globex", 90, 5)).await.0, 200, "a full bucket lets one through");
+    assert_eq!(service.post("/v1/events", events("globex", 95, 5)).await.0, 429);
+    assert_eq!(service.post("/v1/events", events("acme", 190, 5)).await.0, 200, "its own comes first");
+    let asked = service.with_key(&service.key);
+    assert_eq!(asked.query(&["acme"], ONE).await.0, 429, "what a tenant leaves open, its tier decides");
+}

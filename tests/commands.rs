@@ -22,6 +22,8 @@ fn help_teaches_and_usage_errors_are_code_two() {
     assert!(text(&refused.stderr).contains("no service answers at http://127.0.0.1:1"), "{}", text(&refused.stderr));
     let beyond = run(&["serve", "--listen", "0.0.0.0:0"]);
     assert!(text(&beyond.stderr).contains("not a loopback address"));
+    let unknown = run(&["query", "--tenant", "acme", "--url", "http://127.0.0.1:1", "--key", "x", "SELECT 1"]);
+    assert!(!text(&unknown.stderr).contains("--key x"));
 }
 
 #[test]

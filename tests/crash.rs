@@ -6,7 +6,7 @@
 //! its leaf.
 
 use crate::acknowledged::Acknowledged;
-use crate::program::{Environment, Service, client, event, run_in};
+use crate::program::{Environment, Service, event, run_in};
 use crate::servers::Server;
 use serde_json::{Value, json};
 use std::time::Duration;

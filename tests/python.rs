@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-fn python() -> Option<PathBuf> {
+pub fn python() -> Option<PathBuf> {
     let found = std::env::var_os("PIPEROLL_TEST_PYTHON").map(PathBuf::from);
     if found.is_none() {
         eprintln!("SKIPPED: PIPEROLL_TEST_PYTHON is not set; `./test` sets it");

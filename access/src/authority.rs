@@ -52,6 +52,9 @@ pub(crate) fn may_change(
         Change::SuspendPrincipal(act) | Change::ResumePrincipal(act) => {
             asking.need(Action::ManagePrincipals, &home(&act.principal))
         }
+        Change::BindIdentity(fact) | Change::UnbindIdentity(fact) => {
+            asking.need(Action::ManageCredentials, &home(&fact.principal))
+        }
         Change::CreateCredential(fact) => asking.need(Action::ManageCredentials, &home(&fact.principal)),
         Change::RevokeCredential(act) => {
             let whose = registry.credential(&act.id).map(|found| &found.fact.principal);
@@ -95,7 +98,7 @@ impl Asking<'_> {
     ) -> impl Iterator<Item = Right<'r>> {
         let reaches = self.caller.reaches(self.registry, action, tenant);
         let rights = self.registry.rights(self.caller.principal(), tenant, self.now);
-        rights.filter(move |right| {
+        rights.chain(self.caller.claimed(self.registry, tenant)).filter(move |right| {
             let question = Question::of(self.caller, right, action, tenant, StreamKind::Control);
             reaches && self.policies.permits(self.registry, &Question { granting, ..question })
         })

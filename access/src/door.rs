@@ -9,6 +9,7 @@
 
 use crate::authority;
 use crate::caller::Caller;
+use crate::fairness::{Asking, Fairness, Over};
 use crate::policy::{Action, Policies, Question};
 use crate::problem::{Problem, ProblemKind};
 use crate::record::Recorder;
@@ -16,6 +17,7 @@ use crate::registry::change::{Change, FactAct};
 use crate::registry::names::{FactId, PrincipalId};
 use crate::registry::{Book, Elevation, Made, Registry, Row, Table, platform};
 use crate::sight::{Sight, View};
+use crate::token::{Issuer, Tokens};
 use crate::visit::{Denied, Touch};
 use ledger::name::{StreamKind, TenantId};
 use ledger_store::{Ambient, AppendHandle, AppendRequest, Appended, Store, StreamHandle};
@@ -37,6 +39,8 @@ struct Inner {
     policies: Policies,
     kept: RwLock<Kept>,
     recorder: Recorder,
+    fairness: Arc<Fairness>,
+    tokens: Tokens,
 }
 
 /// Decisions on one version of the registry.
@@ -49,8 +53,8 @@ struct Kept {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Asked {
     principal: PrincipalId,
-    /// Where the credential narrows what the principal may: whose decisions these are.
-    credential: Option<String>,
+    /// Where the credential makes a difference to what the principal may: which.
+    variant: Option<String>,
     method: &'static str,
     action: Action,
     tenant: TenantId,
@@ -75,14 +79,29 @@ pub struct Opened {
 
 impl Door {
     /// A door to one store.
-    pub fn new(store: Store, book: Book, policies: Policies, ambient: Arc<dyn Ambient>) -> Self {
+    pub fn new(store: Store, book: Book, policies: Policies, issuers: Vec<Issuer>, ambient: Arc<dyn Ambient>) -> Self {
+        let tokens = Tokens::new(issuers, Arc::clone(&ambient));
         let recorder = Recorder::new(store.clone(), Arc::clone(&ambient));
-        Self(Arc::new(Inner { store, ambient, book, policies, kept: RwLock::default(), recorder }))
+        Self(Arc::new(Inner {
+            store,
+            ambient,
+            book,
+            policies,
+            kept: RwLock::default(),
+            recorder,
+            fairness: Arc::default(),
+            tokens,
+        }))
     }
 
     /// The registry.
     pub fn book(&self) -> &Book {
         &self.0.book
+    }
+
+    /// What checks tokens.
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.0.tokens
     }
 
     /// What puts visits on record.
@@ -143,7 +162,7 @@ impl Door {
         let now = self.now();
         let asked = Asked {
             principal: caller.principal().clone(),
-            credential: caller.is_narrowed().then(|| caller.credential().to_string()),
+            variant: caller.variant(),
             method: caller.method(),
             action,
             tenant: tenant.clone(),
@@ -178,7 +197,8 @@ impl Door {
             return Decision { sight: None, ends };
         }
         let mut views = Vec::new();
-        for right in registry.rights(caller.principal(), tenant, now) {
+        let rights = registry.rights(caller.principal(), tenant, now).chain(caller.claimed(registry, tenant));
+        for right in rights {
             let is_of_stream =
                 right.limits.is_none_or(|limits| limits.streams.is_empty() || limits.streams.contains(stream));
             if action.is_of_stream() && !is_of_stream {
@@ -241,6 +261,27 @@ impl Door {
         }
         self.may(caller, Action::AppendEvents, tenant, stream)?;
         Ok(self.0.store.appender(tenant, stream))
+    }
+
+    /// Takes events and bytes out of what a tenant's quota lets it bring.
+    ///
+    /// # Errors
+    /// Which bound was reached, and when to come again.
+    pub fn take(&self, tenant: &TenantId, events: u64, bytes: u64) -> Result<(), Over> {
+        let quota = self.0.book.read().quota(tenant);
+        if quota.events_per_second.is_none() && quota.bytes_per_second.is_none() {
+            return Ok(());
+        }
+        self.0.fairness.take(&quota, tenant, events, bytes, self.now())
+    }
+
+    /// Begins a question about a tenant; it counts against the tenant's quota until it is dropped.
+    ///
+    /// # Errors
+    /// [`ProblemKind::TooManyRequests`], with the bound that was reached.
+    pub fn ask_about(&self, tenant: &TenantId) -> Result<Asking, Problem> {
+        let quota = self.0.book.read().quota(tenant);
+        self.0.fairness.ask(&quota, tenant).map_err(|over| over.problem(tenant))
     }
 
     /// Appends what handles of this door allow.

@@ -5,6 +5,7 @@
 
 use crate::caller::Caller;
 use crate::door::Door;
+use crate::openapi::{self, Operation, Parameter, json_of};
 use crate::problem::{Problem, ProblemKind};
 use crate::record::Recording;
 use crate::registry::change::Change;
@@ -17,15 +18,53 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+const WHOAMI: Operation = Operation {
+    summary: "who the credential belongs to, and what that principal may do",
+    parameters: &[],
+    body: &[],
+    answer: &[json_of(openapi::object)],
+    problems: &[],
+};
+
+const CHANGE: Operation = Operation {
+    summary: "change the registry: all of the changes together, or none",
+    parameters: &[],
+    body: &[json_of(changes_schema)],
+    answer: &[json_of(openapi::object)],
+    problems: &[ProblemKind::Conflict, ProblemKind::Unprocessable, ProblemKind::TooLarge],
+};
+
+const TABLE: Operation = Operation {
+    summary: "a table of the registry, now or as of a moment: the rows that the caller may see",
+    parameters: &[
+        Parameter { name: "table", place: "path", what: "which table", schema: table_schema },
+        Parameter { name: "as_of", place: "query", what: "as it was then; now when left out", schema: openapi::time },
+    ],
+    body: &[],
+    answer: &[json_of(openapi::object)],
+    problems: &[ProblemKind::NotFound],
+};
+
+fn changes_schema() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<Changes>().to_value()
+}
+
+fn table_schema() -> Value {
+    json!({"type": "string", "enum": Table::ALL.map(Table::name)})
+}
 
 /// The routes.
 pub fn router(door: &Door) -> (Router, Vec<Route>) {
     Routes::new(door.clone())
-        .route("GET", "/v1/whoami", Recording::Counted, get(whoami))
-        .route("POST", "/v1/registry", Recording::ByItself, post(change))
-        .route("GET", "/v1/registry/{table}", Recording::Hourly, get(table))
+        .route("GET", "/v1/whoami", Recording::Counted, WHOAMI, get(whoami))
+        .route("POST", "/v1/registry", Recording::ByItself, CHANGE, post(change))
+        .route("GET", "/v1/registry/{table}", Recording::Hourly, TABLE, get(table))
         .finish(door.clone())
 }
 
@@ -41,7 +80,7 @@ async fn whoami(State(door): State<Door>, caller: Caller) -> Json<Value> {
     }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Changes {
     changes: Vec<Change>,

@@ -11,7 +11,10 @@
 mod authority;
 mod caller;
 mod door;
+mod fairness;
 pub mod http;
+mod listener;
+pub mod openapi;
 pub mod policy;
 pub mod problem;
 pub mod record;
@@ -19,13 +22,17 @@ pub mod registry;
 pub mod routes;
 mod secret;
 mod sight;
+mod token;
 mod visit;
 
 pub use caller::Caller;
 pub use door::{Door, Opened};
+pub use fairness::{Asking, Over};
+pub use listener::{Listener, Peer, TlsError, TlsFiles};
 pub use policy::{Action, Policies};
 pub use problem::{Problem, ProblemKind};
 pub use record::Recording;
 pub use registry::Book;
 pub use routes::{Route, Routes};
 pub use sight::{Sight, View};
+pub use token::{ClaimGrant, Issuer};

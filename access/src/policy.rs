@@ -47,7 +47,7 @@ pub enum PolicyError {
 macro_rules! actions {
     ($($(#[$doc:meta])* $name:ident = $text:literal),* $(,)?) => {
         /// What somebody wants to do, as policies call it.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
         pub enum Action { $($(#[$doc])* #[serde(rename = $text)] $name),* }
 
         impl Action {

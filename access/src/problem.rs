@@ -70,24 +70,42 @@ impl ProblemKind {
     }
 }
 
+impl ProblemKind {
+    /// The HTTP status.
+    pub fn status(self) -> u16 {
+        self.facts().0.as_u16()
+    }
+
+    /// What it is, in a few words.
+    pub fn title(self) -> &'static str {
+        self.facts().2
+    }
+}
+
 /// A problem on its way to the caller.
 #[derive(Debug, Clone)]
 pub struct Problem {
     kind: ProblemKind,
     detail: String,
     more: Map<String, Value>,
+    retry_after: u32,
 }
 
 impl Problem {
     /// A problem with what is wrong this time and what would be right.
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), more: Map::new() }
+        Self { kind, detail: detail.into(), more: Map::new(), retry_after: 1 }
     }
 
     /// Adds a member for programs.
     pub fn with(mut self, key: &'static str, value: Value) -> Self {
         self.more.insert(key.into(), value);
         self
+    }
+
+    /// When to come again, in seconds, where that is told.
+    pub fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after: seconds, ..self }
     }
 
     /// What kind it is.
@@ -175,7 +193,7 @@ impl IntoResponse for Problem {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if matches!(self.kind, ProblemKind::TooManyRequests | ProblemKind::Unavailable) {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after));
         }
         response
     }

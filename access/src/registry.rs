@@ -22,7 +22,9 @@ pub use entry::Author;
 pub(crate) use entry::Entry;
 pub use rows::{Row, Table};
 
-use change::{CredentialFact, ElevationFact, GrantFact, GrantLimits, PrincipalFact, Quota, TenantFact, Tier};
+use change::{
+    CredentialFact, ElevationFact, GrantFact, GrantLimits, IdentityKey, PrincipalFact, Quota, TenantFact, Tier,
+};
 use ledger::name::TenantId;
 use names::{FactId, PrincipalId, Role};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -175,6 +177,7 @@ pub struct Registry {
     grants: HashMap<FactId, Grant>,
     elevations: BTreeMap<FactId, Elevation>,
     rights: HashMap<PrincipalId, HashMap<TenantId, Vec<FactId>>>,
+    identities: HashMap<IdentityKey, PrincipalId>,
     tenant_quotas: HashMap<TenantId, Quota>,
     tier_quotas: HashMap<Tier, Quota>,
 }
@@ -208,6 +211,11 @@ impl Registry {
     /// A credential.
     pub fn credential(&self, id: &FactId) -> Option<&Credential> {
         self.credentials.get(id)
+    }
+
+    /// The principal whose an identity is.
+    pub fn identity(&self, key: &IdentityKey) -> Option<&Principal> {
+        self.principals.get(self.identities.get(key)?)
     }
 
     /// A grant.

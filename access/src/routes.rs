@@ -9,6 +9,8 @@
 
 use crate::caller::Caller;
 use crate::door::Door;
+use crate::listener::Peer;
+use crate::openapi::Operation;
 use crate::problem::{Problem, ProblemKind};
 use crate::record::{Begun, RecordError, Recording, is_look_at_the_record};
 use axum::Router;
@@ -20,12 +22,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use bytes::Bytes;
 use futures::Stream;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 /// One route, as the table has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Route {
     /// `GET`, `POST`, …
     pub method: &'static str,
@@ -35,6 +36,8 @@ pub struct Route {
     pub recording: Option<Recording>,
     /// Why it is open to everybody.
     pub why_open: &'static str,
+    /// What it takes and answers.
+    pub operation: Operation,
 }
 
 /// Routes of one crate, each with its guard, and the table of them.
@@ -56,6 +59,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         method: &'static str,
         path: &'static str,
         recording: Recording,
+        operation: Operation,
         handler: MethodRouter<S>,
     ) -> Self {
         let door = self.door.clone();
@@ -64,7 +68,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
             async move { guard(door, recording, request, next).await }
         }));
         self.router = self.router.route(path, guarded);
-        self.table.push(Route { method, path, recording: Some(recording), why_open: "" });
+        self.table.push(Route { method, path, recording: Some(recording), why_open: "", operation });
         self
     }
 
@@ -74,10 +78,11 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         method: &'static str,
         path: &'static str,
         why_open: &'static str,
+        operation: Operation,
         handler: MethodRouter<S>,
     ) -> Self {
         self.router = self.router.route(path, handler);
-        self.table.push(Route { method, path, recording: None, why_open });
+        self.table.push(Route { method, path, recording: None, why_open, operation });
         self
     }
 
@@ -88,9 +93,12 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
 }
 
 async fn guard(door: Door, recording: Recording, mut request: Request, next: Next) -> Response {
-    let address = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_string());
-    let address = address.unwrap_or_default();
-    let found = Caller::of(&door.book().read(), request.headers(), address.clone(), door.now());
+    let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|info| info.0.clone());
+    let Some(peer) = peer else {
+        return Problem::new(ProblemKind::Internal, "it is not known where this comes from").into_response();
+    };
+    let address = peer.address.ip().to_string();
+    let found = Caller::of(&door, request.headers(), &peer).await;
     let caller = match found {
         Ok(caller) => caller,
         Err(unknown) => {

@@ -150,14 +150,16 @@ impl Admission {
         // Where each part went: to which of those that are kept, or why to none.
         let mut moved: Vec<Result<usize, Rejection>> = Vec::with_capacity(parts.len());
         for part in parts {
-            match self.door.append_to(caller, &part.tenant, part.kind) {
+            let opened = self.door.append_to(caller, &part.tenant, part.kind).map_err(Refusal::of);
+            match opened.and_then(|handle| self.within_quota(&part).map(|()| handle)) {
                 Ok(handle) => {
                     moved.push(Ok(kept.len()));
                     kept.push(part);
                     handles.push(handle);
                 }
-                Err(problem) => {
-                    moved.push(Err(Rejection::new("tenant", problem.detail().to_string())));
+                Err(Refusal { problem, retry_after }) => {
+                    let rejection = Rejection::new("tenant", problem.detail().to_string());
+                    moved.push(Err(Rejection { retry_after, ..rejection }));
                     first.get_or_insert(problem);
                 }
             }
@@ -175,6 +177,13 @@ impl Admission {
             }
         }
         Ok((Sorted { places, parts: kept, encoded }, handles))
+    }
+
+    fn within_quota(&self, part: &Part) -> Result<(), Refusal> {
+        let bytes = part.outlines.iter().map(|outline| outline.bytes() as u64).sum();
+        self.door
+            .take(&part.tenant, part.outlines.len() as u64, bytes)
+            .map_err(|over| Refusal { problem: over.problem(&part.tenant), retry_after: Some(over.retry_after) })
     }
 
     fn read(&self, events: &[&[u8]], address: Option<(&TenantId, StreamKind)>) -> Sorted {
@@ -220,6 +229,18 @@ impl Admission {
         bytes[8] = 0x80 | (bytes[8] & 0x3f);
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    }
+}
+
+/// Why a stream's events are not taken.
+struct Refusal {
+    problem: Problem,
+    retry_after: Option<u32>,
+}
+
+impl Refusal {
+    fn of(problem: Problem) -> Self {
+        Self { problem, retry_after: None }
     }
 }
 

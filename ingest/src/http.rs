@@ -6,6 +6,8 @@
 use crate::admission::{Admission, Wishes};
 use crate::batch::{self, Form, Packing};
 use crate::limits::IDEMPOTENCY_KEY_BYTES;
+use crate::wire;
+use access::openapi::{self, Content, Operation, Parameter, json_of};
 use access::{Caller, Problem, ProblemKind, Recording, Route, Routes};
 use axum::Router;
 use axum::body::Body;
@@ -18,12 +20,91 @@ use futures::StreamExt as _;
 use ledger::name::{NameError, StreamKind, TenantId};
 use ledger::tree::Hash;
 use serde::Deserialize;
+use serde_json::{Value, json};
+
+const ATOMIC: Parameter =
+    Parameter { name: "atomic", place: "query", what: "all of the events, or none", schema: truth_schema };
+const KEY: Parameter = Parameter {
+    name: "Idempotency-Key",
+    place: "header",
+    what: "a repeat of the same body with the same key gets the same answer",
+    schema: key_schema,
+};
+const BODY: &[Content] = &[
+    Content { media: "application/x-ndjson", schema: None },
+    Content { media: "application/json", schema: Some(events_schema) },
+];
+const PROBLEMS: &[ProblemKind] = &[
+    ProblemKind::NotFound,
+    ProblemKind::Conflict,
+    ProblemKind::TooLarge,
+    ProblemKind::UnsupportedMedia,
+    ProblemKind::Unprocessable,
+];
+
+const OF_ANY: Operation = Operation {
+    summary: "append events; each names its tenant",
+    parameters: &[ATOMIC, KEY],
+    body: BODY,
+    answer: &[json_of(answer_schema)],
+    problems: PROBLEMS,
+};
+
+const OF_STREAM: Operation = Operation {
+    summary: "append events to one stream",
+    parameters: &[openapi::TENANT, openapi::STREAM, ATOMIC, KEY],
+    body: BODY,
+    answer: &[json_of(answer_schema)],
+    problems: PROBLEMS,
+};
+
+fn truth_schema() -> Value {
+    json!({"type": "boolean"})
+}
+
+fn key_schema() -> Value {
+    json!({"type": "string", "minLength": 1, "maxLength": IDEMPOTENCY_KEY_BYTES, "pattern": "^[!-~]+$"})
+}
+
+/// Events as they come: the fields by their names on the wire.
+fn events_schema() -> Value {
+    let event = wire::schema();
+    json!({"oneOf": [{"type": "array", "minItems": 1, "items": event.clone()}, event]})
+}
+
+fn answer_schema() -> Value {
+    let result = json!({
+        "type": "object",
+        "required": ["status"],
+        "properties": {
+            "status": {"type": "string", "enum": ["accepted", "duplicate", "conflict", "rejected"]},
+            "tenant": openapi::tenant(),
+            "stream": openapi::stream(),
+            "seq": openapi::count(),
+            "field": {"type": "string"},
+            "reason": {"type": "string"},
+            "retry_after": openapi::count(),
+        },
+    });
+    json!({
+        "type": "object",
+        "required": ["accepted", "duplicates", "conflicts", "rejected", "results", "receipt"],
+        "properties": {
+            "accepted": openapi::count(),
+            "duplicates": openapi::count(),
+            "conflicts": openapi::count(),
+            "rejected": openapi::count(),
+            "results": {"type": "array", "items": result},
+            "receipt": {"type": ["string", "null"]},
+        },
+    })
+}
 
 /// The routes.
 pub fn router(admission: Admission) -> (Router, Vec<Route>) {
     Routes::new(admission.door().clone())
-        .route("POST", "/v1/events", Recording::Hourly, post(events_of_any))
-        .route("POST", "/v1/tenants/{tenant}/{stream}/events", Recording::Hourly, post(events_of_stream))
+        .route("POST", "/v1/events", Recording::Hourly, OF_ANY, post(events_of_any))
+        .route("POST", "/v1/tenants/{tenant}/{stream}/events", Recording::Hourly, OF_STREAM, post(events_of_stream))
         .finish(admission)
 }
 

@@ -8,10 +8,11 @@
 
 use crate::json::{Fault, Reader, Value};
 use crate::limits::IngestLimits;
-use ledger::draft::{DraftBuilder, Invalid, Outline};
+use ledger::draft::{ACTOR_TYPES, DraftBuilder, Invalid, OUTCOMES, Outline};
 use ledger::field::Field;
 use ledger::name::{StreamKind, TenantId};
 use ledger::time;
+use serde_json::{Map, Value as Json, json};
 use std::borrow::Cow;
 
 /// Why an event was not admitted.
@@ -22,12 +23,14 @@ pub struct Rejection {
     pub field: Cow<'static, str>,
     /// What is wrong and what would be right.
     pub reason: Cow<'static, str>,
+    /// After how many seconds it would be taken as it is, if it would.
+    pub retry_after: Option<u32>,
 }
 
 impl Rejection {
     /// A refusal of one field.
     pub fn new(field: impl Into<Cow<'static, str>>, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { field: field.into(), reason: reason.into() }
+        Self { field: field.into(), reason: reason.into(), retry_after: None }
     }
 }
 
@@ -70,6 +73,33 @@ pub fn wire_name(field: Field) -> &'static str {
         Field::Boundary => "resource.boundary",
         other => other.name(),
     }
+}
+
+/// The JSON Schema of an event.
+pub fn schema() -> Json {
+    let of = |field: Field| match field {
+        Field::OccurredAt => json!({"type": "string", "format": "date-time"}),
+        Field::Severity => json!({"type": ["integer", "string"]}),
+        Field::DurationUs => json!({"type": "integer", "minimum": 0}),
+        Field::Attributes => json!({"type": "object"}),
+        Field::Tenant => json!({"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,62}$"}),
+        Field::Stream => json!({"type": "string", "enum": ["audit", "telemetry"]}),
+        Field::Outcome => json!({"type": "string", "enum": OUTCOMES}),
+        Field::ActorType => json!({"type": "string", "enum": ACTOR_TYPES}),
+        field => json!({"type": "string", "maxLength": field.limit()}),
+    };
+    let (mut top, mut actor, mut resource) = (Map::new(), Map::new(), Map::new());
+    for field in Field::ALL.into_iter().filter(|field| *field != Field::RecordedAt) {
+        match wire_name(field).split_once('.') {
+            Some(("actor", name)) => actor.insert(name.into(), of(field)),
+            Some((_, name)) => resource.insert(name.into(), of(field)),
+            None => top.insert(wire_name(field).into(), of(field)),
+        };
+    }
+    let object = |properties, required: &[&str]| json!({"type": "object", "additionalProperties": false, "properties": Json::Object(properties), "required": required});
+    top.insert("actor".into(), object(actor, &["type"]));
+    top.insert("resource".into(), object(resource, &[]));
+    object(top, &["time", "action", "actor"])
 }
 
 /// The field that a top-level name stands for.

@@ -7,6 +7,7 @@ use crate::body;
 use crate::events::{Filter, LARGEST_PAGE, Order, PAGE};
 use crate::proof;
 use crate::state::QueryState;
+use access::openapi::{self, Content, Operation, Parameter, Schema, json_of};
 use access::{Caller, Problem, ProblemKind, Recording, Route, Routes};
 use axum::Json;
 use axum::Router;
@@ -21,16 +22,127 @@ use bytes::Bytes;
 use ledger::tile::Tile;
 use ledger::{Field, StreamKind, TenantId};
 use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Formats of an answer to a query.
+const FORMATS: &[Content] = &[
+    json_of(openapi::object),
+    Content { media: "application/x-ndjson", schema: None },
+    Content { media: "text/csv", schema: None },
+    Content { media: "application/vnd.apache.arrow.stream", schema: None },
+    Content { media: "application/vnd.apache.parquet", schema: None },
+];
+
+const QUERY: Operation = Operation {
+    summary: "ask in SQL about one tenant or several",
+    parameters: &[],
+    body: &[json_of(query_schema)],
+    answer: FORMATS,
+    problems: &[
+        ProblemKind::NotFound,
+        ProblemKind::NotAcceptable,
+        ProblemKind::TooLarge,
+        ProblemKind::Unprocessable,
+        ProblemKind::QueryTooExpensive,
+    ],
+};
+
+const fn of_stream(summary: &'static str, more: &'static [Parameter], answer: &'static [Content]) -> Operation {
+    Operation { summary, parameters: more, body: &[], answer, problems: &[ProblemKind::NotFound] }
+}
+
+const fn by(name: &'static str, what: &'static str, schema: Schema) -> Parameter {
+    Parameter { name, place: "query", what, schema }
+}
+
+const EVENTS: Operation = of_stream(
+    "read a stream's entries, page by page",
+    &[
+        openapi::TENANT,
+        openapi::STREAM,
+        by("from_seq", "the cursor: the first entry of the page", openapi::count),
+        by("limit", "entries of the page", limit_schema),
+        by("order", "oldest or newest first", order_schema),
+        by("since", "not before then", openapi::time),
+        by("until", "before then", openapi::time),
+        by("action", "with this action", openapi::text),
+        by("actor", "by this actor", openapi::text),
+        by("resource", "about this resource", openapi::text),
+        by("session", "in this session", openapi::text),
+        by("source_ip", "from this address", openapi::text),
+        by("trace_id", "of this trace", openapi::text),
+        by("release", "of this release", openapi::text),
+        by("outcome", "with this outcome", openapi::text),
+    ],
+    &[json_of(openapi::object)],
+);
+const CHECKPOINT: Operation =
+    of_stream("the stream's newest head, signed", &[openapi::TENANT, openapi::STREAM], &[openapi::TEXT]);
+const INCLUSION: Operation = of_stream(
+    "proof that an entry is in the tree; as a C2SP tlog-proof, or as JSON when that is accepted",
+    &[
+        openapi::TENANT,
+        openapi::STREAM,
+        Parameter { name: "seq", place: "query", what: "which entry; required", schema: openapi::count },
+        by("size", "in the tree of so many entries; the newest when left out", openapi::count),
+    ],
+    &[openapi::TEXT, json_of(openapi::object)],
+);
+const CONSISTENCY: Operation = of_stream(
+    "proof that an earlier tree is the beginning of a later one",
+    &[
+        openapi::TENANT,
+        openapi::STREAM,
+        by("from", "entries of the earlier; required", openapi::count),
+        by("to", "entries of the later; the newest when left out", openapi::count),
+    ],
+    &[json_of(openapi::object)],
+);
+const TILE: Operation = of_stream(
+    "a tile of the stream's tree (C2SP tlog-tiles)",
+    &[
+        openapi::TENANT,
+        openapi::STREAM,
+        Parameter { name: "tile", place: "path", what: "level, index and width", schema: openapi::text },
+    ],
+    &[Content { media: "application/octet-stream", schema: None }],
+);
+
+fn query_schema() -> Value {
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["sql", "tenants"],
+        "properties": {
+            "sql": {"type": "string"},
+            "tenants": {"type": "array", "items": openapi::tenant()},
+        },
+    })
+}
+
+fn limit_schema() -> Value {
+    json!({"type": "integer", "minimum": 1, "maximum": LARGEST_PAGE})
+}
+
+fn order_schema() -> Value {
+    json!({"type": "string", "enum": ["asc", "desc"]})
+}
 
 /// The routes.
 pub fn router(state: QueryState) -> (Router, Vec<Route>) {
     Routes::new(state.door().clone())
-        .route("POST", "/v1/query", Recording::Each, post(query))
-        .route("GET", "/v1/tenants/{tenant}/{stream}/events", Recording::Hourly, get(events))
-        .route("GET", "/v1/tenants/{tenant}/{stream}/checkpoint", Recording::Counted, get(checkpoint))
-        .route("GET", "/v1/tenants/{tenant}/{stream}/proof/inclusion", Recording::Each, get(inclusion))
-        .route("GET", "/v1/tenants/{tenant}/{stream}/proof/consistency", Recording::Counted, get(consistency))
-        .route("GET", "/v1/tenants/{tenant}/{stream}/tile/{*tile}", Recording::Counted, get(tile))
+        .route("POST", "/v1/query", Recording::Each, QUERY, post(query))
+        .route("GET", "/v1/tenants/{tenant}/{stream}/events", Recording::Hourly, EVENTS, get(events))
+        .route("GET", "/v1/tenants/{tenant}/{stream}/checkpoint", Recording::Counted, CHECKPOINT, get(checkpoint))
+        .route("GET", "/v1/tenants/{tenant}/{stream}/proof/inclusion", Recording::Each, INCLUSION, get(inclusion))
+        .route(
+            "GET",
+            "/v1/tenants/{tenant}/{stream}/proof/consistency",
+            Recording::Counted,
+            CONSISTENCY,
+            get(consistency),
+        )
+        .route("GET", "/v1/tenants/{tenant}/{stream}/tile/{*tile}", Recording::Counted, TILE, get(tile))
         .finish(state)
 }
 

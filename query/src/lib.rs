@@ -28,6 +28,7 @@ mod limits;
 mod proof;
 mod prune;
 mod reader;
+mod registry;
 mod run;
 mod scan;
 mod session;

@@ -9,9 +9,11 @@
 use crate::error::{Fault, QueryError};
 use crate::events::Filter;
 use crate::limits::{Exceeded, Gate, Limits, Pass};
+use crate::registry;
 use crate::session::Sessions;
 use crate::stop::{self, Stop};
 use crate::table::Seen;
+use access::Asking;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::execute_stream;
@@ -63,8 +65,8 @@ impl Drop for Threads {
 /// A question.
 #[derive(Debug, Clone)]
 pub(crate) enum Question {
-    /// SQL over the tables.
-    Sql(String),
+    /// SQL over the tables, and those of the registry that it names.
+    Sql(String, Vec<registry::Rows>),
     /// Events of one stream, filtered and in order of sequence.
     Events(Filter),
 }
@@ -100,6 +102,7 @@ pub struct Answer {
     pub read: Vec<HeadRead>,
     batches: mpsc::Receiver<Result<RecordBatch, QueryError>>,
     _listening: Listening,
+    _asking: Vec<Asking>,
 }
 
 /// Stops the query when its time is over or when nobody listens any more, from outside the query threads: those may
@@ -129,6 +132,11 @@ impl Drop for Listening {
 }
 
 impl Answer {
+    /// The same answer, which holds its place in the quotas of its tenants until it ends.
+    pub(crate) fn holding(self, asking: Vec<Asking>) -> Self {
+        Self { _asking: asking, ..self }
+    }
+
     /// The next rows; none at the end.
     pub async fn next(&mut self) -> Option<Result<RecordBatch, QueryError>> {
         self.batches.recv().await
@@ -180,7 +188,7 @@ impl Engine {
     /// # Errors
     /// See [`QueryError`]; errors of running may also come with a later batch.
     pub async fn sql(&self, snapshots: Vec<impl Into<Seen>>, sql: &str) -> Result<Answer, QueryError> {
-        self.ask(snapshots, Question::Sql(sql.to_string())).await
+        self.ask(snapshots, Question::Sql(sql.to_string(), vec![])).await
     }
 
     pub(crate) async fn ask(&self, snapshots: Vec<impl Into<Seen>>, question: Question) -> Result<Answer, QueryError> {
@@ -201,7 +209,7 @@ impl Engine {
             Ok(Err(_)) => return Err(QueryError::Internal("a query's task ended")),
             Err(_) => return Err(late.into()),
         };
-        Ok(Answer { schema, read, batches, _listening: listening })
+        Ok(Answer { schema, read, batches, _listening: listening, _asking: vec![] })
     }
 
     /// Things kept of segments, and their bytes.
@@ -256,13 +264,13 @@ impl Task {
         let limits = &self.shared.limits;
         let planning = |e: datafusion::error::DataFusionError| QueryError::of_planning(&e);
         let (state, plan) = match self.question {
-            Question::Sql(sql) => {
-                let session = self.shared.sessions.open(self.snapshots)?;
+            Question::Sql(sql, named) => {
+                let session = self.shared.sessions.open(self.snapshots, &named)?;
                 let plan = session.plan(&sql).await?;
                 (session.state, plan)
             }
             Question::Events(filter) => {
-                let session = self.shared.sessions.open(Vec::new())?;
+                let session = self.shared.sessions.open(Vec::new(), &[])?;
                 let plan = filter.plan(self.shared.sessions.table(self.snapshots)?).map_err(planning)?;
                 (session.state, plan)
             }

@@ -11,6 +11,7 @@ use crate::functions::Functions;
 use crate::guard;
 use crate::limits::Limits;
 use crate::reader::Segments;
+use crate::registry::{self, Rows};
 use crate::table::{Seen, Shapes, StreamTable};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionStateDefaults;
@@ -58,7 +59,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`QueryError::Internal`] if the snapshots are not of the store's schema.
-    pub fn open(&self, snapshots: Vec<Seen>) -> Result<Session, QueryError> {
+    pub fn open(&self, snapshots: Vec<Seen>, registry: &[Rows]) -> Result<Session, QueryError> {
         let wrong = |e: DataFusionError| QueryError::of_planning(&e);
         let state = SessionStateBuilder::new()
             .with_config(self.config.clone())
@@ -78,6 +79,10 @@ impl Sessions {
         for (kind, snapshots) in TABLES.iter().zip(of_kind) {
             let table = self.table(snapshots)?;
             context.register_table(kind.as_str(), Arc::new(table)).map_err(wrong)?;
+        }
+        for rows in registry {
+            let table = registry::table_of(rows).map_err(wrong)?;
+            context.register_table(rows.0.name(), Arc::new(table)).map_err(wrong)?;
         }
         Ok(Session { state: context.state(), functions: self.functions.clone() })
     }

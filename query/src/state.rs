@@ -6,10 +6,11 @@
 use crate::error::QueryError;
 use crate::events::{self, Filter, Page};
 use crate::limits::{Exceeded, Limits};
+use crate::registry;
 use crate::run::{Answer, Engine, Question};
 use crate::session::TABLES;
 use crate::table::Seen;
-use access::{Action, Caller, Door, Opened, Problem, ProblemKind};
+use access::{Action, Asking, Caller, Door, Opened, Problem, ProblemKind};
 use futures::{StreamExt, TryStreamExt};
 use ledger::{StreamKind, TenantId};
 use ledger_store::StreamHandle;
@@ -51,8 +52,17 @@ impl QueryState {
     /// A problem that says what to do; 403 when none of a tenant's streams is granted to the caller.
     pub async fn run_sql(&self, caller: &Caller, tenants: &[TenantId], sql: &str) -> Result<Answer, Problem> {
         caller.visit().note("sql", sql);
+        let mut registry = Vec::new();
+        for table in registry::named_in(sql) {
+            registry.push((table, self.door.table(caller, table, None).await?));
+        }
+        if tenants.is_empty() && registry.is_empty() {
+            return Err(Problem::new(ProblemKind::Malformed, "tenants is empty: name the tenants that are asked"));
+        }
         let snapshots = self.snapshots(caller, tenants).await?;
-        Ok(self.engine.sql(snapshots, sql).await?)
+        // Held by the answer until its end: a quota counts questions that are being answered.
+        let asking: Result<Vec<Asking>, Problem> = tenants.iter().map(|tenant| self.door.ask_about(tenant)).collect();
+        Ok(self.engine.ask(snapshots, Question::Sql(sql.into(), registry)).await?.holding(asking?))
     }
 
     /// A page of one stream.
@@ -83,9 +93,6 @@ impl QueryState {
 
     async fn snapshots(&self, caller: &Caller, tenants: &[TenantId]) -> Result<Vec<Seen>, Problem> {
         let most = self.engine.limits().tenants;
-        if tenants.is_empty() {
-            return Err(Problem::new(ProblemKind::Malformed, "tenants is empty: name the tenants that are asked"));
-        }
         if tenants.len() > most {
             return Err(QueryError::from(Exceeded::Tenants { tenants: most }).into());
         }

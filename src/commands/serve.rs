@@ -42,6 +42,21 @@ Settings file (TOML), all optional:
   heads_every_minutes = 5
   listen = \"127.0.0.1:7117\"
   durability = \"wal\"                 # or object: acknowledged once in the object store
+  policies = \"/etc/piperoll/policies\"  # a folder of .cedar files (docs/access.md)
+  [tls]
+  certificate = \"chain.pem\"
+  key = \"key.pem\"
+  clients = \"authority.pem\"          # certificates that clients may show instead of a key
+  [[oidc]]
+  issuer = \"https://login.example\"
+  audience = \"piperoll\"
+  jwks = \"https://login.example/keys\"
+  [[oidc.grants]]                    # what a claim is worth, while the token holds
+  claim = \"groups\"
+  value = \"platform-sre\"
+  role = \"sre\"
+  tenants = [\"platform\"]
+  subtree = true
   [log]
   format = \"json\"                    # or text
   level = \"info\"
@@ -60,7 +75,7 @@ pub struct Arguments {
     /// A second store, in which signed heads are kept; `piperoll verify --heads` uses them
     #[arg(long, env = "PIPEROLL_HEADS_TO", value_name = "URL")]
     heads_to: Option<Location>,
-    /// Where to listen; a loopback address
+    /// Where to listen; beyond this machine only with TLS
     #[arg(long, env = "PIPEROLL_LISTEN", value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
     /// What an acknowledged event has survived to: the local disk, or the object store. Chosen when a store is made
@@ -69,6 +84,9 @@ pub struct Arguments {
     /// Go on without the write-ahead log, which is lost for ever: what was not sealed is given up, and said to be
     #[arg(long)]
     log_lost: bool,
+    /// Listen beyond this machine in the clear: something in front of the service encrypts
+    #[arg(long)]
+    insecure: bool,
     /// How log lines look
     #[arg(long, env = "PIPEROLL_LOG_FORMAT")]
     log_format: Option<LogFormat>,
@@ -88,9 +106,10 @@ pub struct Arguments {
 /// # Errors
 /// The service cannot start, or could not seal at its end.
 pub fn run(arguments: Arguments) -> Outcome {
-    let Arguments { place, store, heads_to, listen, durability, log_lost, .. } = arguments;
+    let Arguments { place, store, heads_to, listen, durability, log_lost, insecure, .. } = arguments;
     let Arguments { log_format, log_level, seal_bytes, seal_on_exit, .. } = arguments;
-    let overrides = Overrides { store, heads_to, listen, durability, log_lost, log_format, log_level, seal_bytes };
+    let overrides =
+        Overrides { store, heads_to, listen, durability, log_lost, insecure, log_format, log_level, seal_bytes };
     let settings = Settings::load(&place, overrides)?;
     start_logging(settings.log_format, &settings.log_level);
     block_on(async move {

@@ -2,6 +2,7 @@
 //!
 //! Not here: requests to them (`load`, `asking`), how a process is ended (`process`).
 
+use serde_json::{Value, json};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,6 +14,8 @@ use crate::trouble::{Outcome, Trouble};
 
 /// Unsealed bytes of a stream before it is sealed, for a server that is to seal nothing: a tebibyte.
 const NEVER: &str = "1099511627776";
+/// Tenants that bring an event now and then.
+pub const TRICKLING: usize = 9_900;
 /// Between two looks at a server that is starting.
 const GLANCE: Duration = Duration::from_millis(2);
 
@@ -54,6 +57,19 @@ impl Programs {
         command
     }
 
+    /// The administrator's key of a data folder, and whether its platform was made for it.
+    fn key(&self, data: &Path) -> Outcome<(String, bool)> {
+        let file = data.join("administrator.key");
+        if let Ok(key) = std::fs::read_to_string(&file) {
+            return Ok((key, false));
+        }
+        let mut command = Command::new(&self.piperoll);
+        command.arg("administrator-key").arg("--data").arg(data);
+        let key = String::from_utf8_lossy(&process::finish(command, "piperoll administrator-key")?).trim().to_string();
+        std::fs::write(&file, &key).map_err(Trouble::at("writing", &file))?;
+        Ok((key, true))
+    }
+
     /// Verifies one tenant's audit stream, or the whole store.
     pub fn verify(&self, data: &Path, tenant: Option<&str>) -> Outcome<Finished> {
         let mut command = Command::new(&self.piperoll);
@@ -81,6 +97,7 @@ pub struct Finished {
 pub struct Server {
     process: Process,
     address: String,
+    key: String,
     /// From the start of the process to the first positive answer of `/readyz`.
     pub ready_after: Duration,
 }
@@ -91,11 +108,41 @@ impl Server {
         std::fs::create_dir_all(data).map_err(Trouble::at("making", data))?;
         let address = format!("127.0.0.1:{}", free_port()?);
         let name = if mode == Mode::Floor { "floor" } else { "piperoll serve" };
+        let (key, is_new) = if mode == Mode::Floor { ("nobody".into(), false) } else { programs.key(data)? };
         let process = Process::start(programs.serve(mode, data, &address), name, &data.with_extension("log"))?;
-        let mut server = Self { process, address, ready_after: Duration::ZERO };
+        let mut server = Self { process, address, key, ready_after: Duration::ZERO };
         server.wait_ready().await?;
         server.ready_after = server.process.begin.elapsed();
+        if is_new {
+            server.set_up().await?;
+        }
         Ok(server)
+    }
+
+    /// Makes the tenants of the reference events and of a trickling crowd, and lets whoever runs the benchmark bring
+    /// their events and read them.
+    async fn set_up(&self) -> Outcome<()> {
+        let grant = |role: &str| {
+            json!({"change": "grant.create", "principal": "administrator", "role": role,
+                "tenants": ["platform"], "subtree": true})
+        };
+        let names = (0..200).map(|n| format!("t-{n:03}")).chain((0..TRICKLING).map(|n| format!("q{n:04}")));
+        let tenants: Vec<Value> = names.map(|tenant| json!({"change": "tenant.create", "tenant": tenant})).collect();
+        let grants = ["ingest-service", "security-analyst"].map(grant).to_vec();
+        for changes in std::iter::once(grants.as_slice()).chain(tenants.chunks(5_000)) {
+            let asked = client()?.post(self.url("/v1/registry")).json(&json!({"changes": changes}));
+            let answer = asked.send().await.map_err(Trouble::unanswered("setting the platform up"))?;
+            let status = answer.status();
+            if !status.is_success() {
+                let said = answer.text().await.unwrap_or_default();
+                return Err(Trouble::wrong(
+                    "the answer to changes of the registry",
+                    "200",
+                    format!("{status}: {said}"),
+                ));
+            }
+        }
+        Ok(())
     }
 
     async fn wait_ready(&mut self) -> Outcome<()> {
@@ -110,9 +157,9 @@ impl Server {
         }
     }
 
-    /// The address of a path.
+    /// The address of a path, with the key in it.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("http://{}@{}{path}", self.key, self.address)
     }
 
     /// The process id.

@@ -14,15 +14,13 @@ use std::time::{Duration, Instant};
 use crate::asking::Asker;
 use crate::load::{Loaded, Pace, load};
 use crate::machine::{Processor, resident_mib};
-use crate::program::{Mode, Server};
+use crate::program::{Mode, Server, TRICKLING};
 use crate::rekeyed::{Crowd, Stretch};
 use crate::report::{Bar, Unit, table, thousands};
 use crate::sections::Bench;
 use crate::storage::Files;
 use crate::trouble::{Outcome, Trouble};
 
-/// Tenants that trickle, beside 100 busy ones.
-const TRICKLING: usize = 9_900;
 /// Between two looks at memory.
 const LOOK: Duration = Duration::from_millis(250);
 /// The last third may have so many times of what the second had, and still be called bounded.

@@ -420,6 +420,7 @@ impl Registry {
             Change::CreatePrincipal(fact) => fact.home.clone().into_iter().collect(),
             Change::SuspendPrincipal(act) | Change::ResumePrincipal(act) => of_principal(&act.principal).collect(),
             Change::CreateCredential(fact) => of_principal(&fact.principal).collect(),
+            Change::BindIdentity(fact) | Change::UnbindIdentity(fact) => of_principal(&fact.principal).collect(),
             Change::RevokeCredential(act) => {
                 let whose = self.credential(&act.id).map(|found| found.fact.principal.clone());
                 whose.iter().flat_map(of_principal).collect()

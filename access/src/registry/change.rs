@@ -8,11 +8,12 @@
 
 use super::names::{FactId, Masked, PrincipalId, Role, When, text};
 use ledger::name::{LedgerName, StreamKind, TenantId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// How a tenant is kept apart from others (architecture §2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
     /// In a store with others.
@@ -36,7 +37,7 @@ impl Tier {
 }
 
 /// What kind of principal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PrincipalKind {
     /// A person.
@@ -68,7 +69,7 @@ impl PrincipalKind {
 }
 
 /// A part of a tenant by which rows are kept apart (architecture §4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Dimension {
     /// `legal_entity`
@@ -89,22 +90,25 @@ pub enum Dimension {
 pub type RowScope = BTreeMap<Dimension, Vec<String>>;
 
 /// A new tenant, or what it is from now on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TenantFact {
     /// Which.
+    #[schemars(with = "String")]
     #[serde(with = "text::single")]
     pub tenant: TenantId,
     /// What people call it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Below which tenant it stands; the platform when left out.
+    #[schemars(with = "Option<String>")]
     #[serde(default, with = "text::optional", skip_serializing_if = "Option::is_none")]
     pub parent: Option<TenantId>,
     /// How it is kept apart.
     #[serde(default)]
     pub tier: Tier,
     /// In which store it lives; the one store there is, when left out.
+    #[schemars(with = "Option<String>")]
     #[serde(default, with = "text::optional", skip_serializing_if = "Option::is_none")]
     pub store: Option<TenantId>,
     /// For a tenant that is there: the version that the caller has seen.
@@ -113,7 +117,7 @@ pub struct TenantFact {
 }
 
 /// A new principal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrincipalFact {
     /// Which.
@@ -124,12 +128,13 @@ pub struct PrincipalFact {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// The tenant whose it is; the platform's own people and services when left out.
+    #[schemars(with = "Option<String>")]
     #[serde(default, with = "text::optional", skip_serializing_if = "Option::is_none")]
     pub home: Option<TenantId>,
 }
 
 /// A new credential. Its id and secret are made by the service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CredentialFact {
     /// Its id, made by the service.
@@ -144,6 +149,7 @@ pub struct CredentialFact {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<When>,
     /// The tenants that it can be used for, with those below them; all of the principal's when left out.
+    #[schemars(with = "Vec<String>")]
     #[serde(default, with = "text::list", skip_serializing_if = "Vec::is_empty")]
     pub tenants: Vec<TenantId>,
     /// The actions that it can be used for; all of the principal's when left out.
@@ -158,7 +164,7 @@ pub struct CredentialFact {
 }
 
 /// What a principal may do, on which tenants.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GrantFact {
     /// Its id, made by the service.
@@ -169,6 +175,7 @@ pub struct GrantFact {
     /// As what.
     pub role: Role,
     /// On which tenants.
+    #[schemars(with = "Vec<String>")]
     #[serde(with = "text::list")]
     pub tenants: Vec<TenantId>,
     /// Whether also on the tenants below them.
@@ -180,15 +187,17 @@ pub struct GrantFact {
 }
 
 /// What narrows a grant.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GrantLimits {
     /// On which streams; on all when left out.
+    #[schemars(with = "Vec<String>")]
     #[serde(default, with = "text::list", skip_serializing_if = "Vec::is_empty")]
     pub streams: Vec<StreamKind>,
     /// Which rows.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rows: RowScope,
     /// Sections that are not shown.
+    #[schemars(with = "Vec<String>")]
     #[serde(default, with = "text::list", skip_serializing_if = "Vec::is_empty")]
     pub masked: Vec<Masked>,
     /// Only what occurred since then.
@@ -206,7 +215,7 @@ pub struct GrantLimits {
 }
 
 /// A grant that is asked for, for a while.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ElevationFact {
     /// Its id, made by the service.
@@ -218,6 +227,7 @@ pub struct ElevationFact {
     /// As what.
     pub role: Role,
     /// On which tenants.
+    #[schemars(with = "Vec<String>")]
     #[serde(with = "text::list")]
     pub tenants: Vec<TenantId>,
     /// Why, in words that the customer will read.
@@ -229,11 +239,52 @@ pub struct ElevationFact {
     pub minutes: u32,
 }
 
+/// An identity that somebody else vouches for: a certificate's name, or an issuer's subject.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityFact {
+    /// Whose it is.
+    pub principal: PrincipalId,
+    /// A name in a client's certificate: a SPIFFE id, or the subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// The issuer of tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// Its subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+impl IdentityFact {
+    /// What it is found by; none unless it is one of the two.
+    pub fn key(&self) -> Option<IdentityKey> {
+        match (&self.certificate, &self.issuer, &self.subject) {
+            (Some(name), None, None) => Some(IdentityKey::Certificate(name.clone())),
+            (None, Some(issuer), Some(subject)) => Some(IdentityKey::Token(issuer.clone(), subject.clone())),
+            _ => None,
+        }
+    }
+}
+
+/// What an identity is found by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum IdentityKey {
+    /// A name in a certificate.
+    Certificate(String),
+    /// Issuer and subject of a token.
+    Token(String, String),
+}
+
 /// Something done to one thing, with the reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TenantAct {
     /// Which.
+    #[schemars(with = "String")]
     #[serde(with = "text::single")]
     pub tenant: TenantId,
     /// Why.
@@ -241,7 +292,7 @@ pub struct TenantAct {
 }
 
 /// Something done to a principal, with the reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrincipalAct {
     /// Which.
@@ -251,7 +302,7 @@ pub struct PrincipalAct {
 }
 
 /// Something done to a credential, a grant or an elevation, with the reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FactAct {
     /// Which.
@@ -261,7 +312,7 @@ pub struct FactAct {
 }
 
 /// Bounds of one tenant's use; what is left out is not bounded by it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Quota {
     /// Events a second, with a burst of as many again.
@@ -276,10 +327,11 @@ pub struct Quota {
 }
 
 /// Bounds of a tenant, or of all of a tier that have none of their own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuotaFact {
     /// Of which tenant.
+    #[schemars(with = "Option<String>")]
     #[serde(default, with = "text::optional", skip_serializing_if = "Option::is_none")]
     pub tenant: Option<TenantId>,
     /// Or of which tier.
@@ -293,13 +345,14 @@ pub struct QuotaFact {
 }
 
 /// One change of the registry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "change")]
 pub enum Change {
     /// The first entry: whose ledger this is.
     #[serde(rename = "ledger.begin")]
     Begin {
         /// Its name.
+        #[schemars(with = "String")]
         #[serde(with = "text::single")]
         ledger: LedgerName,
         /// Version of the format.
@@ -339,6 +392,12 @@ pub enum Change {
         /// SHA-256 of the secret's text, in hexadecimal.
         sha256: String,
     },
+    /// Whoever proves this identity is that principal.
+    #[serde(rename = "identity.bind")]
+    BindIdentity(IdentityFact),
+    /// That identity is nobody's any more.
+    #[serde(rename = "identity.unbind")]
+    UnbindIdentity(IdentityFact),
     /// It is accepted no more.
     #[serde(rename = "credential.revoke")]
     RevokeCredential(FactAct),

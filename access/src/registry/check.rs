@@ -77,7 +77,7 @@ impl Registry {
                 reason(&act.reason)?;
                 self.need_tenant(&act.tenant)?;
                 require(act.tenant.as_str() != PLATFORM, || wrong("the platform itself cannot be suspended"))?;
-                require(!self.tenants[&act.tenant].suspended.is_some(), || conflict("it is suspended already"))
+                require(self.tenants[&act.tenant].suspended.is_none(), || conflict("it is suspended already"))
             }
             Change::ResumeTenant(act) => {
                 reason(&act.reason)?;
@@ -100,6 +100,22 @@ impl Registry {
                 })
             }
             Change::CreateCredential(fact) => self.check_credential(fact, now),
+            Change::BindIdentity(fact) | Change::UnbindIdentity(fact) => {
+                let form = || wrong("name either a certificate, or an issuer and a subject");
+                let key = fact.key().ok_or_else(form)?;
+                let texts = [&fact.certificate, &fact.issuer, &fact.subject];
+                texts.into_iter().flatten().try_for_each(|one| text("an identity", one))?;
+                text("reason", &fact.reason)?;
+                let is_there = self.principals.contains_key(&fact.principal);
+                require(is_there, || wrong(format!("there is no principal {}", fact.principal)))?;
+                let of = self.identities.get(&key);
+                match change {
+                    Change::BindIdentity(_) => {
+                        require(of.is_none(), || conflict("this identity is somebody's already"))
+                    }
+                    _ => require(of == Some(&fact.principal), || conflict("this identity is not that principal's")),
+                }
+            }
             Change::RevokeCredential(act) => {
                 reason(&act.reason)?;
                 let found = self.credentials.get(&act.id);

@@ -37,6 +37,11 @@ impl Registry {
             Change::SuspendPrincipal(act) => self.on_principal(act, Some(because(stamp, &act.reason))),
             Change::ResumePrincipal(act) => self.on_principal(act, None),
             Change::CreateCredential(fact) => self.create_credential(stamp, fact),
+            Change::BindIdentity(fact) => {
+                let key = fact.key();
+                self.identities.extend(key.map(|key| (key, fact.principal.clone())));
+            }
+            Change::UnbindIdentity(fact) => drop(fact.key().and_then(|key| self.identities.remove(&key))),
             Change::Secret { credential, sha256 } => {
                 if let Some(found) = self.credentials.get_mut(credential) {
                     found.secret = crate::secret::parse_hash(sha256);

@@ -4,6 +4,7 @@
 //! back to the same value.
 
 use ledger::field::Section;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
@@ -48,6 +49,15 @@ macro_rules! name {
                 let bytes = text.as_bytes();
                 let fits = (1..=128).contains(&bytes.len()) && head(&bytes[0]) && bytes.iter().all(is_one);
                 if fits { Ok(Self(text.into())) } else { Err(Malformed { what: $what, rule: RULE }) }
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({"type": "string", "pattern": "^[a-z0-9][a-z0-9._@+-]{0,127}$"})
             }
         }
 
@@ -96,6 +106,15 @@ impl FromStr for When {
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let rule = "RFC 3339, as in 2026-08-14T09:26:53Z";
         ledger::time::parse_micros(text).map(Self).map_err(|_| Malformed { what: "time", rule })
+    }
+}
+
+impl JsonSchema for When {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "When".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "format": "date-time"})
     }
 }
 

@@ -75,6 +75,10 @@ pub(super) fn put_results(out: &mut Vec<u8>, results: &[EventResult]) {
                 put_text(out, &rejection.field);
                 out.extend_from_slice(b",\"reason\":");
                 put_text(out, &rejection.reason);
+                if let Some(seconds) = rejection.retry_after {
+                    out.extend_from_slice(b",\"retry_after\":");
+                    put_number(out, u64::from(seconds));
+                }
             }
         }
         out.push(b'}');
@@ -118,14 +122,16 @@ mod tests {
             judged(Verdict::Conflict(u64::MAX)),
             EventResult::Rejected(Rejection::new("a\"b\n", "\u{e9}")),
             judged(Verdict::Accepted(1_234_567)),
+            EventResult::Rejected(Rejection { retry_after: Some(2), ..Rejection::new("tenant", "later") }),
         ];
         let admitted = Admitted { results, receipt: Some("line\n\u{2014} x\n".into()) };
         let read: serde_json::Value = serde_json::from_slice(&admitted.to_json()).unwrap();
         let judged =
             |status: &str, seq: u64| json!({"status": status, "tenant": "acme", "stream": "telemetry", "seq": seq});
-        let expected = json!({"accepted": 2, "duplicates": 1, "conflicts": 1, "rejected": 1, "results": [
+        let expected = json!({"accepted": 2, "duplicates": 1, "conflicts": 1, "rejected": 2, "results": [
             judged("accepted", 0), judged("duplicate", 10), judged("conflict", u64::MAX),
             {"status": "rejected", "field": "a\"b\n", "reason": "\u{e9}"}, judged("accepted", 1_234_567),
+            {"status": "rejected", "field": "tenant", "reason": "later", "retry_after": 2},
         ], "receipt": "line\n\u{2014} x\n"});
         assert_eq!(read, expected);
         let none = Admitted { results: vec![], receipt: None };

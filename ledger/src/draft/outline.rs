@@ -22,6 +22,11 @@ impl Outline {
         }
     }
 
+    /// How many bytes the encoding has.
+    pub fn bytes(&self) -> u32 {
+        self.ends[5]
+    }
+
     /// Which stream the event is for.
     pub fn stream(&self) -> StreamKind {
         self.stream
