@@ -440,3 +440,43 @@ async fn a_tenant_over_its_quota_is_told_which_and_when_to_come_again_and_no_oth
     let asked = service.with_key(&service.key);
     assert_eq!(asked.query(&["acme"], ONE).await.0, 429, "what a tenant leaves open, its tier decides");
 }
+
+#[tokio::test]
+async fn the_registry_is_asked_in_sql_as_far_as_one_may_see_it_and_use_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path(), &[]);
+    let owner = principal(&service, "owner", Some("acme"), "tenant-administrator", &["acme"]);
+    principal(&service, "other", Some("globex"), "tenant-administrator", &["globex"]);
+    let all = service.with_key(&service.key);
+    let (status, answer) =
+        all.query(&[], "SELECT principal, role FROM grants WHERE state = 'holds' ORDER BY 1, 2").await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["rows"].as_array().unwrap().len(), 6, "{answer}");
+    let visitor = service.with_key(&owner);
+    for (sql, expected) in [
+        ("SELECT principal FROM grants", json!([["owner"]])),
+        ("SELECT principal FROM principals", json!([["owner"]])),
+        ("SELECT tenant, tier FROM tenants", json!([["acme", "shared"]])),
+        ("SELECT count(*) FROM credentials", json!([[1]])),
+        ("SELECT count(*) FROM elevations", json!([[0]])),
+        (
+            "SELECT g.role FROM grants g JOIN principals p ON g.principal = p.principal WHERE p.created_at > '2026-01-01'",
+            json!([["tenant-administrator"]]),
+        ),
+    ] {
+        let (status, answer) = visitor.query(&[], sql).await;
+        assert_eq!((status, &answer["rows"]), (200, &expected), "{sql}: {answer}");
+    }
+    assert_eq!(visitor.query(&[], "SELECT 1").await.0, 400, "about nobody and nothing");
+    assert_eq!(visitor.query(&["acme"], "SELECT * FROM control").await.1["rows"], json!([]));
+    // What was brought, by tenant: an entry at the begin of each hour, and counts when it is over or the service stops.
+    service.post("/v1/events", [events("acme", 0, 30), events("globex", 0, 12)].concat()).await;
+    service.post("/v1/events", events("acme", 30, 5)).await;
+    service.stop();
+    let service = Service::start(folder.path(), &[]);
+    let sql = "SELECT tenant, cast(json_text(attributes, '/rows') AS BIGINT), cast(json_text(attributes, '/requests') AS BIGINT),
+        cast(json_text(attributes, '/bytes') AS BIGINT) > 1000 FROM access
+        WHERE action = 'events.append' AND outcome = 'success' ORDER BY 1";
+    let rows = service.rows(&["acme", "globex"], sql).await;
+    assert_eq!(json!(rows), json!([["acme", 35, 2, true], ["globex", 12, 1, true]]));
+}

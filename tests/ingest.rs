@@ -141,7 +141,9 @@ async fn forms_packings_and_limits() {
         assert_eq!(found, status, "{path} {headers:?}: {problem}");
         assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()) && problem["status"] == status);
     }
-    let (_, answer) = service.post("/v1/tenants/acme/access/events", one.clone()).await;
+    assert_eq!(service.post("/v1/tenants/acme/access/events", one.clone()).await.0, 403);
+    let into_access = event("a-5", "acme", &json!({"stream": "access"}));
+    let (_, answer) = service.post("/v1/events", into_access).await;
     assert_eq!(answer["results"][0]["field"], "stream");
     assert_eq!(service.get("/healthz").await, (200, "ok\n".into()));
     assert_eq!(service.get("/readyz").await.0, 200);

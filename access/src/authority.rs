@@ -82,7 +82,7 @@ pub(crate) fn may_change(
             if own == Some(caller.principal()) { Ok(()) } else { asking.need_of_another(act, Action::DecideElevation) }
         }
         Change::SetQuota(fact) => asking.need(Action::ManageQuotas, &fact.tenant.clone().unwrap_or_else(platform)),
-        Change::Begin { .. } | Change::Secret { .. } | Change::ExpireElevation(_) => {
+        Change::Begin { .. } | Change::Secret { .. } | Change::SetPolicies { .. } | Change::ExpireElevation(_) => {
             Err(Missing { why: "this is written by the service itself".into(), denied: None })
         }
     }

@@ -7,6 +7,8 @@
 //! Invariants: there is no default tenant and no optional one; a tenant that is not there and one that the caller has
 //! no right on are answered alike; whatever is decided is noted in the caller's visit.
 
+mod tables;
+
 use crate::authority;
 use crate::caller::Caller;
 use crate::fairness::{Asking, Fairness, Over};
@@ -15,14 +17,13 @@ use crate::problem::{Problem, ProblemKind};
 use crate::record::Recorder;
 use crate::registry::change::{Change, FactAct};
 use crate::registry::names::{FactId, PrincipalId};
-use crate::registry::{Book, Elevation, Made, Registry, Row, Table, platform};
+use crate::registry::{Book, Elevation, Made, Registry, platform};
 use crate::sight::{Sight, View};
 use crate::token::{Issuer, Tokens};
 use crate::visit::{Denied, Touch};
 use ledger::name::{StreamKind, TenantId};
 use ledger_store::{Ambient, AppendHandle, AppendRequest, Appended, Store, StreamHandle};
-use serde_json::{Map, Value, json};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Decisions that are kept.
@@ -124,12 +125,23 @@ impl Door {
         tenant: &TenantId,
         stream: StreamKind,
     ) -> Result<Arc<Sight>, Problem> {
+        self.may_bring(caller, action, tenant, stream, (0, 0))
+    }
+
+    fn may_bring(
+        &self,
+        caller: &Caller,
+        action: Action,
+        tenant: &TenantId,
+        stream: StreamKind,
+        brought: (u64, u64),
+    ) -> Result<Arc<Sight>, Problem> {
         let decision = self.decide(caller, action, tenant, stream);
         let registry = self.0.book.read();
         let exists = registry.tenant(tenant).is_some();
         match decision {
             Some(sight) if exists => {
-                self.touch(caller, action, tenant, stream, &sight);
+                self.touch(caller, action, tenant, stream, &sight, brought);
                 Ok(sight)
             }
             Some(_) => Err(Problem::new(ProblemKind::NotFound, format!("there is no tenant {tenant}"))),
@@ -145,8 +157,16 @@ impl Door {
         }
     }
 
-    fn touch(&self, caller: &Caller, action: Action, tenant: &TenantId, stream: StreamKind, sight: &Sight) {
-        for view in sight.views() {
+    fn touch(
+        &self,
+        caller: &Caller,
+        action: Action,
+        tenant: &TenantId,
+        stream: StreamKind,
+        sight: &Sight,
+        brought: (u64, u64),
+    ) {
+        for (at, view) in sight.views().iter().enumerate() {
             caller.visit().touch(Touch {
                 tenant: tenant.clone(),
                 stream,
@@ -154,6 +174,8 @@ impl Door {
                 right: view.right.clone(),
                 is_elevation: view.is_elevation,
                 is_whole: sight.is_whole(),
+                // Counted once, under the first of the rights that allow it.
+                brought: if at == 0 { brought } else { (0, 0) },
             });
         }
     }
@@ -250,24 +272,26 @@ impl Door {
         Ok(opened)
     }
 
-    /// A stream of a tenant, for appending events that a service brings.
+    /// A stream of a tenant, for appending so many events of so many bytes, which are taken out of the tenant's quota.
     ///
     /// # Errors
-    /// As [`Door::may`].
-    pub fn append_to(&self, caller: &Caller, tenant: &TenantId, stream: StreamKind) -> Result<AppendHandle, Problem> {
-        if !stream.is_writable_by_services() {
-            let detail = format!("stream {stream} is written by Piperoll alone; services write audit and telemetry");
-            return Err(Problem::new(ProblemKind::Forbidden, detail));
+    /// As [`Door::may`]; [`ProblemKind::TooManyRequests`] with the bound that was reached.
+    pub fn append_to(
+        &self,
+        caller: &Caller,
+        tenant: &TenantId,
+        stream: StreamKind,
+        brought: (u64, u64),
+    ) -> Result<AppendHandle, Problem> {
+        // Only who may bring something takes anything out of the quota, and only what is taken is put on record.
+        if self.decide(caller, Action::AppendEvents, tenant, stream).is_some() {
+            self.take(tenant, brought).map_err(|over| over.problem(tenant))?;
         }
-        self.may(caller, Action::AppendEvents, tenant, stream)?;
+        self.may_bring(caller, Action::AppendEvents, tenant, stream, brought)?;
         Ok(self.0.store.appender(tenant, stream))
     }
 
-    /// Takes events and bytes out of what a tenant's quota lets it bring.
-    ///
-    /// # Errors
-    /// Which bound was reached, and when to come again.
-    pub fn take(&self, tenant: &TenantId, events: u64, bytes: u64) -> Result<(), Over> {
+    fn take(&self, tenant: &TenantId, (events, bytes): (u64, u64)) -> Result<(), Over> {
         let quota = self.0.book.read().quota(tenant);
         if quota.events_per_second.is_none() && quota.bytes_per_second.is_none() {
             return Ok(());
@@ -324,64 +348,6 @@ impl Door {
         all.retain(|tenant| self.decide(caller, action, tenant, StreamKind::Audit).is_some());
         all.sort_unstable();
         all
-    }
-
-    /// A table of the registry, now or as of a moment: the rows about tenants that the caller may see that of, and of
-    /// those that are about several, no more than that.
-    ///
-    /// # Errors
-    /// The history cannot be read.
-    pub async fn table(
-        &self,
-        caller: &Caller,
-        table: Table,
-        as_of: Option<i64>,
-    ) -> Result<Vec<Map<String, Value>>, Problem> {
-        let rows = match as_of {
-            Some(at) => table.rows(&self.0.book.as_of(at).await?, at),
-            None => table.rows(&self.0.book.read(), self.now()),
-        };
-        let platform = platform();
-        let sees = |tenant: &TenantId| self.decide(caller, table.action(), tenant, StreamKind::Control).is_some();
-        let sees_all = sees(&platform);
-        let shown = rows.into_iter().filter_map(|mut row| {
-            if !sees_all {
-                row.tenants.retain(sees);
-                if row.tenants.is_empty() {
-                    return None;
-                }
-                if row.columns.contains_key("tenants") {
-                    let names = row.tenants.iter().map(TenantId::as_str).collect();
-                    row.columns.insert("tenants".into(), names);
-                }
-            }
-            Some(row)
-        });
-        let shown: Vec<Row> = shown.collect();
-        let sight = self.decide(caller, table.action(), &platform, StreamKind::Control);
-        let of: BTreeSet<&TenantId> =
-            if sees_all { [&platform].into() } else { shown.iter().flat_map(|row| &row.tenants).collect() };
-        for tenant in of {
-            let sight = sight.clone().or_else(|| self.decide(caller, table.action(), tenant, StreamKind::Control));
-            if let Some(sight) = sight {
-                self.touch(caller, table.action(), tenant, StreamKind::Control, &sight);
-            }
-        }
-        Ok(shown.into_iter().map(|row| row.columns).collect())
-    }
-
-    /// A caller's rights, as the caller may see them.
-    pub(crate) fn rights_of(&self, registry: &Registry, caller: &Caller) -> Vec<Value> {
-        let now = self.now();
-        let grants = registry.grants_of(caller.principal(), now);
-        let elevations = registry.elevations().filter(|(_, elevation)| {
-            elevation.fact.principal.as_ref() == Some(caller.principal()) && elevation.state(now) == "active"
-        });
-        let of_elevation = |(id, elevation): (&FactId, &Elevation)| {
-            json!({"elevation": id, "role": elevation.fact.role, "ends_at": elevation.term().map(|(_, end)| ledger::time::format_micros(end)),
-                "tenants": elevation.fact.tenants.iter().map(TenantId::as_str).collect::<Vec<_>>()})
-        };
-        grants.map(|grant| json!(grant.fact)).chain(elevations.map(of_elevation)).collect()
     }
 
     /// Time passes: what others appended is folded, elevations whose time is over are put on record as such, and so are

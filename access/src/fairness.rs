@@ -42,7 +42,7 @@ impl Over {
         Problem::new(ProblemKind::TooManyRequests, self.detail(tenant))
             .with("limit", json!(self.limit))
             .with("value", json!(self.value))
-            .retry_after(self.retry_after)
+            .after(self.retry_after)
     }
 }
 

@@ -27,7 +27,7 @@ mod visit;
 
 pub use caller::Caller;
 pub use door::{Door, Opened};
-pub use fairness::{Asking, Over};
+pub use fairness::Asking;
 pub use listener::{Listener, Peer, TlsError, TlsFiles};
 pub use policy::{Action, Policies};
 pub use problem::{Problem, ProblemKind};

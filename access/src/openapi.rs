@@ -75,7 +75,7 @@ pub fn time() -> Value {
 
 /// A tenant's name.
 pub fn tenant() -> Value {
-    json!({"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,62}$"})
+    json!({"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,62}$", "examples": ["acme"]})
 }
 
 /// A kind of stream.

@@ -103,9 +103,15 @@ impl Problem {
         self
     }
 
-    /// When to come again, in seconds, where that is told.
-    pub fn retry_after(self, seconds: u32) -> Self {
+    /// The same, with when to come again, in seconds.
+    pub fn after(self, seconds: u32) -> Self {
         Self { retry_after: seconds, ..self }
+    }
+
+    /// When to come again, in seconds; none where coming again is of no use.
+    pub fn retry_after(&self) -> Option<u32> {
+        let may_come = matches!(self.kind, ProblemKind::TooManyRequests | ProblemKind::Unavailable);
+        may_come.then_some(self.retry_after)
     }
 
     /// What kind it is.
@@ -182,6 +188,7 @@ impl From<BookError> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, slug, title) = self.kind.facts();
+        let retry_after = self.retry_after();
         let mut body = self.more;
         body.insert("type".into(), json!(format!("urn:piperoll:problem:{slug}")));
         body.insert("title".into(), title.into());
@@ -192,8 +199,8 @@ impl IntoResponse for Problem {
         if self.kind == ProblemKind::Unauthenticated {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if matches!(self.kind, ProblemKind::TooManyRequests | ProblemKind::Unavailable) {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after));
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -129,7 +129,7 @@ impl Recorder {
             begun.places.push(Place { tenant, stream, resource, elevation, more });
             for (tenant, touches) in &of_tenant {
                 for touch in touches {
-                    drafts.extend(self.hourly(&begun.caller, touch, 0, 0, now)?);
+                    drafts.extend(self.hourly(&begun.caller, touch, (0, 0), now)?);
                 }
                 debug_assert!(touches.iter().all(|touch| touch.tenant == *tenant));
             }
@@ -160,16 +160,15 @@ impl Recorder {
         tracing::warn!(request = begun.id, "the end of a visit could not be recorded: it stands as unknown");
     }
 
-    /// Records a visit of a kind that is recorded once an hour.
+    /// Records a visit of a kind that is recorded once an hour, whose answer has so many bytes.
     pub(crate) async fn hour(&self, caller: &Caller, bytes: u64) -> Result<(), RecordError> {
-        let (now, rows) = (self.ambient.now_micros(), caller.visit().rows());
-        let touched = caller.visit().touched();
+        let (now, mut got) = (self.ambient.now_micros(), (caller.visit().rows(), bytes));
         let author = caller.author();
         let mut drafts = Vec::new();
-        for (at, touch) in touched.iter().enumerate() {
-            // Counts are those of the request: they are told of it once.
-            let (rows, bytes) = if at == 0 { (rows, bytes) } else { (0, 0) };
-            drafts.extend(self.hourly(&author, touch, rows, bytes, now)?);
+        for touch in caller.visit().touched() {
+            // What was brought belongs to the stream that it was brought to; an answer, to the first that it is about.
+            let counts = if touch.action == Action::AppendEvents { touch.brought } else { std::mem::take(&mut got) };
+            drafts.extend(self.hourly(&author, &touch, counts, now)?);
         }
         self.append(drafts).await
     }
@@ -179,8 +178,7 @@ impl Recorder {
         &self,
         author: &Author,
         touch: &Touch,
-        rows: u64,
-        bytes: u64,
+        (rows, bytes): (u64, u64),
         now: i64,
     ) -> Result<Vec<Draft>, RecordError> {
         let about = About {

@@ -180,6 +180,7 @@ pub struct Registry {
     identities: HashMap<IdentityKey, PrincipalId>,
     tenant_quotas: HashMap<TenantId, Quota>,
     tier_quotas: HashMap<Tier, Quota>,
+    policies: BTreeMap<String, String>,
 }
 
 impl Registry {
@@ -196,6 +197,11 @@ impl Registry {
     /// The ledger's name, as the first entry says.
     pub fn ledger(&self) -> Option<&str> {
         self.ledger.as_ref().map(|(name, _)| name.as_str())
+    }
+
+    /// The deployer's policies on record: names of files, and their hashes.
+    pub fn policies(&self) -> &BTreeMap<String, String> {
+        &self.policies
     }
 
     /// A tenant.

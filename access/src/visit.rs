@@ -24,6 +24,8 @@ pub struct Touch {
     pub is_elevation: bool,
     /// Whether all was seen, and not only some rows or sections.
     pub is_whole: bool,
+    /// Events that were brought to it, and their bytes.
+    pub brought: (u64, u64),
 }
 
 /// Something that was asked for and refused.

@@ -115,7 +115,6 @@ impl Admission {
         if parts.is_empty() {
             return Ok(Admitted { results: results_of(places, &parts, |_, _| None), receipt: None });
         }
-        caller.visit().count(parts.iter().map(|part| part.outlines.len() as u64).sum());
         let drafts = handles.into_iter().zip(&parts);
         let request = AppendRequest {
             parts: drafts.map(|(handle, part)| (handle, Draft::gather(&encoded, &part.outlines))).collect(),
@@ -150,16 +149,17 @@ impl Admission {
         // Where each part went: to which of those that are kept, or why to none.
         let mut moved: Vec<Result<usize, Rejection>> = Vec::with_capacity(parts.len());
         for part in parts {
-            let opened = self.door.append_to(caller, &part.tenant, part.kind).map_err(Refusal::of);
-            match opened.and_then(|handle| self.within_quota(&part).map(|()| handle)) {
+            let bytes = part.outlines.iter().map(|outline| u64::from(outline.bytes())).sum();
+            let brought = (part.outlines.len() as u64, bytes);
+            match self.door.append_to(caller, &part.tenant, part.kind, brought) {
                 Ok(handle) => {
                     moved.push(Ok(kept.len()));
                     kept.push(part);
                     handles.push(handle);
                 }
-                Err(Refusal { problem, retry_after }) => {
+                Err(problem) => {
                     let rejection = Rejection::new("tenant", problem.detail().to_string());
-                    moved.push(Err(Rejection { retry_after, ..rejection }));
+                    moved.push(Err(Rejection { retry_after: problem.retry_after(), ..rejection }));
                     first.get_or_insert(problem);
                 }
             }
@@ -177,13 +177,6 @@ impl Admission {
             }
         }
         Ok((Sorted { places, parts: kept, encoded }, handles))
-    }
-
-    fn within_quota(&self, part: &Part) -> Result<(), Refusal> {
-        let bytes = part.outlines.iter().map(|outline| outline.bytes() as u64).sum();
-        self.door
-            .take(&part.tenant, part.outlines.len() as u64, bytes)
-            .map_err(|over| Refusal { problem: over.problem(&part.tenant), retry_after: Some(over.retry_after) })
     }
 
     fn read(&self, events: &[&[u8]], address: Option<(&TenantId, StreamKind)>) -> Sorted {
@@ -229,18 +222,6 @@ impl Admission {
         bytes[8] = 0x80 | (bytes[8] & 0x3f);
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
-    }
-}
-
-/// Why a stream's events are not taken.
-struct Refusal {
-    problem: Problem,
-    retry_after: Option<u32>,
-}
-
-impl Refusal {
-    fn of(problem: Problem) -> Self {
-        Self { problem, retry_after: None }
     }
 }
 

@@ -49,7 +49,7 @@ pub enum Refused {
     #[error("only tables and subqueries can stand in FROM: table functions, UNNEST, samples and versions cannot")]
     From,
     /// A qualified table.
-    #[error("there is one schema: write audit or telemetry, without a prefix")]
+    #[error("there is one schema: write audit, telemetry, access or grants, without a prefix")]
     Qualified,
     /// A function that is not on the list.
     #[error("there is no function {0} here: a query may call the functions of a fixed list, and json_text")]

@@ -97,7 +97,9 @@ async fn tell(service: &Service, settings: &Settings, arguments: &Arguments) -> 
     for question in questions(&planted) {
         ask(&client, &question).await?;
     }
-    step(5, "The ledger is sealed and verified from its files alone");
+    step(5, "Support comes in only when asked and approved, and the customer sees it");
+    lend(&service.url(), &administrator).await?;
+    step(6, "The ledger is sealed and verified from its files alone");
     service.store().seal_all().await?;
     let (report, took) = verify(&store_in(&settings.data), settings).await?;
     if !report.is_sound() {
@@ -108,9 +110,9 @@ async fn tell(service: &Service, settings: &Settings, arguments: &Arguments) -> 
     println!(
         "   ✓ {entries} entries of {streams} streams: every leaf recomputed, every signed root confirmed ({took} ms)"
     );
-    step(6, "One byte of a copy is flipped");
+    step(7, "One byte of a copy is flipped");
     tamper(settings).await?;
-    step(7, "Where to go from here");
+    step(8, "Where to go from here");
     where_next(&service.url(), &settings.data);
     Ok(ExitCode::SUCCESS)
 }
@@ -144,6 +146,95 @@ async fn set_up(administrator: &Client, tenants: &BTreeSet<String>) -> Result<Ke
 
 fn changes_of(made: &Value, name: &str) -> usize {
     made["changes"].as_array().into_iter().flatten().filter(|one| one["made"]["change"] == name).count()
+}
+
+/// A partner provisions a tenant; its service brings events, its auditor reads them; support is refused, asks, is let in
+/// by the tenant's own administrator, reads, and is out again; and the tenant sees all of it.
+async fn lend(url: &str, administrator: &Client) -> Result<(), Box<dyn std::error::Error>> {
+    let tenant = "brightwater";
+    let key_of = |made: &Value, principal: &str| -> Result<Client, Box<dyn std::error::Error>> {
+        let all = made["changes"].as_array().into_iter().flatten();
+        let key = all.filter(|one| one["made"]["principal"] == principal).find_map(|one| one["key"].as_str());
+        Ok(Client::new(url, key.ok_or_else(|| Unexpected(format!("{principal} has no key")))?))
+    };
+    let person = |name: &str, kind: &str, home: &str| json!({"change": "principal.create", "principal": name, "kind": kind, "home": home});
+    let grant = |name: &str, role: &str, tenant: &str| json!({"change": "grant.create", "principal": name, "role": role, "tenants": [tenant], "subtree": true});
+    let key = |name: &str| json!({"change": "credential.create", "principal": name});
+    let made = administrator
+        .change(&json!([
+            {"change": "tenant.create", "tenant": "northwind-partners"},
+            person("partner", "user", "northwind-partners"),
+            grant("partner", "partner-administrator", "northwind-partners"),
+            key("partner"),
+            {"change": "principal.create", "principal": "sup-11", "kind": "user"},
+            grant("sup-11", "support", "northwind-partners"),
+            key("sup-11"),
+        ]))
+        .await?;
+    let (partner, support) = (key_of(&made, "partner")?, key_of(&made, "sup-11")?);
+    let narrow = |name: &str, role: &str| json!({"change": "grant.create", "principal": name, "role": role, "tenants": [tenant]});
+    let made = partner
+        .change(&json!([
+            {"change": "tenant.create", "tenant": tenant, "parent": "northwind-partners"},
+            person("till", "service", tenant),
+            narrow("till", "ingest-service"),
+            key("till"),
+            person("ines", "user", tenant),
+            narrow("ines", "tenant-administrator"),
+            key("ines"),
+        ]))
+        .await?;
+    let (till, ines) = (key_of(&made, "till")?, key_of(&made, "ines")?);
+    let event = json!({"id": "sale-1", "time": "2026-03-30T09:00:00Z", "tenant": tenant, "action": "sale.complete",
+        "outcome": "success", "actor": {"type": "user", "id": "u-1"}});
+    till.events("/v1/events", event.to_string().into_bytes()).await?;
+    let sql = "SELECT action, actor_id FROM audit";
+    let ask = |client: Client| async move { client.query(sql, &[tenant.to_string()], "application/json").await };
+    ask(ines.clone()).await?;
+    println!("   the partner set {tenant} up: its service brings events, its people read them");
+    expect_refusal(ask(partner).await, "the partner asks for its events")?;
+    expect_refusal(ask(support.clone()).await, "support asks for them")?;
+    let asked = support
+        .change(&json!([{"change": "elevation.ask", "role": "sre", "tenants": [tenant], "reason": "a sale is missing",
+            "ticket": "T-4711", "minutes": 30}]))
+        .await?;
+    let id = asked["changes"][0]["made"]["elevation"].as_str().unwrap_or_default().to_string();
+    ines.change(&json!([{"change": "elevation.approve", "id": id, "reason": "agreed on the phone"}])).await?;
+    ask(support.clone()).await?;
+    println!("   support asked, with reason and ticket; ines of {tenant} agreed; support has read");
+    ines.change(&json!([{"change": "elevation.revoke", "id": id, "reason": "solved"}])).await?;
+    expect_refusal(ask(support).await, "support asks again, after its end")?;
+    told(&ines, tenant).await
+}
+
+/// What the tenant sees of it.
+async fn told(ines: &Client, tenant: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let sql = "SELECT seq, actor_id, action, outcome, elevation_id FROM access
+        WHERE actor_id = 'sup-11' OR elevation_id IS NOT NULL ORDER BY seq";
+    let answer = ines.query(sql, &[tenant.to_string()], "application/json").await?;
+    let answer: Value = answer.json().await.map_err(ClientError::from)?;
+    super::query::table_of(&answer).lines().for_each(|line| println!("   {line}"));
+    let actions: Vec<&str> =
+        answer["rows"].as_array().into_iter().flatten().filter_map(|row| row[2].as_str()).collect();
+    let expected = ["access.denied", "elevation.ask", "elevation.approve", "events.read", "elevation.revoke"];
+    let mut left = actions.iter();
+    if !expected.iter().all(|wanted| left.any(|action| action == wanted)) {
+        return Err(
+            Unexpected(format!("the tenant was told {actions:?}, and should have been told {expected:?}")).into()
+        );
+    }
+    println!("   ✓ what {tenant} sees of it, in its own stream, as provable as everything else");
+    Ok(())
+}
+
+fn expect_refusal<T>(answer: Result<T, ClientError>, what: &str) -> Result<(), Unexpected> {
+    match answer {
+        Err(ClientError::Refused { status: 403, .. }) => {
+            println!("   {what}: refused");
+            Ok(())
+        }
+        _ => Err(Unexpected(format!("{what}, and is not refused"))),
+    }
 }
 
 /// The tenants that lines of events name.

@@ -14,6 +14,7 @@
 mod answers;
 mod asking;
 mod costs;
+mod door;
 mod engines;
 mod events;
 mod floor;

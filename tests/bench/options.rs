@@ -98,6 +98,8 @@ pub enum Section {
     Queries,
     /// The same questions with a hot unsealed tail.
     Tail,
+    /// A large registry, what a decision costs, and a flood.
+    Door,
     /// What a signature, the hashes, the duplicate check, the log and Parquet each cost an event.
     Costs,
     /// 200 busy tenants beside 10,000 of which 9,900 trickle.

@@ -57,7 +57,7 @@ impl Round {
 impl Bench {
     /// Runs every part that was asked for.
     pub async fn run(&mut self) {
-        const ALL: [(Section, &str); 10] = [
+        const ALL: [(Section, &str); 11] = [
             (Section::Ingest, "ingest"),
             (Section::Latency, "receipt latency"),
             (Section::Storage, "storage"),
@@ -65,6 +65,7 @@ impl Bench {
             (Section::Restart, "restart"),
             (Section::Queries, "queries"),
             (Section::Tail, "queries with a tail"),
+            (Section::Door, "the front door"),
             (Section::Costs, "costs of an event"),
             (Section::Tenants, "tenants"),
             (Section::Growth, "growth"),
@@ -82,6 +83,7 @@ impl Bench {
                 Section::Restart => self.restart().await,
                 Section::Queries => self.queries().await,
                 Section::Tail => self.tail().await,
+                Section::Door => self.door().await,
                 Section::Costs => self.costs().await,
                 Section::Tenants => self.tenants().await,
                 Section::Growth => self.growth().await,

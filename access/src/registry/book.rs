@@ -14,7 +14,7 @@ use crate::secret;
 use ledger::draft::Invalid;
 use ledger::name::{StreamKind, TenantId};
 use ledger_store::{Ambient, AppendRequest, Appended, Store, StoreError, Verdict};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 /// The format of the ledger that a first entry names (FORMAT.md).
@@ -175,6 +175,19 @@ impl Book {
         self.make(&Author::system(), vec![change], |_, _, _| Ok(())).await
     }
 
+    /// Puts the deployer's policies on record, if they are others than those that are.
+    ///
+    /// # Errors
+    /// The store does not accept.
+    pub async fn note_policies(&self, added: &[(String, String)]) -> Result<(), BookError> {
+        let hash = |text: &String| ledger::Hash::of(text.as_bytes()).to_hex();
+        let files: BTreeMap<String, String> = added.iter().map(|(name, text)| (name.clone(), hash(text))).collect();
+        if *self.read().policies() != files {
+            self.note(Change::SetPolicies { files }).await?;
+        }
+        Ok(())
+    }
+
     async fn make(
         &self,
         author: &Author,
@@ -216,6 +229,10 @@ impl Book {
                         return Err(BookError::Busy);
                     }
                     self.refresh().await?;
+                    // Loud: whoever watches the service's own log hears of it now.
+                    for one in made.iter().filter(|one| matches!(one.change, Change::BreakGlass(_))) {
+                        tracing::warn!(seq = one.seq, principal = %author.principal, "an elevation was taken without approval");
+                    }
                     return Ok(made);
                 }
                 Ok(_) | Err(StoreError::Moved { .. }) => {}
@@ -436,7 +453,7 @@ impl Registry {
                 self.elevation(&act.id).map(|found| found.fact.tenants.clone()).unwrap_or_default()
             }
             Change::SetQuota(fact) => fact.tenant.clone().into_iter().collect(),
-            Change::Begin { .. } | Change::Secret { .. } => vec![],
+            Change::Begin { .. } | Change::Secret { .. } | Change::SetPolicies { .. } => vec![],
         };
         concerned.retain(|tenant| tenant.as_str() != PLATFORM);
         concerned.dedup();

@@ -428,6 +428,12 @@ pub enum Change {
     /// Somebody else looked at what was done under it.
     #[serde(rename = "elevation.review")]
     ReviewElevation(FactAct),
+    /// The deployer's policies from now on: names of files, and the SHA-256 of each. Written by the service.
+    #[serde(rename = "policy.set")]
+    SetPolicies {
+        /// By name.
+        files: BTreeMap<String, String>,
+    },
     /// Bounds of a tenant or tier.
     #[serde(rename = "quota.set")]
     SetQuota(QuotaFact),

@@ -3,7 +3,7 @@
 //! Not here: who may make it ([`super::Book`] asks the policies), what it does ([`super::fold`]).
 //! Invariant: what passes here can be applied, and leaves every name pointing at something.
 
-use super::change::{Change, CredentialFact, ElevationFact, FactAct, GrantFact, RowScope, TenantFact};
+use super::change::{Change, CredentialFact, ElevationFact, FactAct, GrantFact, IdentityFact, RowScope, TenantFact};
 use super::names::{FactId, When};
 use super::{Elevation, PLATFORM, Registry};
 use ledger::name::TenantId;
@@ -68,7 +68,7 @@ impl Registry {
     /// What does not fit, with what would be right.
     pub fn check(&self, change: &Change, now: i64) -> Checked {
         match change {
-            Change::Begin { .. } | Change::Secret { .. } | Change::ExpireElevation(_) => {
+            Change::Begin { .. } | Change::Secret { .. } | Change::SetPolicies { .. } | Change::ExpireElevation(_) => {
                 Err(wrong("this is written by the service itself"))
             }
             Change::CreateTenant(fact) => self.check_new_tenant(fact),
@@ -100,22 +100,8 @@ impl Registry {
                 })
             }
             Change::CreateCredential(fact) => self.check_credential(fact, now),
-            Change::BindIdentity(fact) | Change::UnbindIdentity(fact) => {
-                let form = || wrong("name either a certificate, or an issuer and a subject");
-                let key = fact.key().ok_or_else(form)?;
-                let texts = [&fact.certificate, &fact.issuer, &fact.subject];
-                texts.into_iter().flatten().try_for_each(|one| text("an identity", one))?;
-                text("reason", &fact.reason)?;
-                let is_there = self.principals.contains_key(&fact.principal);
-                require(is_there, || wrong(format!("there is no principal {}", fact.principal)))?;
-                let of = self.identities.get(&key);
-                match change {
-                    Change::BindIdentity(_) => {
-                        require(of.is_none(), || conflict("this identity is somebody's already"))
-                    }
-                    _ => require(of == Some(&fact.principal), || conflict("this identity is not that principal's")),
-                }
-            }
+            Change::BindIdentity(fact) => self.check_identity(fact, true),
+            Change::UnbindIdentity(fact) => self.check_identity(fact, false),
             Change::RevokeCredential(act) => {
                 reason(&act.reason)?;
                 let found = self.credentials.get(&act.id);
@@ -195,6 +181,21 @@ impl Registry {
             wrong("overlap_minutes goes with replaces")
         })?;
         require(!fact.credential.as_ref().is_some_and(has), || conflict("this id is taken"))
+    }
+
+    fn check_identity(&self, fact: &IdentityFact, is_new: bool) -> Checked {
+        let key = fact.key().ok_or_else(|| wrong("name either a certificate, or an issuer and a subject"))?;
+        let texts = [&fact.certificate, &fact.issuer, &fact.subject];
+        texts.into_iter().flatten().try_for_each(|one| text("an identity", one))?;
+        text("reason", &fact.reason)?;
+        let is_there = self.principals.contains_key(&fact.principal);
+        require(is_there, || wrong(format!("there is no principal {}", fact.principal)))?;
+        match self.identities.get(&key) {
+            Some(_) if is_new => Err(conflict("this identity is somebody's already")),
+            Some(whose) if *whose == fact.principal => Ok(()),
+            None if is_new => Ok(()),
+            _ => Err(conflict("this identity is not that principal's")),
+        }
     }
 
     fn check_grant(&self, fact: &GrantFact, now: i64) -> Checked {

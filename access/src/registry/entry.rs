@@ -115,6 +115,7 @@ impl Change {
             Self::ExpireElevation(_) => "elevation.expire",
             Self::BreakGlass(_) => "elevation.break_glass",
             Self::ReviewElevation(_) => "elevation.review",
+            Self::SetPolicies { .. } => "policy.set",
             Self::SetQuota(_) => "quota.set",
         }
     }
@@ -139,6 +140,7 @@ impl Change {
             | Self::RevokeElevation(act)
             | Self::ExpireElevation(act)
             | Self::ReviewElevation(act) => ("elevation", act.id.to_string()),
+            Self::SetPolicies { .. } => ("policies", String::new()),
             Self::SetQuota(fact) => match (&fact.tenant, fact.tier) {
                 (Some(tenant), _) => ("tenant", tenant.to_string()),
                 (None, tier) => ("tier", tier.unwrap_or_default().as_str().into()),

@@ -69,6 +69,7 @@ impl Registry {
             Change::RevokeElevation(act) => self.on_elevation(stamp, act, |elevation| &mut elevation.revoked),
             Change::ExpireElevation(act) => self.on_elevation(stamp, act, |elevation| &mut elevation.expired),
             Change::ReviewElevation(act) => self.on_elevation(stamp, act, |elevation| &mut elevation.reviewed),
+            Change::SetPolicies { files } => self.policies = files.clone(),
             Change::SetQuota(fact) => {
                 if let Some(tenant) = &fact.tenant {
                     self.tenant_quotas.insert(tenant.clone(), fact.quota.clone());

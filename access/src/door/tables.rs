@@ -1,0 +1,73 @@
+//! The registry as callers see it.
+//!
+//! Not here: what a row holds (`registry::rows`). Invariant: a row about several tenants names only those that the caller
+//! may see that of.
+
+use super::Door;
+use crate::caller::Caller;
+use crate::problem::Problem;
+use crate::registry::names::FactId;
+use crate::registry::{Elevation, Registry, Row, Table, platform};
+use ledger::name::{StreamKind, TenantId};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+
+impl Door {
+    /// A table of the registry, now or as of a moment: the rows about tenants that the caller may see that of, and of
+    /// those that are about several, no more than that.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub async fn table(
+        &self,
+        caller: &Caller,
+        table: Table,
+        as_of: Option<i64>,
+    ) -> Result<Vec<Map<String, Value>>, Problem> {
+        let rows = match as_of {
+            Some(at) => table.rows(&self.0.book.as_of(at).await?, at),
+            None => table.rows(&self.0.book.read(), self.now()),
+        };
+        let platform = platform();
+        let sees = |tenant: &TenantId| self.decide(caller, table.action(), tenant, StreamKind::Control).is_some();
+        let sees_all = sees(&platform);
+        let shown = rows.into_iter().filter_map(|mut row| {
+            if !sees_all {
+                row.tenants.retain(sees);
+                if row.tenants.is_empty() {
+                    return None;
+                }
+                if row.columns.contains_key("tenants") {
+                    let names = row.tenants.iter().map(TenantId::as_str).collect();
+                    row.columns.insert("tenants".into(), names);
+                }
+            }
+            Some(row)
+        });
+        let shown: Vec<Row> = shown.collect();
+        let sight = self.decide(caller, table.action(), &platform, StreamKind::Control);
+        let of: BTreeSet<&TenantId> =
+            if sees_all { [&platform].into() } else { shown.iter().flat_map(|row| &row.tenants).collect() };
+        for tenant in of {
+            let sight = sight.clone().or_else(|| self.decide(caller, table.action(), tenant, StreamKind::Control));
+            if let Some(sight) = sight {
+                self.touch(caller, table.action(), tenant, StreamKind::Control, &sight, (0, 0));
+            }
+        }
+        Ok(shown.into_iter().map(|row| row.columns).collect())
+    }
+
+    /// A caller's rights, as the caller may see them.
+    pub(crate) fn rights_of(&self, registry: &Registry, caller: &Caller) -> Vec<Value> {
+        let now = self.now();
+        let grants = registry.grants_of(caller.principal(), now);
+        let elevations = registry.elevations().filter(|(_, elevation)| {
+            elevation.fact.principal.as_ref() == Some(caller.principal()) && elevation.state(now) == "active"
+        });
+        let of_elevation = |(id, elevation): (&FactId, &Elevation)| {
+            json!({"elevation": id, "role": elevation.fact.role, "ends_at": elevation.term().map(|(_, end)| ledger::time::format_micros(end)),
+                "tenants": elevation.fact.tenants.iter().map(TenantId::as_str).collect::<Vec<_>>()})
+        };
+        grants.map(|grant| json!(grant.fact)).chain(elevations.map(of_elevation)).collect()
+    }
+}
