@@ -235,6 +235,12 @@ async fn nobody_hands_on_more_than_they_have() {
         assert_eq!(status, 403, "{more}: {problem}");
         assert!(problem["detail"].as_str().unwrap().contains(says), "{more}: {problem}");
     }
+    // Nor does a tenant's administrator become somebody who has rights elsewhere; one's own key one may replace.
+    service.change(&[json!({"change": "grant.create", "principal": "clerk", "role": "sre", "tenants": ["globex"]})]);
+    let key = |principal: &str| {
+        service.try_change(&administrator, &[json!({"change": "credential.create", "principal": principal})]).0
+    };
+    assert_eq!([key("clerk"), key("stranger"), key("administrator"), key("owner")], [403, 403, 403, 200]);
     // A partner sets its tenants up, and cannot give itself or its own people a look at them.
     service.change(&[json!({"change": "tenant.create", "tenant": "reseller"})]);
     let partner = principal_with(
@@ -264,8 +270,51 @@ async fn nobody_hands_on_more_than_they_have() {
     ] {
         assert_eq!(grant(principal, role), 403, "{principal} as {role}");
     }
+    // Nor can it become one of them: keys of services that only bring events, and nobody else's.
+    let key = |principal: &str| ask(&[json!({"change": "credential.create", "principal": principal})]);
+    let bind = json!({"change": "identity.bind", "principal": "boss", "certificate": "spiffe://partner"});
+    assert_eq!([key("till-service"), key("boss"), key("administrator"), ask(&[bind])], [200, 403, 403, 403]);
+    service.change(&[json!({"change": "grant.create", "principal": "till-service", "role": "tenant-auditor", "tenants": ["customer"]})]);
+    assert_eq!(key("till-service"), 403, "it could not have granted that");
     assert_eq!(service.with_key(&partner).query(&["customer"], "SELECT 1").await.0, 403);
     assert_eq!(service.with_key(&partner).get("/v1/tenants/customer/access/events").await.0, 403);
+}
+
+#[tokio::test]
+async fn who_sees_some_rows_and_sections_is_shown_no_others_by_any_route() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path(), &[]);
+    let of_unit = |unit: &str, n: usize| {
+        crate::program::event(
+            &format!("e-{n}"),
+            "acme",
+            &json!({"business_unit": unit, "attributes": {"amount": n}, "session": format!("s-{n}")}),
+        )
+    };
+    let body: String = (0..10).map(|n| of_unit(["north", "south"][n % 2], n)).collect();
+    service.post("/v1/events", body).await;
+    let grant = json!({"role": "tenant-auditor", "tenants": ["acme"], "streams": ["audit"], "masked": ["details", "actor"],
+        "rows": {"business_unit": ["north"]}});
+    let clerk = service.with_key(&principal_with(&service, "clerk", Some("acme"), grant));
+    let seen = entries(&clerk, "acme", "audit").await;
+    assert_eq!(seen.iter().map(|entry| entry["seq"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 2, 4, 6, 8]);
+    assert!(seen.iter().all(|entry| entry["attributes"].is_null() && entry["actor"]["id"].is_null()), "{seen:?}");
+    assert!(seen.iter().all(|entry| entry["session"].is_string()));
+    let (_, answer) = clerk.query(&["acme"], "SELECT count(*), count(actor_id), max(business_unit) FROM audit").await;
+    assert_eq!(answer["rows"], json!([[5, 0, "north"]]));
+    for (path, status) in [
+        ("audit/events?actor=u-1", 200),
+        ("audit/tile/0/000.p/10", 200),
+        ("audit/tile/entries/000.p/10", 403),
+        ("audit/proof/inclusion?seq=1", 200),
+        ("access/events", 403),
+        ("telemetry/events", 403),
+    ] {
+        let (found, answer) = clerk.get(&format!("/v1/tenants/acme/{path}")).await;
+        assert_eq!(found, status, "{path}: {answer}");
+        assert!(!answer.contains("south") && !answer.contains("s-1") && !answer.contains("u-1"), "{path}: {answer}");
+    }
+    assert_eq!(service.get("/v1/tenants/acme/audit/tile/entries/000.p/10").await.0, 200, "who sees all of it");
 }
 
 #[tokio::test]

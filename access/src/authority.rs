@@ -7,7 +7,7 @@
 
 use crate::caller::Caller;
 use crate::policy::{Action, Granting, Policies, Question};
-use crate::registry::change::{Change, FactAct, GrantFact};
+use crate::registry::change::{Change, FactAct, GrantFact, PrincipalKind};
 use crate::registry::names::PrincipalId;
 use crate::registry::{PLATFORM, Registry, Right};
 use crate::sight::View;
@@ -52,17 +52,16 @@ pub(crate) fn may_change(
         Change::SuspendPrincipal(act) | Change::ResumePrincipal(act) => {
             asking.need(Action::ManagePrincipals, &home(&act.principal))
         }
-        Change::BindIdentity(fact) | Change::UnbindIdentity(fact) => {
-            asking.need(Action::ManageCredentials, &home(&fact.principal))
-        }
-        Change::CreateCredential(fact) => asking.need(Action::ManageCredentials, &home(&fact.principal)),
+        Change::CreateCredential(fact) => asking.may_prove(&fact.principal, &home(&fact.principal)),
+        Change::BindIdentity(fact) => asking.may_prove(&fact.principal, &home(&fact.principal)),
+        Change::UnbindIdentity(fact) => asking.need_for(&fact.principal, &home(&fact.principal)),
         Change::RevokeCredential(act) => {
             let whose = registry.credential(&act.id).map(|found| &found.fact.principal);
             match whose {
                 // Whoever finds a credential of their own leaked need not ask.
                 Some(whose) if whose == caller.principal() => Ok(()),
-                Some(whose) => asking.need(Action::ManageCredentials, &home(whose)),
-                None => asking.need(Action::ManageCredentials, &platform()),
+                Some(whose) => asking.need_for(whose, &home(whose)),
+                None => asking.need(Action::ReadGrants, &platform()),
             }
         }
         Change::CreateGrant(fact) => fact.tenants.iter().try_for_each(|tenant| asking.may_grant(fact, tenant)),
@@ -140,11 +139,34 @@ impl Asking<'_> {
         self.found(holds, action, tenant)
     }
 
+    /// Whether the caller manages a principal's credentials.
+    fn need_for(&self, principal: &PrincipalId, home: &TenantId) -> Result<(), Missing> {
+        let known = self.registry.principal(principal);
+        let kind = known.map_or(PrincipalKind::User, |found| found.fact.kind);
+        let own = known.is_some_and(|found| found.fact.home.is_some());
+        let granting = Some(Granting { role: None, kind, own });
+        let holds = self.rights_to(Action::ManageCredentials, home, granting).next().is_some();
+        self.found(holds, Action::ManageCredentials, home)
+    }
+
+    /// Whether the caller may make a way to prove to be a principal: whoever holds it has all of that principal's rights,
+    /// so the caller must be able to grant each of them. One's own keys one may always replace, but not with a narrow one.
+    fn may_prove(&self, principal: &PrincipalId, home: &TenantId) -> Result<(), Missing> {
+        if principal == self.caller.principal() && self.caller.variant().is_none() {
+            return Ok(());
+        }
+        self.need_for(principal, home)?;
+        for grant in self.registry.grants_of(principal, self.now) {
+            grant.fact.tenants.iter().try_for_each(|tenant| self.may_grant(&grant.fact, tenant))?;
+        }
+        Ok(())
+    }
+
     fn granting<'r>(&'r self, fact: &'r GrantFact, tenant: &TenantId) -> Granting<'r> {
         let principal = self.registry.principal(&fact.principal);
         let home = principal.and_then(|found| found.fact.home.as_ref());
-        let kind = principal.map_or(super::registry::change::PrincipalKind::User, |found| found.fact.kind);
-        Granting { role: &fact.role, kind, own: home.is_some_and(|home| self.registry.is_within(home, tenant)) }
+        let kind = principal.map_or(PrincipalKind::User, |found| found.fact.kind);
+        Granting { role: Some(&fact.role), kind, own: home.is_some_and(|home| self.registry.is_within(home, tenant)) }
     }
 
     /// Whether the caller may make a grant on one tenant: grants are theirs to make, and hand on no more than they have.

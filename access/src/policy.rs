@@ -110,15 +110,15 @@ impl Action {
     }
 
     fn is_of_grant(self) -> bool {
-        matches!(self, Self::ManageGrants | Self::UnboundedGrants)
+        matches!(self, Self::ManageGrants | Self::UnboundedGrants | Self::ManageCredentials)
     }
 }
 
-/// A grant that is to be made, as far as policies look at it.
+/// A grant or credential that is to be made, as far as policies look at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Granting<'q> {
-    /// As what.
-    pub role: &'q Role,
+    /// As what; none of a credential.
+    pub role: Option<&'q Role>,
     /// To what kind of principal.
     pub kind: PrincipalKind,
     /// Whether the principal is the tenant's own.
@@ -269,7 +269,7 @@ impl Policies {
         ];
         if question.action.is_of_grant() {
             let granting = question.granting.ok_or("a question about a grant without the grant")?;
-            asked.push(("role".into(), text(granting.role.as_str())));
+            asked.push(("role".into(), text(granting.role.map_or("", Role::as_str))));
             asked.push(("kind".into(), text(granting.kind.as_str())));
             asked.push(("own".into(), RestrictedExpression::new_bool(granting.own)));
         }

@@ -32,6 +32,8 @@ const HOUR: i64 = 3_600_000_000;
 const MINUTE: i64 = 60_000_000;
 /// How many ongoing things are kept; beyond it each is an entry of its own.
 const MOST_OPEN: usize = 100_000;
+/// How many tenants an entry names.
+const MOST_NAMED: usize = 1_000;
 /// How often an end is tried before it stands as unknown.
 const END_ATTEMPTS: u32 = 5;
 
@@ -122,9 +124,11 @@ impl Recorder {
         if let Some((tenant, touches)) = of_tenant.iter().next().filter(|_| of_tenant.len() == 1) {
             begun.places.push(place_of(tenant, touches));
         } else {
-            let scope: Vec<&str> = of_tenant.keys().map(TenantId::as_str).collect();
-            let more = Map::from_iter([("tenants".to_string(), json!(scope))]);
-            let resource = ("tenants", scope.len().to_string());
+            // An entry is bounded; of a scope beyond that it says how many there were and which came first.
+            let scope: Vec<&str> = of_tenant.keys().map(TenantId::as_str).take(MOST_NAMED).collect();
+            let more =
+                Map::from_iter([("tenants".to_string(), json!(scope)), ("count".into(), json!(of_tenant.len()))]);
+            let resource = ("tenants", of_tenant.len().to_string());
             let (tenant, stream, elevation) = (platform(), StreamKind::Control, None);
             begun.places.push(Place { tenant, stream, resource, elevation, more });
             for (tenant, touches) in &of_tenant {

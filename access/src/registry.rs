@@ -14,6 +14,7 @@ mod entry;
 mod fold;
 pub mod names;
 mod rows;
+mod told;
 
 pub(crate) use book::platform;
 pub use book::{Book, BookError, Decided, Founded, MOST_CHANGES, Made};

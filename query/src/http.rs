@@ -108,6 +108,16 @@ const TILE: Operation = of_stream(
     &[Content { media: "application/octet-stream", schema: None }],
 );
 
+const ENTRIES: Operation = of_stream(
+    "leaf data of the stream's tree (C2SP tlog-tiles): skeletons of entries, and commitments to the rest",
+    &[
+        openapi::TENANT,
+        openapi::STREAM,
+        Parameter { name: "tile", place: "path", what: "index and width", schema: openapi::text },
+    ],
+    &[Content { media: "application/octet-stream", schema: None }],
+);
+
 fn query_schema() -> Value {
     json!({
         "type": "object",
@@ -143,6 +153,7 @@ pub fn router(state: QueryState) -> (Router, Vec<Route>) {
             get(consistency),
         )
         .route("GET", "/v1/tenants/{tenant}/{stream}/tile/{*tile}", Recording::Counted, TILE, get(tile))
+        .route("GET", "/v1/tenants/{tenant}/{stream}/tile/entries/{*tile}", Recording::Hourly, ENTRIES, get(entries))
         .finish(state)
 }
 
@@ -331,10 +342,29 @@ async fn tile(
     Path((tenant, stream, tile)): Path<(String, String, String)>,
 ) -> Result<Response, Problem> {
     let (tenant, kind) = stream_of(&(tenant, stream))?;
-    let tile = Tile::parse(&format!("tile/{tile}")).ok_or_else(|| {
+    let tile = tile_of(&tile)?;
+    tile_answer(state.proofs(&caller, &tenant, kind).await?.tile(tile).await?)
+}
+
+async fn entries(
+    State(state): State<QueryState>,
+    caller: Caller,
+    Path((tenant, stream, tile)): Path<(String, String, String)>,
+) -> Result<Response, Problem> {
+    let (tenant, kind) = stream_of(&(tenant, stream))?;
+    let tile = tile_of(&format!("entries/{tile}"))?;
+    caller.visit().count(u64::from(tile.width));
+    tile_answer(state.entries(&caller, &tenant, kind).await?.tile(tile).await?)
+}
+
+fn tile_of(path: &str) -> Result<Tile, Problem> {
+    Tile::parse(&format!("tile/{path}")).ok_or_else(|| {
         Problem::new(ProblemKind::NotFound, "not a tile's path: tile/<level>/<index>[.p/<width>] as in C2SP tlog-tiles")
-    })?;
-    let bytes = state.proofs(&caller, &tenant, kind).await?.tile(tile).await?;
-    let headers = [(CONTENT_TYPE, "application/octet-stream"), (CACHE_CONTROL, "public, max-age=604800, immutable")];
+    })
+}
+
+fn tile_answer(bytes: Bytes) -> Result<Response, Problem> {
+    // Kept by whoever asked, and by nobody between: what it says is granted to one caller.
+    let headers = [(CONTENT_TYPE, "application/octet-stream"), (CACHE_CONTROL, "private, max-age=604800, immutable")];
     Ok((headers, Body::from(bytes)).into_response())
 }

@@ -10,7 +10,7 @@ use crate::registry;
 use crate::run::{Answer, Engine, Question};
 use crate::session::TABLES;
 use crate::table::Seen;
-use access::{Action, Asking, Caller, Door, Opened, Problem, ProblemKind};
+use access::{Action, Asking, Caller, Door, Opened, Problem, ProblemKind, View};
 use futures::{StreamExt, TryStreamExt};
 use ledger::{StreamKind, TenantId};
 use ledger_store::StreamHandle;
@@ -89,6 +89,19 @@ impl QueryState {
     /// 403 if that is not granted to the caller, 404 if the tenant has no such stream.
     pub async fn proofs(&self, caller: &Caller, tenant: &TenantId, kind: StreamKind) -> Result<StreamHandle, Problem> {
         Ok(self.door.read(caller, tenant, kind, Action::ReadProofs).await?.handle)
+    }
+
+    /// One stream, for what its tiles say of every entry.
+    ///
+    /// # Errors
+    /// 403 if reading events is not granted to the caller, or not of every entry; 404 if the tenant has no such stream.
+    pub async fn entries(&self, caller: &Caller, tenant: &TenantId, kind: StreamKind) -> Result<StreamHandle, Problem> {
+        let opened = self.door.read(caller, tenant, kind, Action::ReadEvents).await?;
+        if opened.sight.views().iter().any(View::shows_all_rows) {
+            return Ok(opened.handle);
+        }
+        let detail = "these tiles hold the skeletons of all entries, and you see only some of them";
+        Err(Problem::new(ProblemKind::Forbidden, detail))
     }
 
     async fn snapshots(&self, caller: &Caller, tenants: &[TenantId]) -> Result<Vec<Seen>, Problem> {
