@@ -316,11 +316,6 @@ impl Door {
         Ok(self.0.store.append(request).await?)
     }
 
-    /// Whether a tenant has such a stream, which only who may read it should ask.
-    pub fn has_stream(&self, tenant: &TenantId, stream: StreamKind) -> bool {
-        self.0.store.reader(tenant, stream).is_ok()
-    }
-
     /// Makes changes of the registry, together or not at all.
     ///
     /// # Errors
@@ -340,14 +335,6 @@ impl Door {
             caller.visit().deny(denied);
         }
         Ok(made?)
-    }
-
-    /// Every tenant that the caller may do something to, ascending.
-    pub fn tenants_for(&self, caller: &Caller, action: Action) -> Vec<TenantId> {
-        let mut all: Vec<TenantId> = self.0.book.read().tenants().map(|(tenant, _)| tenant.clone()).collect();
-        all.retain(|tenant| self.decide(caller, action, tenant, StreamKind::Audit).is_some());
-        all.sort_unstable();
-        all
     }
 
     /// Time passes: what others appended is folded, elevations whose time is over are put on record as such, and so are

@@ -160,7 +160,7 @@ mod tests {
         // Another tenant is not asked to wait, and half a second later there is room again.
         fairness.take(&quota, &"globex".parse().unwrap(), 100, 10, 0).unwrap();
         fairness.take(&quota, &tenant(), 100, 10, 500_000).unwrap();
-        let over = fairness.take(&quota, &tenant(), 0, 1_990, 500_000).unwrap_err();
+        let over = fairness.take(&quota, &tenant(), 0, 1_995, 500_000).unwrap_err();
         assert_eq!(over.limit, "bytes_per_second");
         // More at once than a bucket holds goes through when it is full, and is paid for by waiting.
         fairness.take(&quota, &tenant(), 1_000, 10, 10_000_000).unwrap();
