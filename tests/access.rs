@@ -225,7 +225,7 @@ async fn nobody_hands_on_more_than_they_have() {
         (json!({"streams": ["access"]}), "nobody hands on"),
         (json!({"role": "security-analyst"}), "nobody hands on"),
         (json!({"role": "platform-administrator"}), "nobody hands on"),
-        (json!({"subtree": true}), "below"),
+        (json!({"subtree": true}), "nobody hands on"),
         (json!({"tenants": ["globex"]}), "not granted"),
         (json!({"tenants": ["acme", "globex"]}), "not granted"),
         (json!({"tenants": ["platform"]}), "not granted"),
@@ -241,6 +241,53 @@ async fn nobody_hands_on_more_than_they_have() {
         service.try_change(&administrator, &[json!({"change": "credential.create", "principal": principal})]).0
     };
     assert_eq!([key("clerk"), key("stranger"), key("administrator"), key("owner")], [403, 403, 403, 200]);
+    // What ends is handed on until its end, what is not a subtree is not, and a narrow key hands nothing on.
+    let ends = ledger::time::format_micros(now() + 3_600_000_000);
+    let guest = principal_with(
+        &service,
+        "guest",
+        Some("acme"),
+        json!({"role": "tenant-administrator", "tenants": ["acme"], "expires_at": ends}),
+    );
+    service.change(&[json!({"change": "grant.create", "principal": "guest", "role": "ingest-service", "tenants": ["acme"], "subtree": true})]);
+    let hand_on = |key: &str, more: Value| {
+        let mut change =
+            json!({"change": "grant.create", "principal": "clerk", "role": "tenant-auditor", "tenants": ["acme"]});
+        change.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        service.try_change(key, &[change]).0
+    };
+    assert_eq!(hand_on(&guest, json!({"expires_at": ends})), 200);
+    assert_eq!(hand_on(&guest, json!({})), 403, "without its end");
+    assert_eq!(hand_on(&guest, json!({"expires_at": ends, "subtree": true})), 403, "another role's subtree");
+    let narrow =
+        json!({"change": "credential.create", "principal": "owner", "actions": ["grant.manage", "credential.manage"]});
+    let narrow = service.change(&[narrow])["changes"][0]["key"].as_str().unwrap().to_string();
+    assert_eq!(hand_on(&narrow, json!({"streams": ["audit"], "masked": ["origin"]})), 403);
+    assert_eq!(service.try_change(&narrow, &[json!({"change": "credential.create", "principal": "owner"})]).0, 403);
+    let soon = json!({"change": "credential.create", "principal": "owner", "expires_at": ends});
+    let soon = service.change(&[soon])["changes"][0]["key"].as_str().unwrap().to_string();
+    let own = |more: Value| {
+        let mut change = json!({"change": "credential.create", "principal": "owner"});
+        change.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        service.try_change(&soon, &[change]).0
+    };
+    assert_eq!([own(json!({"expires_at": ends}))], [200], "as long as it lasts");
+    // Who may do nothing somewhere is told nothing of what is there.
+    let visitor = principal(&service, "visitor", Some("acme"), "ingest-service", &["acme"]);
+    for change in [
+        json!({"change": "grant.create", "principal": "nobody", "role": "sre", "tenants": ["nowhere"]}),
+        json!({"change": "grant.create", "principal": "clerk", "role": "sre", "tenants": ["globex"]}),
+        json!({"change": "tenant.update", "tenant": "globex"}),
+        json!({"change": "tenant.suspend", "tenant": "globex", "reason": "x"}),
+        json!({"change": "principal.create", "principal": "clerk", "kind": "user"}),
+        json!({"change": "grant.revoke", "id": "g1", "reason": "x"}),
+        json!({"change": "credential.revoke", "id": "k1", "reason": "x"}),
+        json!({"change": "elevation.approve", "id": "e1", "reason": "x"}),
+    ] {
+        let (status, problem) = service.try_change(&visitor, std::slice::from_ref(&change));
+        assert_eq!(status, 403, "{change}: {problem}");
+        assert!(!problem["detail"].as_str().unwrap().contains("there is"), "{change}: {problem}");
+    }
     // A partner sets its tenants up, and cannot give itself or its own people a look at them.
     service.change(&[json!({"change": "tenant.create", "tenant": "reseller"})]);
     let partner = principal_with(
@@ -276,6 +323,12 @@ async fn nobody_hands_on_more_than_they_have() {
     assert_eq!([key("till-service"), key("boss"), key("administrator"), ask(&[bind])], [200, 403, 403, 403]);
     service.change(&[json!({"change": "grant.create", "principal": "till-service", "role": "tenant-auditor", "tenants": ["customer"]})]);
     assert_eq!(key("till-service"), 403, "it could not have granted that");
+    // Nor give itself, or its own, a right on the whole of what it administers.
+    for (principal, subtree) in [("partner", true), ("spy", true), ("partner", false)] {
+        let change = json!({"change": "grant.create", "principal": principal, "role": "tenant-administrator",
+            "tenants": ["reseller"], "subtree": subtree});
+        assert_eq!(ask(&[change]), 403, "{principal} {subtree}");
+    }
     assert_eq!(service.with_key(&partner).query(&["customer"], "SELECT 1").await.0, 403);
     assert_eq!(service.with_key(&partner).get("/v1/tenants/customer/access/events").await.0, 403);
 }
@@ -306,6 +359,7 @@ async fn who_sees_some_rows_and_sections_is_shown_no_others_by_any_route() {
         ("audit/events?actor=u-1", 200),
         ("audit/tile/0/000.p/10", 200),
         ("audit/tile/entries/000.p/10", 403),
+        ("audit/tile/%65ntries/000.p/10", 404),
         ("audit/proof/inclusion?seq=1", 200),
         ("access/events", 403),
         ("telemetry/events", 403),
@@ -389,6 +443,9 @@ async fn support_comes_in_only_when_asked_and_approved_and_the_tenant_sees_all_o
     let (status, answer) = visitor.query(&["acme"], ONE).await;
     assert_eq!((status, &answer["rows"]), (200, &json!([[5]])));
     assert_eq!(visitor.query(&["globex"], ONE).await.0, 403, "of that tenant only");
+    let renew =
+        json!({"change": "elevation.break_glass", "role": "sre", "tenants": ["acme"], "reason": "more", "minutes": 60});
+    assert_eq!(service.try_change(&support, &[renew]).0, 403, "what was lent lends itself nothing");
     assert_eq!(visitor.get("/v1/tenants/acme/access/events").await.0, 403, "in that role only");
     assert_eq!(decide(&owner, "revoke", &second), 200);
     assert_eq!(visitor.query(&["acme"], ONE).await.0, 403, "at once");
@@ -401,7 +458,11 @@ async fn support_comes_in_only_when_asked_and_approved_and_the_tenant_sees_all_o
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-    let by_support: Vec<&Value> = told.iter().filter(|entry| entry["actor"]["id"] == "sup-07").collect();
+    let by_support = told.iter().filter(|entry| entry["actor"]["id"] == "sup-07");
+    // Its attempt to lend itself more is there too, beside the end of what it read.
+    let renewal = |entry: &&Value| entry["attributes"]["asked"] == "elevation.break_glass";
+    assert_eq!(by_support.clone().filter(renewal).count(), 1);
+    let by_support: Vec<&Value> = by_support.filter(|entry| !renewal(entry)).collect();
     let seen: Vec<&str> = by_support.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
     // Refused a look, and later to approve its own.
     let expected = ["access.denied", "elevation.ask", "access.denied", "elevation.ask", "events.read", "events.read"];

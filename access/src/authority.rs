@@ -7,9 +7,9 @@
 
 use crate::caller::Caller;
 use crate::policy::{Action, Granting, Policies, Question};
-use crate::registry::change::{Change, FactAct, GrantFact, PrincipalKind};
-use crate::registry::names::PrincipalId;
-use crate::registry::{PLATFORM, Registry, Right};
+use crate::registry::change::{Change, ElevationFact, FactAct, GrantFact, PrincipalKind};
+use crate::registry::names::{PrincipalId, Role};
+use crate::registry::{Registry, Right, platform};
 use crate::sight::View;
 use crate::visit::Denied;
 use ledger::name::{StreamKind, TenantId};
@@ -38,7 +38,6 @@ pub(crate) fn may_change(
     now: i64,
 ) -> Result<(), Missing> {
     let asking = Asking { policies, registry, caller, now };
-    let platform = || PLATFORM.parse::<TenantId>().expect("a plain name");
     let home = |principal: &PrincipalId| {
         registry.principal(principal).and_then(|found| found.fact.home.clone()).unwrap_or_else(platform)
     };
@@ -52,8 +51,10 @@ pub(crate) fn may_change(
         Change::SuspendPrincipal(act) | Change::ResumePrincipal(act) => {
             asking.need(Action::ManagePrincipals, &home(&act.principal))
         }
-        Change::CreateCredential(fact) => asking.may_prove(&fact.principal, &home(&fact.principal)),
-        Change::BindIdentity(fact) => asking.may_prove(&fact.principal, &home(&fact.principal)),
+        Change::CreateCredential(fact) => {
+            asking.may_prove(&fact.principal, &home(&fact.principal), fact.expires_at.map(|end| end.0))
+        }
+        Change::BindIdentity(fact) => asking.may_prove(&fact.principal, &home(&fact.principal), None),
         Change::UnbindIdentity(fact) => asking.need_for(&fact.principal, &home(&fact.principal)),
         Change::RevokeCredential(act) => {
             let whose = registry.credential(&act.id).map(|found| &found.fact.principal);
@@ -70,8 +71,8 @@ pub(crate) fn may_change(
             let fact = &grant.fact;
             fact.tenants.iter().try_for_each(|tenant| asking.need_to_grant(Action::ManageGrants, fact, tenant))
         }
-        Change::AskElevation(fact) => asking.need_on_all(Action::AskElevation, &fact.tenants),
-        Change::BreakGlass(fact) => asking.need_on_all(Action::BreakGlass, &fact.tenants),
+        Change::AskElevation(fact) => asking.may_ask(Action::AskElevation, fact),
+        Change::BreakGlass(fact) => asking.may_ask(Action::BreakGlass, fact),
         Change::ApproveElevation(act) | Change::RefuseElevation(act) => {
             asking.need_of_another(act, Action::DecideElevation)
         }
@@ -123,9 +124,8 @@ impl Asking<'_> {
 
     /// An action on each of an elevation's tenants, by somebody else than who asked.
     fn need_of_another(&self, act: &FactAct, action: Action) -> Result<(), Missing> {
-        let Some(elevation) = self.registry.elevation(&act.id) else {
-            return Err(Missing { why: format!("there is no elevation {}", act.id), denied: None });
-        };
+        // Who may not know of all may not know that there is none.
+        let Some(elevation) = self.registry.elevation(&act.id) else { return self.need(action, &platform()) };
         self.need_on_all(action, &elevation.fact.tenants)?;
         if elevation.fact.principal.as_ref() == Some(self.caller.principal()) {
             let why = "an elevation is decided on by somebody else than who asked for it".into();
@@ -144,46 +144,68 @@ impl Asking<'_> {
         let known = self.registry.principal(principal);
         let kind = known.map_or(PrincipalKind::User, |found| found.fact.kind);
         let own = known.is_some_and(|found| found.fact.home.is_some());
-        let granting = Some(Granting { role: None, kind, own });
+        let is_self = principal == self.caller.principal();
+        let granting = Some(Granting { role: None, kind, own, is_self, subtree: false });
         let holds = self.rights_to(Action::ManageCredentials, home, granting).next().is_some();
         self.found(holds, Action::ManageCredentials, home)
     }
 
     /// Whether the caller may make a way to prove to be a principal: whoever holds it has all of that principal's rights,
-    /// so the caller must be able to grant each of them. One's own keys one may always replace, but not with a narrow one.
-    fn may_prove(&self, principal: &PrincipalId, home: &TenantId) -> Result<(), Missing> {
-        if principal == self.caller.principal() && self.caller.variant().is_none() {
+    /// so the caller must be able to grant each of them. Of one's own one may make another that is worth no more and ends
+    /// no later than what one has.
+    fn may_prove(&self, principal: &PrincipalId, home: &TenantId, ends: Option<i64>) -> Result<(), Missing> {
+        let no_longer = self.caller.ends().is_none_or(|own| ends.is_some_and(|end| end <= own));
+        if principal == self.caller.principal() && !self.caller.is_narrowed() && no_longer {
             return Ok(());
         }
         self.need_for(principal, home)?;
         for grant in self.registry.grants_of(principal, self.now) {
             grant.fact.tenants.iter().try_for_each(|tenant| self.may_grant(&grant.fact, tenant))?;
         }
+        let lent = self.registry.elevations().map(|(_, elevation)| elevation);
+        let lent = lent.filter(|one| one.fact.principal.as_ref() == Some(principal) && one.state(self.now) == "active");
+        for elevation in lent {
+            let role = Some(&elevation.fact.role);
+            let granting = Granting { role, kind: PrincipalKind::User, own: false, is_self: false, subtree: false };
+            for tenant in &elevation.fact.tenants {
+                let holds = self.rights_to(Action::UnboundedGrants, tenant, Some(granting)).next().is_some();
+                self.found(holds, Action::UnboundedGrants, tenant)?;
+            }
+        }
         Ok(())
+    }
+
+    /// Whether the caller may ask for an elevation, or take one, to a role that there is.
+    fn may_ask(&self, action: Action, fact: &ElevationFact) -> Result<(), Missing> {
+        self.need_on_all(action, &fact.tenants)?;
+        self.need_role(&fact.role)
+    }
+
+    fn need_role(&self, role: &Role) -> Result<(), Missing> {
+        if self.policies.knows(role) {
+            return Ok(());
+        }
+        let why = format!("no policy knows role {role}; known are {}", self.policies.roles().join(", "));
+        Err(Missing { why, denied: None })
     }
 
     fn granting<'r>(&'r self, fact: &'r GrantFact, tenant: &TenantId) -> Granting<'r> {
         let principal = self.registry.principal(&fact.principal);
         let home = principal.and_then(|found| found.fact.home.as_ref());
         let kind = principal.map_or(PrincipalKind::User, |found| found.fact.kind);
-        Granting { role: Some(&fact.role), kind, own: home.is_some_and(|home| self.registry.is_within(home, tenant)) }
+        let is_self = fact.principal == *self.caller.principal();
+        Granting { role: Some(&fact.role), kind, own: home == Some(tenant), is_self, subtree: fact.subtree }
     }
 
     /// Whether the caller may make a grant on one tenant: grants are theirs to make, and hand on no more than they have.
     fn may_grant(&self, fact: &GrantFact, tenant: &TenantId) -> Result<(), Missing> {
-        if !self.policies.knows(&fact.role) {
-            let why = format!("no policy knows role {}; known are {}", fact.role, self.policies.roles().join(", "));
-            return Err(Missing { why, denied: None });
-        }
         self.need_to_grant(Action::ManageGrants, fact, tenant)?;
+        self.need_role(&fact.role)?;
         let granting = Some(self.granting(fact, tenant));
-        if self.rights_to(Action::UnboundedGrants, tenant, granting).next().is_some() {
+        let mut unbounded = self.rights_to(Action::UnboundedGrants, tenant, granting);
+        // Also who may hand on more than they have hands it on for no longer, to no more tenants, with no narrow key.
+        if !self.caller.is_narrowed() && unbounded.any(|right| outlasts(&right, fact)) {
             return Ok(());
-        }
-        // A right on a whole subtree is more than one on the tenant alone.
-        if fact.subtree && !self.has_subtree(tenant) {
-            let why = format!("you have no right on the tenants below {tenant} to hand on");
-            return Err(Missing { why, denied: None });
         }
         let new = View::of(&Right {
             role: &fact.role,
@@ -191,6 +213,7 @@ impl Asking<'_> {
             id: fact.grant.as_ref().unwrap_or(&placeholder()),
             is_elevation: false,
             ends: None,
+            subtree: fact.subtree,
         });
         for action in Action::ALL.iter().copied() {
             for stream in StreamKind::ALL {
@@ -207,7 +230,7 @@ impl Asking<'_> {
                     granting,
                 };
                 let needed = (!action.is_of_stream() || hands_on) && self.policies.permits(self.registry, &asked);
-                if needed && !self.has(action, tenant, stream, &new, granting) {
+                if needed && !self.has(action, tenant, stream, fact, &new) {
                     let why = format!(
                         "role {} may do {} on {tenant}, which you may not, or not to this extent: nobody hands on \
                          more than they have",
@@ -224,29 +247,30 @@ impl Asking<'_> {
         Ok(())
     }
 
-    /// Whether the caller has, on one right of their own, at least what a new view shows.
-    fn has(
-        &self,
-        action: Action,
-        tenant: &TenantId,
-        stream: StreamKind,
-        new: &View,
-        granting: Option<Granting<'_>>,
-    ) -> bool {
-        self.registry.rights(self.caller.principal(), tenant, self.now).any(|right| {
+    /// Whether the caller has, on one right of their own that lasts and reaches as far, at least what a new view shows.
+    fn has(&self, action: Action, tenant: &TenantId, stream: StreamKind, fact: &GrantFact, new: &View) -> bool {
+        if !self.caller.reaches(self.registry, action, tenant) {
+            return false;
+        }
+        let granting = Some(self.granting(fact, tenant));
+        let rights = self.registry.rights(self.caller.principal(), tenant, self.now);
+        let mut rights = rights.chain(self.caller.claimed(self.registry, tenant));
+        rights.any(|right| {
             let streams = right.limits.map(|limits| limits.streams.as_slice()).unwrap_or_default();
             let is_of_stream = !action.is_of_stream() || streams.is_empty() || streams.contains(&stream);
             let question = Question::of(self.caller, &right, action, tenant, stream);
             let permits = || self.policies.permits(self.registry, &Question { granting, ..question });
             // Standing rights only: what was lent is not handed on.
-            !right.is_elevation && is_of_stream && new.is_within(&View::of(&right)) && permits()
+            let lasts = !right.is_elevation && outlasts(&right, fact);
+            lasts && is_of_stream && new.is_within(&View::of(&right)) && permits()
         })
     }
+}
 
-    fn has_subtree(&self, tenant: &TenantId) -> bool {
-        let mut rights = self.registry.rights(self.caller.principal(), tenant, self.now);
-        rights.any(|right| self.registry.grant(right.id).is_some_and(|grant| grant.fact.subtree))
-    }
+/// Whether a right lasts as long as a grant that is to be made, and reaches as many tenants.
+fn outlasts(right: &Right<'_>, fact: &GrantFact) -> bool {
+    let ends = fact.limits.expires_at.map(|end| end.0);
+    right.ends.is_none_or(|own| ends.is_some_and(|end| end <= own)) && (right.subtree || !fact.subtree)
 }
 
 fn placeholder() -> crate::registry::names::FactId {

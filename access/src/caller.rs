@@ -35,9 +35,10 @@ struct Inner {
     method: &'static str,
     tenants: Vec<TenantId>,
     actions: Vec<Action>,
-    /// Rights that a token's claims give, and until when.
+    /// Rights that a token's claims give.
     claimed: Vec<ClaimGrant>,
-    claimed_until: i64,
+    /// Until when what was proved holds, in microseconds.
+    ends: Option<i64>,
     source_ip: String,
     visit: Visit,
 }
@@ -53,7 +54,7 @@ impl Inner {
             tenants: vec![],
             actions: vec![],
             claimed: vec![],
-            claimed_until: i64::MAX,
+            ends: None,
             source_ip: peer.address.ip().to_string(),
             visit: Visit::default(),
         }
@@ -123,7 +124,8 @@ impl Caller {
         }
         let principal = registry.principal(&found.fact.principal).ok_or_else(|| of_ours("unknown"))?;
         let (tenants, actions) = (found.fact.tenants.clone(), found.fact.actions.clone());
-        let inner = Inner { method: "key", tenants, actions, ..Inner::of(principal, credential, peer) };
+        let ends = found.expires_at;
+        let inner = Inner { method: "key", tenants, actions, ends, ..Inner::of(principal, credential, peer) };
         inner.let_in(registry, principal)
     }
 
@@ -135,8 +137,8 @@ impl Caller {
             credential: None,
             is_known: false,
         })?;
-        let (claimed, claimed_until) = (proved.grants, proved.ends);
-        let inner = Inner { method: "token", claimed, claimed_until, ..Inner::of(principal, "token".into(), peer) };
+        let (claimed, ends) = (proved.grants, Some(proved.ends));
+        let inner = Inner { method: "token", claimed, ends, ..Inner::of(principal, "token".into(), peer) };
         inner.let_in(registry, principal)
     }
 
@@ -188,8 +190,17 @@ impl Caller {
             let ids: Vec<&str> = inner.claimed.iter().map(|grant| grant.id.as_str()).collect();
             return Some(ids.join(" "));
         }
-        let is_narrowed = !inner.actions.is_empty() || !inner.tenants.is_empty();
-        is_narrowed.then(|| inner.credential.clone())
+        self.is_narrowed().then(|| inner.credential.clone())
+    }
+
+    /// Whether the key can be used for less than its principal may do.
+    pub(crate) fn is_narrowed(&self) -> bool {
+        !self.0.actions.is_empty() || !self.0.tenants.is_empty()
+    }
+
+    /// Until when what proved the caller holds, in microseconds, if it ends.
+    pub(crate) fn ends(&self) -> Option<i64> {
+        self.0.ends
     }
 
     /// Rights on a tenant that come with the token and not from the registry.
@@ -198,7 +209,6 @@ impl Caller {
         registry: &'c Registry,
         tenant: &'c TenantId,
     ) -> impl Iterator<Item = Right<'c>> {
-        let until = self.0.claimed_until;
         let reaches = move |grant: &&ClaimGrant| {
             let within = |above: &TenantId| registry.is_within(tenant, above);
             grant.tenants.contains(tenant) || grant.subtree && grant.tenants.iter().any(within)
@@ -208,7 +218,8 @@ impl Caller {
             limits: None,
             id: &grant.id,
             is_elevation: false,
-            ends: Some(until),
+            ends: None,
+            subtree: grant.subtree,
         };
         self.0.claimed.iter().filter(reaches).map(right)
     }

@@ -25,6 +25,7 @@ use ledger::name::{StreamKind, TenantId};
 use ledger_store::{Ambient, AppendHandle, AppendRequest, Appended, Store, StreamHandle};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tokio::sync::Semaphore;
 
 /// Decisions that are kept.
 const MOST_KEPT: usize = 1 << 16;
@@ -42,6 +43,8 @@ struct Inner {
     recorder: Recorder,
     fairness: Arc<Fairness>,
     tokens: Tokens,
+    /// Folds of the past at the same time.
+    folds: Semaphore,
 }
 
 /// Decisions on one version of the registry.
@@ -92,6 +95,7 @@ impl Door {
             recorder,
             fairness: Arc::default(),
             tokens,
+            folds: Semaphore::new(2),
         }))
     }
 
@@ -212,7 +216,8 @@ impl Door {
 
     fn ask(&self, registry: &Registry, caller: &Caller, asked: &Asked, now: i64) -> Decision {
         let Asked { action, tenant, stream, .. } = asked;
-        let mut ends = i64::MAX;
+        // A token's claims hold as long as the token.
+        let mut ends = caller.ends().unwrap_or(i64::MAX);
         // What is suspended takes nothing in; it can still be looked at, and set up again.
         let is_shut = *action == Action::AppendEvents && registry.is_suspended(tenant);
         if is_shut || !caller.reaches(registry, *action, tenant) {

@@ -121,8 +121,12 @@ pub struct Granting<'q> {
     pub role: Option<&'q Role>,
     /// To what kind of principal.
     pub kind: PrincipalKind,
-    /// Whether the principal is the tenant's own.
+    /// Whether the principal is the tenant's very own.
     pub own: bool,
+    /// Whether it is who asks.
+    pub is_self: bool,
+    /// Whether the grant reaches the tenants below.
+    pub subtree: bool,
 }
 
 /// One question to the policies.
@@ -271,7 +275,9 @@ impl Policies {
             let granting = question.granting.ok_or("a question about a grant without the grant")?;
             asked.push(("role".into(), text(granting.role.map_or("", Role::as_str))));
             asked.push(("kind".into(), text(granting.kind.as_str())));
-            asked.push(("own".into(), RestrictedExpression::new_bool(granting.own)));
+            for (name, holds) in [("own", granting.own), ("self", granting.is_self), ("subtree", granting.subtree)] {
+                asked.push((name.into(), RestrictedExpression::new_bool(holds)));
+            }
         }
         let context = Context::from_pairs(asked).map_err(|e| e.to_string())?;
         let action = uid(&types.action, question.action.as_str());

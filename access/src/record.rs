@@ -82,7 +82,10 @@ struct About {
     right: String,
 }
 
-#[derive(Debug, Default)]
+/// Who was refused what: a principal or an address, and the action or what was wrong with the credential.
+type Source = (String, String);
+
+#[derive(Debug, Clone, Copy, Default)]
 struct Refusals {
     since: i64,
     further: u64,
@@ -93,7 +96,7 @@ pub struct Recorder {
     store: Store,
     ambient: Arc<dyn Ambient>,
     ongoing: Mutex<HashMap<About, Ongoing>>,
-    refusals: Mutex<HashMap<(String, String), (Refusals, Author)>>,
+    refusals: Mutex<HashMap<Source, (Refusals, Author)>>,
 }
 
 fn held<T>(lock: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -120,7 +123,7 @@ impl Recorder {
         touched.iter().for_each(|touch| of_tenant.entry(touch.tenant.clone()).or_default().push(touch));
         let notes = caller.visit().notes();
         let mut begun = Begun { id, caller: caller.author(), action, places: vec![], notes, began: now };
-        let mut drafts = Vec::new();
+        let (mut drafts, mut new) = (Vec::new(), Vec::new());
         if let Some((tenant, touches)) = of_tenant.iter().next().filter(|_| of_tenant.len() == 1) {
             begun.places.push(place_of(tenant, touches));
         } else {
@@ -132,16 +135,14 @@ impl Recorder {
             let (tenant, stream, elevation) = (platform(), StreamKind::Control, None);
             begun.places.push(Place { tenant, stream, resource, elevation, more });
             for (tenant, touches) in &of_tenant {
-                for touch in touches {
-                    drafts.extend(self.hourly(&begun.caller, touch, (0, 0), now)?);
-                }
+                new.extend(touches.iter().filter_map(|touch| self.hourly(&begun.caller, touch, (0, 0), now)));
                 debug_assert!(touches.iter().all(|touch| touch.tenant == *tenant));
             }
         }
         for place in &begun.places {
             drafts.push(begun.entry(place, "unknown", Map::new(), "begin", now)?);
         }
-        self.append(drafts).await?;
+        self.begin_hours(new, drafts, now).await?;
         Ok(Some(begun))
     }
 
@@ -168,23 +169,17 @@ impl Recorder {
     pub(crate) async fn hour(&self, caller: &Caller, bytes: u64) -> Result<(), RecordError> {
         let (now, mut got) = (self.ambient.now_micros(), (caller.visit().rows(), bytes));
         let author = caller.author();
-        let mut drafts = Vec::new();
+        let mut new = Vec::new();
         for touch in caller.visit().touched() {
             // What was brought belongs to the stream that it was brought to; an answer, to the first that it is about.
             let counts = if touch.action == Action::AppendEvents { touch.brought } else { std::mem::take(&mut got) };
-            drafts.extend(self.hourly(&author, &touch, counts, now)?);
+            new.extend(self.hourly(&author, &touch, counts, now));
         }
-        self.append(drafts).await
+        self.begin_hours(new, Vec::new(), now).await
     }
 
-    /// Counts a touch in its hour; an entry if it is the first.
-    fn hourly(
-        &self,
-        author: &Author,
-        touch: &Touch,
-        (rows, bytes): (u64, u64),
-        now: i64,
-    ) -> Result<Vec<Draft>, RecordError> {
+    /// Counts a touch in its hour; what begins with it if it is the first.
+    fn hourly(&self, author: &Author, touch: &Touch, (rows, bytes): (u64, u64), now: i64) -> Option<Ongoing> {
         let about = About {
             principal: author.principal.to_string(),
             credential: author.credential.clone(),
@@ -193,24 +188,33 @@ impl Recorder {
             action: touch.action.as_str(),
             right: touch.right.to_string(),
         };
-        let mut drafts = Vec::new();
-        let mut ongoing = held(&self.ongoing);
-        match ongoing.get_mut(&about) {
+        match held(&self.ongoing).get_mut(&about) {
             Some(found) if now - found.began < HOUR => {
                 found.requests += 1;
                 found.rows += rows;
                 found.bytes += bytes;
-                return Ok(drafts);
+                None
             }
-            Some(_) => drafts.extend(ongoing.remove(&about).map(|over| self.over(&over, now)).transpose()?),
-            None => {}
+            _ => Some(Ongoing { began: now, requests: 1, rows, bytes, author: author.clone(), about }),
         }
-        let began = Ongoing { began: now, requests: 1, rows, bytes, author: author.clone(), about: about.clone() };
-        drafts.push(self.entry_of(&began, "unknown", Map::new(), now)?);
-        if ongoing.len() < MOST_OPEN {
-            ongoing.insert(about, began);
+    }
+
+    /// Puts on record what begins, with other entries, and what it takes the place of. Only then does it speak for what
+    /// comes after: two who come at once both write it, and what was not written is written by the next.
+    async fn begin_hours(&self, new: Vec<Ongoing>, mut drafts: Vec<Draft>, now: i64) -> Result<(), RecordError> {
+        for one in &new {
+            let before = held(&self.ongoing).get(&one.about).cloned();
+            drafts.extend(before.map(|over| self.over(&over, now)).transpose()?);
+            drafts.push(self.entry_of(one, "unknown", Map::new(), now)?);
         }
-        Ok(drafts)
+        self.append(drafts).await?;
+        let mut ongoing = held(&self.ongoing);
+        for one in new {
+            if ongoing.len() < MOST_OPEN {
+                ongoing.insert(one.about.clone(), one);
+            }
+        }
+        Ok(())
     }
 
     fn over(&self, ongoing: &Ongoing, now: i64) -> Result<Draft, Invalid> {
@@ -252,33 +256,35 @@ impl Recorder {
     /// Puts on record what is over, and forgets refusals whose minute has passed. Called now and then.
     pub(crate) async fn tick(&self, everything: bool) {
         let now = self.ambient.now_micros();
-        let mut drafts = Vec::new();
-        {
-            let mut ongoing = held(&self.ongoing);
-            let over: Vec<About> = ongoing
-                .iter()
-                .filter(|(_, one)| everything || now - one.began >= HOUR)
-                .map(|(about, _)| about.clone())
-                .collect();
-            for about in over {
-                let draft = ongoing.remove(&about).map(|over| self.over(&over, now));
-                drafts.extend(draft.and_then(Result::ok));
-            }
-            let mut refusals = held(&self.refusals);
-            refusals.retain(|(_, code), (refusals, author)| {
-                let stays = !everything && now - refusals.since < MINUTE;
-                if !stays && refusals.further > 0 {
-                    let more = Map::from_iter([
-                        ("further".to_string(), refusals.further.into()),
-                        ("code".into(), code.as_str().into()),
-                    ]);
-                    drafts.extend(self.refusal(&platform(), author, "access.denied", more, now).ok());
-                }
-                stays
-            });
+        let is_over = |one: &Ongoing| everything || now - one.began >= HOUR;
+        let over: Vec<Ongoing> = held(&self.ongoing).values().filter(|one| is_over(one)).cloned().collect();
+        let was_long_ago = |refusals: &Refusals| everything || now - refusals.since >= MINUTE;
+        let past: Vec<(Source, Refusals, Author)> = held(&self.refusals)
+            .iter()
+            .filter(|(_, (refusals, _))| was_long_ago(refusals))
+            .map(|(source, (refusals, author))| (source.clone(), *refusals, author.clone()))
+            .collect();
+        let mut drafts: Vec<Draft> = over.iter().filter_map(|one| self.over(one, now).ok()).collect();
+        for ((_, code), refusals, author) in past.iter().filter(|(_, refusals, _)| refusals.further > 0) {
+            let counts = [("further".to_string(), json!(refusals.further)), ("code".into(), json!(code))];
+            drafts.extend(self.refusal(&platform(), author, "access.denied", Map::from_iter(counts), now).ok());
         }
         if let Err(error) = self.append(drafts).await {
+            // It is all still there, and tried again.
             tracing::warn!(error = &error as &dyn std::error::Error, "counts of what is over could not be recorded");
+            return;
+        }
+        let mut ongoing = held(&self.ongoing);
+        for one in over {
+            if ongoing.get(&one.about).is_some_and(|found| found.began == one.began) {
+                ongoing.remove(&one.about);
+            }
+        }
+        let mut refusals = held(&self.refusals);
+        for (source, found, _) in past {
+            if refusals.get(&source).is_some_and(|(still, _)| still.since == found.since) {
+                refusals.remove(&source);
+            }
         }
     }
 
@@ -288,7 +294,7 @@ impl Recorder {
         let Some(first) = denied.first() else { return Ok(()) };
         let (now, author) = (self.ambient.now_micros(), caller.author());
         let source = author.principal.to_string();
-        if !self.is_first(&source, first.action.as_str(), &author, now) {
+        if self.is_further(&source, first.action.as_str(), now) {
             return Ok(());
         }
         let mut drafts = Vec::new();
@@ -304,7 +310,9 @@ impl Recorder {
             ]);
             drafts.push(self.refusal(&one.tenant, &author, "access.denied", more, now)?);
         }
-        self.append(drafts).await
+        self.append(drafts).await?;
+        self.note_first(source, first.action.as_str(), author, now);
+        Ok(())
     }
 
     /// Records that somebody who is not known was refused.
@@ -318,30 +326,33 @@ impl Recorder {
         let principal = "unknown".parse().expect("a plain name");
         let credential = credential.unwrap_or_default();
         let author = Author { principal, actor_type: "anonymous", credential, source_ip: source_ip.to_string() };
-        if !self.is_first(source_ip, code, &author, now) {
+        if self.is_further(source_ip, code, now) {
             return Ok(());
         }
         let more = Map::from_iter([("code".to_string(), json!(code))]);
         let draft = self.refusal(&platform(), &author, "authentication.failed", more, now)?;
-        self.append(vec![draft]).await
+        self.append(vec![draft]).await?;
+        self.note_first(source_ip.to_string(), code, author, now);
+        Ok(())
     }
 
-    /// Whether this is the first refusal of its source and kind in a minute; counts it otherwise.
-    fn is_first(&self, source: &str, code: &str, author: &Author, now: i64) -> bool {
+    /// Whether an entry of this minute speaks for a refusal of this source and kind already; counts it then. Beyond so
+    /// many sources it does, whatever it is: who makes up sources without end is heard no more often than that.
+    fn is_further(&self, source: &str, code: &str, now: i64) -> bool {
         let mut refusals = held(&self.refusals);
-        let key = (source.to_string(), code.to_string());
-        if let Some((found, _)) = refusals.get_mut(&key)
-            && now - found.since < MINUTE
-        {
-            found.further += 1;
-            return false;
+        let is_full = refusals.len() >= MOST_OPEN;
+        match refusals.get_mut(&(source.to_string(), code.to_string())) {
+            Some((found, _)) if now - found.since < MINUTE => {
+                found.further += 1;
+                true
+            }
+            _ => is_full,
         }
-        // Who makes up sources without end is heard no more often than that.
-        let has_room = refusals.len() < MOST_OPEN;
-        if has_room {
-            refusals.insert(key, (Refusals { since: now, further: 0 }, author.clone()));
-        }
-        has_room
+    }
+
+    /// Notes that a refusal is on record, which speaks for those of its minute.
+    fn note_first(&self, source: String, code: &str, author: Author, now: i64) {
+        held(&self.refusals).insert((source, code.to_string()), (Refusals { since: now, further: 0 }, author));
     }
 
     fn refusal(

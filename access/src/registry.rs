@@ -161,6 +161,8 @@ pub struct Right<'r> {
     pub is_elevation: bool,
     /// Until when it holds, in microseconds.
     pub ends: Option<i64>,
+    /// Whether it reaches the tenants below those that it names.
+    pub subtree: bool,
 }
 
 /// The registry as of some entry.
@@ -297,13 +299,14 @@ impl Registry {
             let ends = grant.fact.limits.expires_at.map(|when| when.0);
             let holds = grant.revoked.is_none() && ends.is_none_or(|end| now < end);
             let reaches = is_named || grant.fact.subtree;
-            let right =
-                Right { role: &grant.fact.role, limits: Some(&grant.fact.limits), id, is_elevation: false, ends };
+            let (role, limits, subtree) = (&grant.fact.role, Some(&grant.fact.limits), grant.fact.subtree);
+            let right = Right { role, limits, id, is_elevation: false, ends, subtree };
             return (holds && reaches).then_some(right);
         }
         let elevation = self.elevations.get(id)?;
         let (start, end) = elevation.term()?;
-        let right = Right { role: &elevation.fact.role, limits: None, id, is_elevation: true, ends: Some(end) };
+        let role = &elevation.fact.role;
+        let right = Right { role, limits: None, id, is_elevation: true, ends: Some(end), subtree: false };
         (is_named && (start..end).contains(&now)).then_some(right)
     }
 

@@ -19,7 +19,7 @@ use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use ledger::tile::Tile;
+use ledger::tile::{Tile, TileKind};
 use ledger::{Field, StreamKind, TenantId};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -342,7 +342,8 @@ async fn tile(
     Path((tenant, stream, tile)): Path<(String, String, String)>,
 ) -> Result<Response, Problem> {
     let (tenant, kind) = stream_of(&(tenant, stream))?;
-    let tile = tile_of(&tile)?;
+    // A path whose letters came encoded is matched as it came: which tile it is decides, not which route.
+    let tile = tile_of(&tile, |kind| matches!(kind, TileKind::Hashes(_)))?;
     tile_answer(state.proofs(&caller, &tenant, kind).await?.tile(tile).await?)
 }
 
@@ -352,13 +353,13 @@ async fn entries(
     Path((tenant, stream, tile)): Path<(String, String, String)>,
 ) -> Result<Response, Problem> {
     let (tenant, kind) = stream_of(&(tenant, stream))?;
-    let tile = tile_of(&format!("entries/{tile}"))?;
+    let tile = tile_of(&format!("entries/{tile}"), |kind| kind == TileKind::Entries)?;
     caller.visit().count(u64::from(tile.width));
     tile_answer(state.entries(&caller, &tenant, kind).await?.tile(tile).await?)
 }
 
-fn tile_of(path: &str) -> Result<Tile, Problem> {
-    Tile::parse(&format!("tile/{path}")).ok_or_else(|| {
+fn tile_of(path: &str, is_served: impl Fn(TileKind) -> bool) -> Result<Tile, Problem> {
+    Tile::parse(&format!("tile/{path}")).filter(|tile| is_served(tile.kind)).ok_or_else(|| {
         Problem::new(ProblemKind::NotFound, "not a tile's path: tile/<level>/<index>[.p/<width>] as in C2SP tlog-tiles")
     })
 }

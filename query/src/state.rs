@@ -5,6 +5,7 @@
 
 use crate::error::QueryError;
 use crate::events::{self, Filter, Page};
+use crate::guard::{Refused, SQL_BYTES};
 use crate::limits::{Exceeded, Limits};
 use crate::registry;
 use crate::run::{Answer, Engine, Question};
@@ -51,6 +52,9 @@ impl QueryState {
     /// # Errors
     /// A problem that says what to do; 403 when none of a tenant's streams is granted to the caller.
     pub async fn run_sql(&self, caller: &Caller, tenants: &[TenantId], sql: &str) -> Result<Answer, Problem> {
+        if sql.len() > SQL_BYTES {
+            return Err(QueryError::Refused(Refused::TooLong).into());
+        }
         caller.visit().note("sql", sql);
         let mut registry = Vec::new();
         for table in registry::named_in(sql) {

@@ -94,7 +94,7 @@ async fn fill(server: &Server) -> Outcome<()> {
         std::iter::once(person).chain(grants)
     });
     let all: Vec<Value> = tenants.chain(people).collect();
-    for changes in all.chunks(10_000) {
+    for changes in all.chunks(1_000) {
         change(server, &Value::Array(changes.to_vec())).await?;
     }
     Ok(())

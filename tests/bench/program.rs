@@ -129,7 +129,7 @@ impl Server {
         let names = (0..200).map(|n| format!("t-{n:03}")).chain((0..TRICKLING).map(|n| format!("q{n:04}")));
         let tenants: Vec<Value> = names.map(|tenant| json!({"change": "tenant.create", "tenant": tenant})).collect();
         let grants = ["ingest-service", "security-analyst"].map(grant).to_vec();
-        for changes in std::iter::once(grants.as_slice()).chain(tenants.chunks(5_000)) {
+        for changes in std::iter::once(grants.as_slice()).chain(tenants.chunks(1_000)) {
             let asked = client()?.post(self.url("/v1/registry")).json(&json!({"changes": changes}));
             let answer = asked.send().await.map_err(Trouble::unanswered("setting the platform up"))?;
             let status = answer.status();

@@ -23,7 +23,8 @@ fn permits(policies: &Policies, role: &str, action: Action, stream: StreamKind, 
     let (principal, tenant) = ("ada".parse().unwrap(), "acme".parse().unwrap());
     let role: Role = role.parse().unwrap();
     let granted: Role = "ingest-service".parse().unwrap();
-    let granting = Granting { role: Some(&granted), kind: PrincipalKind::Service, own: true };
+    let granting =
+        Granting { role: Some(&granted), kind: PrincipalKind::Service, own: true, is_self: false, subtree: false };
     let question = Question {
         principal: &principal,
         role: &role,

@@ -162,8 +162,9 @@ impl Book {
         may: impl Fn(&Registry, &Change) -> Result<(), String>,
     ) -> Decided {
         self.make(author, changes, |registry, change, now| {
-            registry.check(change, now).map_err(Objection::Refused)?;
-            may(registry, change).map_err(Objection::Forbidden)
+            // First whether it may: what does not fit tells what there is.
+            may(registry, change).map_err(Objection::Forbidden)?;
+            registry.check(change, now).map_err(Objection::Refused)
         })
         .await
     }
@@ -217,7 +218,14 @@ impl Book {
             }
             let control = self.store.appender(&platform(), StreamKind::Control);
             let mut parts = vec![(control, std::mem::take(&mut drafts))];
-            for tenant in told.into_iter().take(MOST_TOLD) {
+            if told.len() > MOST_TOLD {
+                let why = format!(
+                    "the changes concern {} tenants, and each is told: send them in parts of {MOST_TOLD}",
+                    told.len()
+                );
+                return Err(BookError::Refused { at: 0, refusal: Refusal { is_conflict: false, why } });
+            }
+            for tenant in told {
                 let its = made.iter().filter(|one| one.concerned.contains(&tenant));
                 let entries: Result<Vec<_>, Invalid> = its.map(|one| told_to(&tenant, one, author, now)).collect();
                 parts.push((self.store.appender(&tenant, StreamKind::Access), entries?));
@@ -252,24 +260,20 @@ impl Book {
         now: i64,
         made: &mut Vec<Made>,
     ) -> Result<u64, BookError> {
-        let held = self.read();
-        let size = held.size();
+        // On a copy: policies are asked many questions, and nobody else should wait for the answers.
+        let mut registry = self.read().clone();
+        let size = registry.size();
         let mut next = size;
-        let mut own: Option<Registry> = None;
         for (at, change) in changes.iter().enumerate() {
-            let registry = own.as_ref().unwrap_or(&held);
-            allowed(registry, change, now).map_err(|objection| match objection {
+            allowed(&registry, change, now).map_err(|objection| match objection {
                 Objection::Refused(refusal) => BookError::Refused { at, refusal },
                 Objection::Forbidden(why) => BookError::Forbidden { at, why },
             })?;
-            let (change, key) = self.complete(registry, author, change.clone());
+            let (change, key) = self.complete(&registry, author, change.clone());
             let (seq, by) = (next, author.principal.clone());
             next += 1 + u64::from(key.is_some());
-            if changes.len() > 1 {
-                let scratch = own.get_or_insert_with(|| held.clone());
-                scratch.apply(Stamp { seq, at: now, by, reason: String::new() }, &change);
-            }
-            let concerned = own.as_ref().unwrap_or(&held).concerned(&change);
+            registry.apply(Stamp { seq, at: now, by, reason: String::new() }, &change);
+            let concerned = registry.concerned(&change);
             made.push(Made { seq, change, key, concerned });
         }
         Ok(size)

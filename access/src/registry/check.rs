@@ -7,6 +7,7 @@ use super::change::{Change, CredentialFact, ElevationFact, FactAct, GrantFact, I
 use super::names::{FactId, When};
 use super::{Elevation, PLATFORM, Registry};
 use ledger::name::TenantId;
+use std::collections::HashSet;
 use std::fmt;
 
 /// How long a replaced credential stays valid when nothing is said.
@@ -15,6 +16,8 @@ pub(super) const OVERLAP_MINUTES: u32 = 24 * 60;
 const LONGEST_ELEVATION_MINUTES: u32 = 7 * 24 * 60;
 /// How many tenants a grant or an elevation may name.
 const MOST_TENANTS: usize = 1_000;
+/// How many standing grants a principal may have on the same tenants.
+const MOST_GRANTS: usize = 64;
 /// How deep the tree of tenants may be.
 const DEEPEST: usize = 8;
 /// The longest text for people.
@@ -203,6 +206,10 @@ impl Registry {
             wrong(format!("there is no principal {}", fact.principal))
         })?;
         self.check_tenants(&fact.tenants)?;
+        let standing = self.grants_of(&fact.principal, now).filter(|grant| grant.fact.tenants == fact.tenants).count();
+        require(standing < MOST_GRANTS, || {
+            wrong(format!("a principal has at most {MOST_GRANTS} grants on the same tenants"))
+        })?;
         text("purpose", &fact.limits.purpose)?;
         self.in_future("expires_at", fact.limits.expires_at, now)?;
         check_rows(&fact.limits.rows)?;
@@ -221,6 +228,8 @@ impl Registry {
     fn check_tenants(&self, tenants: &[TenantId]) -> Checked {
         let fits = (1..=MOST_TENANTS).contains(&tenants.len());
         require(fits, || wrong(format!("tenants must name 1 to {MOST_TENANTS}")))?;
+        let distinct: HashSet<&TenantId> = tenants.iter().collect();
+        require(distinct.len() == tenants.len(), || wrong("tenants names one twice"))?;
         tenants.iter().try_for_each(|tenant| self.need_tenant(tenant))
     }
 
