@@ -19,6 +19,7 @@ use ledger::name::{StreamKind, TenantId};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
+use std::sync::{PoisonError, RwLock};
 
 const SCHEMA: &str = include_str!("../policy/piperoll.cedarschema");
 const DEFAULT: &str = include_str!("../policy/default.cedar");
@@ -181,7 +182,35 @@ pub struct Policies {
     schema: Schema,
     roles: HashSet<String>,
     types: Types,
+    /// Answers that are kept; none where a deployer's policies may look at anything.
+    kept: Option<RwLock<HashMap<Kept, bool>>>,
 }
+
+/// All that the default policies look at.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Kept {
+    role: Role,
+    action: Action,
+    stream: Option<StreamKind>,
+    elevated: bool,
+    granting: Option<(Option<Role>, PrincipalKind, [bool; 3])>,
+}
+
+impl Kept {
+    fn of(question: &Question<'_>) -> Self {
+        let granting = question.granting.filter(|_| question.action.is_of_grant());
+        Self {
+            role: question.role.clone(),
+            action: question.action,
+            stream: question.action.is_of_stream().then_some(question.stream),
+            elevated: question.elevated,
+            granting: granting.map(|of| (of.role.cloned(), of.kind, [of.own, of.is_self, of.subtree])),
+        }
+    }
+}
+
+/// Answers that are kept at most.
+const MOST_KEPT: usize = 4_096;
 
 impl Policies {
     /// The default policies and those of a deployer: names of files, and their texts.
@@ -210,7 +239,8 @@ impl Policies {
         }
         let types = Types::new();
         let roles = roles_of(&all, &types);
-        Ok(Self { set: all, schema, roles, types })
+        let kept = added.is_empty().then(RwLock::default);
+        Ok(Self { set: all, schema, roles, types, kept })
     }
 
     /// Whether some policy speaks of this role.
@@ -227,6 +257,20 @@ impl Policies {
 
     /// Whether the role permits it.
     pub fn permits(&self, registry: &Registry, question: &Question<'_>) -> bool {
+        let Some(kept) = &self.kept else { return self.evaluate(registry, question) };
+        let key = Kept::of(question);
+        if let Some(answer) = kept.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return *answer;
+        }
+        let answer = self.evaluate(registry, question);
+        let mut kept = kept.write().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < MOST_KEPT {
+            kept.insert(key, answer);
+        }
+        answer
+    }
+
+    fn evaluate(&self, registry: &Registry, question: &Question<'_>) -> bool {
         match self.ask(registry, question) {
             Ok(permitted) => permitted,
             Err(error) => {

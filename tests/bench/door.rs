@@ -53,9 +53,9 @@ impl Bench {
 
     /// Whether a tenant that floods at ten times its quota is felt by another.
     async fn flood(&mut self, server: &Server) -> Outcome<()> {
-        let quota = json!([{"change": "quota.set", "tenant": "t-001", "reason": "the benchmark",
-            "quota": {"events_per_second": QUOTA}}]);
-        change(server, &quota).await?;
+        let quota = json!({"change": "quota.set", "tenant": "t-001", "reason": "the benchmark",
+            "quota": {"events_per_second": QUOTA}});
+        server.change(&[quota]).await?;
         let calm = watched(server, "calm").await?;
         let flooding = tokio::spawn(flood(server.url("/v1/events"), Instant::now() + WATCHED));
         let felt = watched(server, "flood").await?;
@@ -71,17 +71,6 @@ impl Bench {
     }
 }
 
-async fn change(server: &Server, changes: &Value) -> Outcome<()> {
-    let asked = client()?.post(server.url("/v1/registry")).json(&json!({"changes": changes}));
-    let answer = asked.send().await.map_err(Trouble::unanswered("changing the registry"))?;
-    let status = answer.status();
-    if status.is_success() {
-        return Ok(());
-    }
-    let said = answer.text().await.unwrap_or_default();
-    Err(Trouble::wrong("the answer to changes of the registry", "200", format!("{status}: {said}")))
-}
-
 /// Makes the tenants, principals and grants.
 async fn fill(server: &Server) -> Outcome<()> {
     let tenants = (0..TENANTS).map(|n| json!({"change": "tenant.create", "tenant": format!("d{n:05}")}));
@@ -94,10 +83,7 @@ async fn fill(server: &Server) -> Outcome<()> {
         std::iter::once(person).chain(grants)
     });
     let all: Vec<Value> = tenants.chain(people).collect();
-    for changes in all.chunks(1_000) {
-        change(server, &Value::Array(changes.to_vec())).await?;
-    }
-    Ok(())
+    server.change(&all).await
 }
 
 /// How long each of so many requests took, one after another.

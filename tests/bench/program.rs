@@ -119,17 +119,29 @@ impl Server {
         Ok(server)
     }
 
-    /// Makes the tenants of the reference events and of a trickling crowd, and lets whoever runs the benchmark bring
-    /// their events and read them.
+    /// Makes the tenants of the reference events, and lets whoever runs the benchmark bring their events and read them.
     async fn set_up(&self) -> Outcome<()> {
         let grant = |role: &str| {
             json!({"change": "grant.create", "principal": "administrator", "role": role,
                 "tenants": ["platform"], "subtree": true})
         };
-        let names = (0..200).map(|n| format!("t-{n:03}")).chain((0..TRICKLING).map(|n| format!("q{n:04}")));
-        let tenants: Vec<Value> = names.map(|tenant| json!({"change": "tenant.create", "tenant": tenant})).collect();
-        let grants = ["ingest-service", "security-analyst"].map(grant).to_vec();
-        for changes in std::iter::once(grants.as_slice()).chain(tenants.chunks(1_000)) {
+        self.change(&["ingest-service", "security-analyst"].map(grant)).await?;
+        self.register((0..200).map(|n| format!("t-{n:03}"))).await
+    }
+
+    /// Makes the tenants of a trickling crowd.
+    pub async fn set_up_trickling(&self) -> Outcome<()> {
+        self.register((0..TRICKLING).map(|n| format!("q{n:04}"))).await
+    }
+
+    async fn register(&self, tenants: impl Iterator<Item = String>) -> Outcome<()> {
+        let tenants: Vec<Value> = tenants.map(|tenant| json!({"change": "tenant.create", "tenant": tenant})).collect();
+        self.change(&tenants).await
+    }
+
+    /// Makes changes of the registry, in parts.
+    pub async fn change(&self, changes: &[Value]) -> Outcome<()> {
+        for changes in changes.chunks(1_000) {
             let asked = client()?.post(self.url("/v1/registry")).json(&json!({"changes": changes}));
             let answer = asked.send().await.map_err(Trouble::unanswered("setting the platform up"))?;
             let status = answer.status();

@@ -73,6 +73,9 @@ impl Bench {
         let data = self.place(if crowd == Crowd::Busy { "busy" } else { "trickling" });
         let long = Duration::from_secs(self.options.seconds);
         let server = Server::start(&self.programs, Mode::Plain, &data).await?;
+        if crowd != Crowd::Busy {
+            server.set_up_trickling().await?;
+        }
         let bodies = Stretch::new(self.events.clone(), crowd, long)?;
         let url = server.url("/v1/events");
         let (loaded, moments) = tokio::join!(load(&url, bodies, Pace::Full), watch(&server, &data, long));

@@ -121,3 +121,45 @@ fn grants_keep_their_form() {
     let text = r#"{"principal":"ada","role":"sre","tenants":["acme"],"colour":"red"}"#;
     assert!(serde_json::from_str::<GrantFact>(text).is_err());
 }
+
+#[test]
+fn the_default_policies_look_at_nothing_but_what_answers_are_kept_by() {
+    // Named entities are roles and actions; of the resource its kind of stream; of how it is asked, what `Kept` holds.
+    let code: String = DEFAULT.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
+    // Without what stands in quotes: names of roles and actions.
+    let code: String = code.split('"').step_by(2).collect();
+    for named in
+        code.match_indices("::").map(|(at, _)| code[..at].rsplit(|c: char| !c.is_alphanumeric()).next().unwrap())
+    {
+        assert!(["Role", "Action"].contains(&named), "{named}");
+    }
+    let members = |of: &str| -> HashSet<String> {
+        let after = code.match_indices(of).map(|(at, _)| &code[at + of.len()..]);
+        after.map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()).collect()
+    };
+    assert_eq!(members("resource."), HashSet::from(["kind".to_string()]));
+    assert_eq!(members("principal."), HashSet::new());
+    let asked = members("context.");
+    for member in &asked {
+        assert!(["elevated", "role", "kind", "own", "self", "subtree"].contains(&member.as_str()), "{member}");
+    }
+    assert!(!code.contains(" in resource") && !code.contains("resource in") && !code.contains("principal =="));
+    // And what is kept is what is asked: with policies of a deployer nothing is kept, and answers are the same.
+    let own = [("own.cedar".to_string(), r#"forbid (principal in Role::"nobody", action, resource);"#.to_string())];
+    let (kept, asked) = (Policies::load(&[]).unwrap(), Policies::load(&own).unwrap());
+    assert!(kept.kept.is_some() && asked.kept.is_none());
+    for role in kept.roles() {
+        for action in Action::ALL.iter().copied() {
+            for stream in StreamKind::ALL {
+                for elevated in [false, true] {
+                    let answers = [0, 1].map(|_| permits(&kept, role, action, stream, elevated));
+                    assert_eq!(
+                        answers,
+                        [permits(&asked, role, action, stream, elevated); 2],
+                        "{role} {action:?} {stream}"
+                    );
+                }
+            }
+        }
+    }
+}
