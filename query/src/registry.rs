@@ -32,7 +32,7 @@ pub(crate) fn named_in(sql: &str) -> Vec<Table> {
 
 fn type_of(column: &str) -> DataType {
     match column {
-        "version" | "minutes" => DataType::Int64,
+        "version" | "minutes" | "entries" | "stored_bytes" => DataType::Int64,
         "subtree" | "suspended" | "break_glass" => DataType::Boolean,
         time if time.ends_with("_at") => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         _ => DataType::Utf8View,

@@ -57,7 +57,10 @@ impl Door {
             }
             Some(row)
         });
-        let shown: Vec<Row> = shown.collect();
+        let mut shown: Vec<Row> = shown.collect();
+        if table == Table::Tenants && as_of.is_none() {
+            shown.iter_mut().for_each(|row| self.put_stored(row));
+        }
         let sight = self.decide(caller, table.action(), &platform, StreamKind::Control);
         let of: BTreeSet<&TenantId> =
             if sees_all { [&platform].into() } else { shown.iter().flat_map(|row| &row.tenants).collect() };
@@ -68,6 +71,18 @@ impl Door {
             }
         }
         Ok(shown.into_iter().map(|row| row.columns).collect())
+    }
+
+    /// How much a tenant stores, of all its streams together.
+    fn put_stored(&self, row: &mut Row) {
+        let Some(tenant) = row.tenants.first() else { return };
+        let streams = StreamKind::ALL.into_iter().filter_map(|stream| self.0.store.reader(tenant, stream).ok());
+        let (entries, bytes) = streams.fold((0, 0), |(entries, bytes), stream| {
+            let (more, larger) = stream.stored();
+            (entries + more, bytes + larger)
+        });
+        row.columns.insert("entries".into(), entries.into());
+        row.columns.insert("stored_bytes".into(), bytes.into());
     }
 
     /// A caller's rights, as the caller may see them.

@@ -56,13 +56,14 @@ impl Table {
         }
     }
 
-    /// The columns, in order. Those that end in `_at` are times, `version` and `minutes` are whole numbers, `subtree`,
+    /// The columns, in order. Those that end in `_at` are times, `version`, `minutes`, `entries` and
+    /// `stored_bytes` are whole numbers, `subtree`,
     /// `suspended` and `break_glass` truth values, all others text; lists are JSON.
     pub fn columns(self) -> Vec<&'static str> {
         let names = match self {
             Self::Tenants => {
                 "tenant name parent tier store suspended suspended_because quota created_at created_by changed_at \
-                 changed_by version"
+                 changed_by version entries stored_bytes"
             }
             Self::Principals => "principal kind name home suspended suspended_because created_at created_by",
             Self::Credentials => {

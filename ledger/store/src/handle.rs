@@ -67,6 +67,12 @@ impl StreamHandle {
         &self.stream.origin
     }
 
+    /// How many entries the stream holds, and the bytes of its sealed segments.
+    pub fn stored(&self) -> (u64, u64) {
+        let view = self.stream.view();
+        (view.edge.size(), view.sealed.segments.iter().map(|segment| segment.reference.bytes).sum())
+    }
+
     /// What is durable now: segments and tail.
     ///
     /// # Errors
