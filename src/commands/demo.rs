@@ -332,15 +332,21 @@ async fn tamper(settings: &Settings) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// Copies a folder of a store that is in use: what goes away meanwhile (a staged file, a segment that was merged) is not
+/// copied.
 fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_folder(&entry.path(), &target)?;
+        let copied = if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target)
         } else {
-            std::fs::copy(entry.path(), target)?;
+            std::fs::copy(entry.path(), target).map(drop)
+        };
+        match copied {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            other => other?,
         }
     }
     Ok(())
