@@ -101,6 +101,8 @@ async fn tell(service: &Service, settings: &Settings, arguments: &Arguments) -> 
     lend(&service.url(), &administrator).await?;
     step(6, "The ledger is sealed and verified from its files alone");
     service.store().seal_all().await?;
+    // What is merged now is not merged while a copy is made.
+    service.store().upkeep().await?;
     let (report, took) = verify(&store_in(&settings.data), settings).await?;
     if !report.is_sound() {
         super::verify::show(&report, false);
@@ -116,6 +118,9 @@ async fn tell(service: &Service, settings: &Settings, arguments: &Arguments) -> 
     where_next(&service.url(), &settings.data);
     Ok(ExitCode::SUCCESS)
 }
+
+/// Segments of which the largest that a commit names is looked for.
+const CANDIDATES: usize = 8;
 
 /// The keys of who takes part.
 struct Keys {
@@ -314,22 +319,24 @@ async fn verify(store: &Path, settings: &Settings) -> Result<(Report, u128), Box
 async fn tamper(settings: &Settings) -> Result<(), Box<dyn std::error::Error>> {
     let copy = settings.data.join("tampered-copy");
     copy_folder(&store_in(&settings.data), &copy)?;
-    let victim = largest_segment(&copy)?.ok_or_else(|| Unexpected("no segment was sealed".into()))?;
-    let mut bytes = std::fs::read(&victim)?;
-    let at = bytes.len() / 2;
-    bytes[at] ^= 1;
-    std::fs::write(&victim, bytes)?;
-    let name = victim.strip_prefix(&copy)?.display().to_string();
-    println!("   flipped one bit of byte {at} of {name}");
-    let (report, took) = verify(&copy, settings).await?;
-    let found = report.findings().find(|finding| finding.is_fault && finding.object == name);
-    let Some(finding) = found else {
-        return Err(Unexpected("the flipped byte was not found".into()).into());
-    };
-    let (first, last) = finding.entries.unwrap_or_default();
-    println!("   ✓ found in {took} ms: {}\n     entries {first} to {last}: {}", finding.object, finding.what);
-    std::fs::remove_dir_all(copy)?;
-    Ok(())
+    // The largest that a commit names: one that was merged away still lies there for whoever reads it.
+    for victim in segments_by_size(&copy)?.into_iter().take(CANDIDATES) {
+        let sound = std::fs::read(&victim)?;
+        let (at, mut bytes) = (sound.len() / 2, sound.clone());
+        bytes[at] ^= 1;
+        std::fs::write(&victim, bytes)?;
+        let name = victim.strip_prefix(&copy)?.display().to_string();
+        let (report, took) = verify(&copy, settings).await?;
+        if let Some(finding) = report.findings().find(|finding| finding.is_fault && finding.object == name) {
+            println!("   flipped one bit of byte {at} of {name}");
+            let (first, last) = finding.entries.unwrap_or_default();
+            println!("   ✓ found in {took} ms: {}\n     entries {first} to {last}: {}", finding.object, finding.what);
+            std::fs::remove_dir_all(copy)?;
+            return Ok(());
+        }
+        std::fs::write(&victim, sound)?;
+    }
+    Err(Unexpected("the flipped byte was not found".into()).into())
 }
 
 /// Copies a folder of a store that is in use: what goes away meanwhile (a staged file, a segment that was merged) is not
@@ -352,23 +359,22 @@ fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn largest_segment(folder: &Path) -> std::io::Result<Option<PathBuf>> {
-    let (mut folders, mut largest) = (vec![folder.to_path_buf()], None);
+/// Every segment below a folder, the largest first.
+fn segments_by_size(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let (mut folders, mut found) = (vec![folder.to_path_buf()], Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder)? {
-            let (path, length) =
-                (entry.as_ref().map(|e| e.path()), entry.as_ref().map(|e| e.metadata().map(|m| m.len())));
-            let (Ok(path), Ok(Ok(length))) = (path, length) else { continue };
+            let entry = entry?;
+            let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|kind| kind == "parquet")
-                && largest.as_ref().is_none_or(|(most, _)| length > *most)
-            {
-                largest = Some((length, path));
+            } else if path.extension().is_some_and(|kind| kind == "parquet") {
+                found.push((entry.metadata()?.len(), path));
             }
         }
     }
-    Ok(largest.map(|(_, path)| path))
+    found.sort_unstable();
+    Ok(found.into_iter().rev().map(|(_, path)| path).collect())
 }
 
 fn where_next(url: &str, data: &Path) {
