@@ -261,7 +261,7 @@ impl Settings {
             data,
             listen,
             tls,
-            issuers: file.oidc.into_iter().map(issuer).collect::<Result<_, _>>()?,
+            issuers: file.oidc.into_iter().enumerate().map(issuer).collect::<Result<_, _>>()?,
             policies: file.policies.as_deref().map(read_policies).transpose()?.unwrap_or_default(),
             durability: match overrides.durability.or(file.durability) {
                 Some(Durable::Object) => Durability::Object,
@@ -325,7 +325,7 @@ fn query_limits(file: &StoreLimits) -> query::Limits {
 }
 
 /// An issuer, with its names checked.
-fn issuer(given: Oidc) -> Result<Issuer, SettingsError> {
+fn issuer((number, given): (usize, Oidc)) -> Result<Issuer, SettingsError> {
     let wrong = |setting| move |why: String| SettingsError::Name { setting, why };
     let url = given.jwks.parse::<reqwest::Url>().map_err(|e| wrong("oidc.jwks")(e.to_string()))?;
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_string();
@@ -343,7 +343,7 @@ fn issuer(given: Oidc) -> Result<Issuer, SettingsError> {
                 .role
                 .parse()
                 .map_err(|e: access::registry::names::Malformed| wrong("oidc.grants.role")(e.to_string()))?,
-            id: format!("claim-{at}")
+            id: format!("claim-{number}-{at}")
                 .parse()
                 .map_err(|e: access::registry::names::Malformed| wrong("oidc")(e.to_string()))?,
             claim: grant.claim,

@@ -29,7 +29,7 @@ struct Asking<'a> {
     now: i64,
 }
 
-/// Whether the caller may make a change that fits the registry.
+/// Whether the caller may make a change. Asked before whether it fits, so it may name what is not there.
 pub(crate) fn may_change(
     policies: &Policies,
     registry: &Registry,

@@ -3,7 +3,7 @@
 //! What is asked of one tenant is an entry at its begin and one at its end. What is asked of several is so in `control`,
 //! with its scope, and in each tenant's `access` stream one entry per principal, right and hour. Pages of one stream, a
 //! service's events, and looks at `access` or the registry are one entry per credential and hour, and one with counts
-//! when the hour is over. Heads, proofs of them and tiles are counted and not recorded. Refusals are one entry per
+//! when the hour is over. Heads, proofs of them and tiles of hashes are counted and not recorded. Refusals are one entry per
 //! source and minute; those of nobody known go to `control`, and never into the stream of a tenant merely named.
 //!
 //! Not here: what is allowed ([`crate::Door`]), routes and what applies to each ([`crate::routes`]).
@@ -80,6 +80,7 @@ struct About {
     stream: StreamKind,
     action: &'static str,
     right: String,
+    is_elevation: bool,
 }
 
 /// Who was refused what: a principal or an address, and the action or what was wrong with the credential.
@@ -116,7 +117,7 @@ impl Recorder {
 
     /// Records the begin of a visit that is recorded each time. None when it touched nothing.
     pub(crate) async fn begin(&self, caller: &Caller) -> Result<Option<Begun>, RecordError> {
-        let touched = caller.visit().touched();
+        let touched = caller.visit().take_touched();
         let Some(first) = touched.first() else { return Ok(None) };
         let (now, id, action) = (self.ambient.now_micros(), self.new_id(), first.action.as_str());
         let mut of_tenant: BTreeMap<TenantId, Vec<&Touch>> = BTreeMap::new();
@@ -134,9 +135,8 @@ impl Recorder {
             let resource = ("tenants", of_tenant.len().to_string());
             let (tenant, stream, elevation) = (platform(), StreamKind::Control, None);
             begun.places.push(Place { tenant, stream, resource, elevation, more });
-            for (tenant, touches) in &of_tenant {
+            for touches in of_tenant.values() {
                 new.extend(touches.iter().filter_map(|touch| self.hourly(&begun.caller, touch, (0, 0), now)));
-                debug_assert!(touches.iter().all(|touch| touch.tenant == *tenant));
             }
         }
         for place in &begun.places {
@@ -170,7 +170,7 @@ impl Recorder {
         let (now, mut got) = (self.ambient.now_micros(), (caller.visit().rows(), bytes));
         let author = caller.author();
         let mut new = Vec::new();
-        for touch in caller.visit().touched() {
+        for touch in caller.visit().take_touched() {
             // What was brought belongs to the stream that it was brought to; an answer, to the first that it is about.
             let counts = if touch.action == Action::AppendEvents { touch.brought } else { std::mem::take(&mut got) };
             new.extend(self.hourly(&author, &touch, counts, now));
@@ -187,6 +187,7 @@ impl Recorder {
             stream: touch.stream,
             action: touch.action.as_str(),
             right: touch.right.to_string(),
+            is_elevation: touch.is_elevation,
         };
         match held(&self.ongoing).get_mut(&about) {
             Some(found) if now - found.began < HOUR => {
@@ -210,7 +211,7 @@ impl Recorder {
         self.append(drafts).await?;
         let mut ongoing = held(&self.ongoing);
         for one in new {
-            if ongoing.len() < MOST_OPEN {
+            if ongoing.len() < MOST_OPEN || ongoing.contains_key(&one.about) {
                 ongoing.insert(one.about.clone(), one);
             }
         }
@@ -234,10 +235,10 @@ impl Recorder {
         mut more: Map<String, Value>,
         now: i64,
     ) -> Result<Draft, Invalid> {
-        let About { tenant, stream, action, right, .. } = &ongoing.about;
+        let About { tenant, stream, action, right, is_elevation, .. } = &ongoing.about;
         more.insert("right".into(), right.as_str().into());
         more.insert("recorded".into(), "hourly".into());
-        let elevation = right.starts_with('e').then(|| right.clone());
+        let elevation = is_elevation.then(|| right.clone());
         Entry {
             tenant,
             stream: stream_for(tenant),
@@ -400,7 +401,7 @@ fn stream_for(tenant: &TenantId) -> StreamKind {
     if tenant.as_str() == PLATFORM { StreamKind::Control } else { StreamKind::Access }
 }
 
-/// Whether looks at this are recorded once an hour, whatever the route: reading who looked, and the registry.
+/// Whether looks at this are recorded once an hour, whatever the route: reading who looked, or what the platform did.
 pub(crate) fn is_look_at_the_record(touch: &Touch) -> bool {
     matches!(touch.stream, StreamKind::Access | StreamKind::Control) && touch.action == Action::ReadEvents
 }

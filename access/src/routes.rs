@@ -129,7 +129,7 @@ async fn put_on_record(
     response: Response,
 ) -> Result<Response, RecordError> {
     let recorder = door.recorder();
-    recorder.denied(caller, &caller.visit().denied()).await?;
+    recorder.denied(caller, &caller.visit().take_denied()).await?;
     match recording {
         Recording::Counted | Recording::ByItself => Ok(response),
         Recording::Hourly => {

@@ -1,6 +1,6 @@
 //! What one request touched and was refused: noted by the door while a handler runs, put on record by the guard.
 //!
-//! Not here: where it is recorded ([`crate::record`]). Invariant: nothing is taken back.
+//! Not here: where it is recorded ([`crate::record`]). Invariant: what is noted is there until the guard takes it.
 
 use crate::policy::Action;
 use crate::registry::names::FactId;
@@ -76,7 +76,7 @@ impl Visit {
         held(&self.0.denied).push(denied);
     }
 
-    pub(crate) fn touched(&self) -> Vec<Touch> {
+    pub(crate) fn take_touched(&self) -> Vec<Touch> {
         std::mem::take(&mut held(&self.0.touched))
     }
 
@@ -86,7 +86,7 @@ impl Visit {
         !touched.is_empty() && touched.iter().all(holds)
     }
 
-    pub(crate) fn denied(&self) -> Vec<Denied> {
+    pub(crate) fn take_denied(&self) -> Vec<Denied> {
         std::mem::take(&mut held(&self.0.denied))
     }
 

@@ -65,8 +65,9 @@ impl QueryState {
         }
         let snapshots = self.snapshots(caller, tenants).await?;
         // Held by the answer until its end: a quota counts questions that are being answered.
-        let asking: Result<Vec<Asking>, Problem> = tenants.iter().map(|tenant| self.door.ask_about(tenant)).collect();
-        Ok(self.engine.ask(snapshots, Question::Sql(sql.into(), registry)).await?.holding(asking?))
+        let asking =
+            tenants.iter().map(|tenant| self.door.ask_about(tenant)).collect::<Result<Vec<Asking>, Problem>>()?;
+        Ok(self.engine.ask(snapshots, Question::Sql(sql.into(), registry)).await?.holding(asking))
     }
 
     /// A page of one stream.

@@ -82,7 +82,8 @@ async fn tell(service: &Service, settings: &Settings, arguments: &Arguments) -> 
     step(1, "A service, on local disk, reachable from this machine only");
     println!("   {}   data in {}", service.url(), settings.data.display());
     let founded = service.founded().ok_or_else(|| Unexpected("the platform is not new".into()))?;
-    println!("   the administrator's key, made and shown once: {}…", &founded.key[..28]);
+    let shown = founded.key.rsplit_once('_').map_or("", |(shown, _)| shown);
+    println!("   the administrator's key was made, and would be shown once: {shown}_…");
     let administrator = Client::new(&service.url(), &founded.key);
     step(2, "A month of a fictitious platform is loaded");
     let plan = Plan { events: arguments.events, seed: arguments.seed, ..Plan::default() };

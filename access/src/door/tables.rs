@@ -24,7 +24,6 @@ impl Door {
         table: Table,
         as_of: Option<i64>,
     ) -> Result<Vec<Map<String, Value>>, Problem> {
-        let platform = platform();
         let sees = |tenant: &TenantId| self.decide(caller, table.action(), tenant, StreamKind::Control).is_some();
         // Only rights on all tenants reach one that is not there.
         let nowhere: TenantId = "0".repeat(63).parse().map_err(|_| Problem::new(ProblemKind::Internal, "no name"))?;
@@ -61,12 +60,11 @@ impl Door {
         if table == Table::Tenants && as_of.is_none() {
             shown.iter_mut().for_each(|row| self.put_stored(row));
         }
-        let sight = self.decide(caller, table.action(), &platform, StreamKind::Control);
+        let platform = platform();
         let of: BTreeSet<&TenantId> =
             if sees_all { [&platform].into() } else { shown.iter().flat_map(|row| &row.tenants).collect() };
         for tenant in of {
-            let sight = sight.clone().or_else(|| self.decide(caller, table.action(), tenant, StreamKind::Control));
-            if let Some(sight) = sight {
+            if let Some(sight) = self.decide(caller, table.action(), tenant, StreamKind::Control) {
                 self.touch(caller, table.action(), tenant, StreamKind::Control, &sight, (0, 0));
             }
         }

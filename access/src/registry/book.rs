@@ -10,7 +10,7 @@ use super::change::{Change, PrincipalFact, PrincipalKind, TenantFact};
 use super::entry::{Author, EntryError};
 use super::names::{FactId, PrincipalId};
 use super::told::told_to;
-use super::{PLATFORM, Refusal, Registry, Stamp};
+use super::{PLATFORM, Refusal, Registry, Stamp, check};
 use crate::secret;
 use ledger::draft::Invalid;
 use ledger::name::{StreamKind, TenantId};
@@ -161,6 +161,7 @@ impl Book {
         changes: Vec<Change>,
         may: impl Fn(&Registry, &Change) -> Result<(), String>,
     ) -> Decided {
+        check::check_forms(&changes).map_err(|(at, refusal)| BookError::Refused { at, refusal })?;
         self.make(author, changes, |registry, change, now| {
             // First whether it may: what does not fit tells what there is.
             may(registry, change).map_err(Objection::Forbidden)?;
@@ -198,26 +199,25 @@ impl Book {
     ) -> Decided {
         let _turn = self.turn.lock().await;
         let mut made: Vec<Made> = Vec::with_capacity(changes.len());
-        let mut drafts = Vec::with_capacity(changes.len());
         for _ in 0..ATTEMPTS {
             self.refresh().await?;
             let now = self.ambient.now_micros();
             made.clear();
-            drafts.clear();
+            let mut drafts = Vec::with_capacity(changes.len());
             let size = self.check_all(author, &changes, &allowed, now, &mut made)?;
+            // Ids that were never used: after a lost log, positions are given again, and tenants remember the old ones.
+            let request = self.new_id("c");
             let mut told = BTreeSet::new();
             for one in &made {
-                let id = |seq: u64| format!("control-{seq}");
-                drafts.push(one.change.entry(id(size + drafts.len() as u64), author, now)?);
-                if let (Change::CreateCredential(fact), Some(hash)) = (&one.change, hash_of(one)) {
-                    let Some(credential) = fact.credential.clone() else { continue };
-                    let secret = Change::Secret { credential, sha256: hash };
-                    drafts.push(secret.entry(id(size + drafts.len() as u64), author, now)?);
+                drafts.push(one.change.entry(format!("{request}-{}", drafts.len()), author, now)?);
+                if let (Some(credential), Some(sha256)) = (one.change.credential(), hash_of(one)) {
+                    let secret = Change::Secret { credential, sha256 };
+                    drafts.push(secret.entry(format!("{request}-{}", drafts.len()), author, now)?);
                 }
                 told.extend(one.concerned.iter().cloned());
             }
             let control = self.store.appender(&platform(), StreamKind::Control);
-            let mut parts = vec![(control, std::mem::take(&mut drafts))];
+            let mut parts = vec![(control, drafts)];
             if told.len() > MOST_TOLD {
                 let why = format!(
                     "the changes concern {} tenants, and each is told: send them in parts of {MOST_TOLD}",
@@ -227,7 +227,8 @@ impl Book {
             }
             for tenant in told {
                 let its = made.iter().filter(|one| one.concerned.contains(&tenant));
-                let entries: Result<Vec<_>, Invalid> = its.map(|one| told_to(&tenant, one, author, now)).collect();
+                let entries: Result<Vec<_>, Invalid> =
+                    its.map(|one| told_to(&tenant, one, &request, author, now)).collect();
                 parts.push((self.store.appender(&tenant, StreamKind::Access), entries?));
             }
             let request = AppendRequest { parts, atomic: true, expects: Some(size), ..Default::default() };
@@ -351,6 +352,13 @@ impl Book {
             .read()
             .rights(&administrator, &platform(), now)
             .any(|right| right.role.as_str() == "platform-administrator");
+        if self.read().principal(&administrator).is_some_and(|found| found.suspended.is_some()) {
+            let reason = "a key was made on the machine that keeps the ledger".into();
+            changes.push(Change::ResumePrincipal(super::change::PrincipalAct {
+                principal: administrator.clone(),
+                reason,
+            }));
+        }
         if !can_grant {
             changes.insert(0, Change::CreateGrant(administrators_grant(&administrator)));
         }

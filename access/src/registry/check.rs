@@ -18,6 +18,8 @@ const LONGEST_ELEVATION_MINUTES: u32 = 7 * 24 * 60;
 const MOST_TENANTS: usize = 1_000;
 /// How many standing grants a principal may have on the same tenants.
 const MOST_GRANTS: usize = 64;
+/// How many tenants the changes of one request may list, all together.
+const MOST_LISTED: usize = 20_000;
 /// How deep the tree of tenants may be.
 const DEEPEST: usize = 8;
 /// The longest text for people.
@@ -62,6 +64,27 @@ fn text(what: &str, text: &str) -> Checked {
 fn reason(given: &str) -> Checked {
     require(!given.trim().is_empty(), || wrong("reason is required: it will be read by those concerned"))?;
     text("reason", given)
+}
+
+/// Bounds what changes list, whatever the registry holds: before anything is asked about each of it.
+///
+/// # Errors
+/// Which change lists too much, or something twice.
+pub(super) fn check_forms(changes: &[Change]) -> Result<(), (usize, Refusal)> {
+    let mut total = 0;
+    for (at, change) in changes.iter().enumerate() {
+        let listed = change.listed();
+        let of_change = || {
+            require(listed.len() <= MOST_TENANTS, || wrong(format!("tenants must name 1 to {MOST_TENANTS}")))?;
+            let distinct: HashSet<&TenantId> = listed.iter().collect();
+            require(distinct.len() == listed.len(), || wrong("tenants names one twice"))
+        };
+        of_change().map_err(|refusal| (at, refusal))?;
+        total += listed.len();
+        let why = || wrong(format!("the changes list more than {MOST_LISTED} tenants together: send them in parts"));
+        require(total <= MOST_LISTED, why).map_err(|refusal| (at, refusal))?;
+    }
+    Ok(())
 }
 
 impl Registry {
@@ -226,10 +249,7 @@ impl Registry {
     }
 
     fn check_tenants(&self, tenants: &[TenantId]) -> Checked {
-        let fits = (1..=MOST_TENANTS).contains(&tenants.len());
-        require(fits, || wrong(format!("tenants must name 1 to {MOST_TENANTS}")))?;
-        let distinct: HashSet<&TenantId> = tenants.iter().collect();
-        require(distinct.len() == tenants.len(), || wrong("tenants names one twice"))?;
+        require(!tenants.is_empty(), || wrong(format!("tenants must name 1 to {MOST_TENANTS}")))?;
         tenants.iter().try_for_each(|tenant| self.need_tenant(tenant))
     }
 

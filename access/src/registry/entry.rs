@@ -4,7 +4,7 @@
 //! `control` stream, which say who looked and was refused ([`crate::record`]).
 
 use super::change::Change;
-use super::names::PrincipalId;
+use super::names::{FactId, PrincipalId};
 use super::{PLATFORM, Stamp};
 use ledger::draft::{Draft, DraftBuilder, Invalid};
 use ledger::field::{Field, Fields};
@@ -120,6 +120,24 @@ impl Change {
         }
     }
 
+    /// The credential that it makes.
+    pub(crate) fn credential(&self) -> Option<FactId> {
+        match self {
+            Self::CreateCredential(fact) => fact.credential.clone(),
+            _ => None,
+        }
+    }
+
+    /// The tenants that it lists.
+    pub(crate) fn listed(&self) -> &[TenantId] {
+        match self {
+            Self::CreateGrant(fact) => &fact.tenants,
+            Self::AskElevation(fact) | Self::BreakGlass(fact) => &fact.tenants,
+            Self::CreateCredential(fact) => &fact.tenants,
+            _ => &[],
+        }
+    }
+
     /// What it is about: kind and id.
     pub fn subject(&self) -> (&'static str, String) {
         match self {
@@ -182,6 +200,6 @@ impl Change {
     }
 }
 
-fn id_of(id: Option<&super::names::FactId>) -> String {
+fn id_of(id: Option<&FactId>) -> String {
     id.map(ToString::to_string).unwrap_or_default()
 }

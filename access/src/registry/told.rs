@@ -5,13 +5,19 @@
 use super::book::Made;
 use super::change::Change;
 use super::entry::{Author, Entry};
-use super::names::PrincipalId;
+use super::names::{FactId, PrincipalId};
 use super::{PLATFORM, Registry};
 use ledger::draft::Invalid;
 use ledger::name::{StreamKind, TenantId};
 
 /// The entry that tells a tenant, in its own `access` stream, of a change that concerns it.
-pub(super) fn told_to(tenant: &TenantId, made: &Made, author: &Author, now: i64) -> Result<ledger::Draft, Invalid> {
+pub(super) fn told_to(
+    tenant: &TenantId,
+    made: &Made,
+    request: &FactId,
+    author: &Author,
+    now: i64,
+) -> Result<ledger::Draft, Invalid> {
     let mut attributes = serde_json::to_value(&made.change).unwrap_or_default();
     if let Some(members) = attributes.as_object_mut() {
         // What other tenants the change also names is not this one's to know.
@@ -25,7 +31,7 @@ pub(super) fn told_to(tenant: &TenantId, made: &Made, author: &Author, now: i64)
     Entry {
         tenant,
         stream: StreamKind::Access,
-        id: format!("control-{}", made.seq),
+        id: format!("{request}-{}", made.seq),
         action: made.change.name(),
         outcome: "success",
         author,
