@@ -14,6 +14,7 @@ mod files;
 mod generate;
 mod heads;
 mod keyfile;
+mod opening;
 mod output;
 mod reach;
 mod service;

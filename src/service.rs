@@ -1,24 +1,25 @@
-//! The service: opens the store, puts the routes together, listens, and stops in order.
+//! The service: opens the stores, puts the routes together, listens, and stops in order.
 //!
 //! The only place that collects the crates' routers. Not here: what a route does. Invariants: `/readyz` says
 //! yes only while events are accepted; a stop answers what was asked before it closes the log.
 
 use crate::clock::SystemAmbient;
-use crate::heads::Keeping;
-use crate::keyfile::{KeyFile, KeyFileError};
-use crate::reach::{ReachError, access_to};
+use crate::keyfile::KeyFileError;
+use crate::opening::Opening;
+use crate::reach::ReachError;
 use crate::settings::Settings;
-use access::openapi::{self, Content, Operation, json_of};
+use access::openapi::{self, Content, Operation, Parameter, json_of};
 use access::policy::PolicyError;
 use access::registry::{BookError, Founded};
-use access::{Book, Door, Listener, Peer, Policies, Problem, ProblemKind, Route, Routes};
-use axum::extract::{Request, State};
+use access::{Book, Door, Listener, Peer, Policies, Problem, ProblemKind, Route, Routes, Stores};
+use axum::extract::{Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use ledger::name::{LedgerName, TenantId};
-use ledger_store::{Ambient, HeadKeeper, Store, StoreError, StoreOptions};
+use ledger::name::TenantId;
+use ledger_store::{Ambient, Store, StoreError};
+use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -66,8 +67,7 @@ pub enum ServiceError {
 
 /// A running service.
 pub struct Service {
-    store: Store,
-    keeping: Option<Keeping>,
+    opening: Opening,
     door: Door,
     founded: Option<Founded>,
     ticking: tokio::task::AbortHandle,
@@ -85,14 +85,8 @@ impl Service {
     pub async fn start(settings: &Settings) -> Result<Self, ServiceError> {
         // Before anything is counted.
         let metrics = dashboards::Metrics::install()?;
-        let (store, ambient) = open_store(settings).await?;
-        let keeping = match &settings.heads {
-            Some((to, every)) => {
-                let elsewhere = to.open(&access_to(to)?, Arc::clone(&ambient))?;
-                Some(Keeping::start(store.clone(), HeadKeeper::new(elsewhere), *every))
-            }
-            None => None,
-        };
+        let ambient: Arc<dyn Ambient> = Arc::new(SystemAmbient::new());
+        let opening = Opening::start(settings, &ambient).await?;
         // Before anything is founded whose key would be shown to nobody.
         let address = settings.listen;
         let failed = |source| ServiceError::Listen { address, source };
@@ -100,9 +94,10 @@ impl Service {
         let address = listener.local_addr().map_err(failed)?;
         let listener = Listener::start(listener, settings.tls.as_ref())?;
         let policies = Policies::load(&settings.policies)?;
-        let (book, founded) = Book::open(store.clone(), Arc::clone(&ambient)).await?;
+        let (book, founded) = Book::open(opening.stores().clone(), Arc::clone(&ambient)).await?;
+        book.note_stores().await?;
         book.note_policies(&settings.policies).await?;
-        let door = Door::new(store.clone(), book, policies, settings.issuers.clone(), Arc::clone(&ambient));
+        let door = Door::new(book, policies, settings.issuers.clone(), Arc::clone(&ambient));
         let (app, _) = routes(&door, ambient, metrics, settings.query.clone())?;
         let (stop, stopped) = oneshot::channel();
         let app = app.into_make_service_with_connect_info::<Peer>();
@@ -111,7 +106,7 @@ impl Service {
         });
         let served = tokio::spawn(async move { serving.await });
         let ticking = tokio::spawn(tick(door.clone())).abort_handle();
-        Ok(Self { store, keeping, door, founded, ticking, address, is_tls: settings.tls.is_some(), stop, served })
+        Ok(Self { opening, door, founded, ticking, address, is_tls: settings.tls.is_some(), stop, served })
     }
 
     /// What the first start of this platform made: its administrator's key, to be shown this once.
@@ -124,9 +119,9 @@ impl Service {
         format!("{}://{}", if self.is_tls { "https" } else { "http" }, self.address)
     }
 
-    /// The store behind it.
-    pub fn store(&self) -> &Store {
-        &self.store
+    /// The stores behind it.
+    pub fn stores(&self) -> &Stores {
+        self.opening.stores()
     }
 
     /// Answers what was asked, seals if told to, and closes the log.
@@ -145,58 +140,8 @@ impl Service {
         }
         self.ticking.abort();
         self.door.close().await;
-        let sealed = if seal { self.store.seal_all().await } else { Ok(()) };
-        if let Some(keeping) = self.keeping {
-            keeping.stop(&self.store).await;
-        }
-        self.store.close().await;
-        sealed
+        self.opening.stop(seal).await
     }
-}
-
-/// Opens the store that settings name, with its key; makes the key when the store is new.
-///
-/// # Errors
-/// Key or store are not to be had.
-pub async fn open_store(settings: &Settings) -> Result<(Store, Arc<dyn Ambient>), ServiceError> {
-    let ambient: Arc<dyn Ambient> = Arc::new(SystemAmbient::new());
-    let objects = settings.store.open(&access_to(&settings.store)?, Arc::clone(&ambient))?;
-    let keys = key_of(settings, ledger_store::holds_anything(&objects).await?, ambient.as_ref())?;
-    ledger_store::probe(&objects, &settings.store, ambient.as_ref()).await?;
-    let options = StoreOptions {
-        objects,
-        durability: settings.durability,
-        log: settings.data.join("wal"),
-        log_lost: settings.log_lost,
-        cache: settings.data.join("cache"),
-        ledger: keys.ledger,
-        name: main_store(),
-        key: keys.key,
-        limits: settings.limits.clone(),
-        ambient: Arc::clone(&ambient),
-    };
-    let store = Store::open(options).await?;
-    Ok((store, ambient))
-}
-
-/// The name of the one store there is today.
-pub fn main_store() -> TenantId {
-    "main".parse().expect("a plain name")
-}
-
-/// Reads the ledger's key; makes one when the store is new.
-fn key_of(settings: &Settings, holds_anything: bool, ambient: &dyn Ambient) -> Result<KeyFile, ServiceError> {
-    let path = settings.key();
-    if path.exists() || holds_anything {
-        return Ok(KeyFile::read(&path)?);
-    }
-    let mut random = [0; 4];
-    ambient.fill_random(&mut random);
-    let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    let ledger: LedgerName = format!("ledger-{name}").parse().expect("letters, a hyphen and hexadecimal digits");
-    let made = KeyFile::create(&path, ledger, ambient)?;
-    tracing::info!(ledger = %made.ledger, "made a new ledger key; keep a copy of keys/ledger.key in a safe place");
-    Ok(made)
 }
 
 /// Tells the door that time passes.
@@ -233,13 +178,7 @@ fn routes(
             get(ready),
         )
         .open("GET", "/v1/keys", watched, says("the ledger's name and public key", JSON, &[]), get(keys))
-        .open(
-            "GET",
-            "/v1/store/checkpoint",
-            watched,
-            says("the signed head of the store's own log", TEXTS, &[]),
-            get(log_checkpoint),
-        )
+        .open("GET", "/v1/stores/{store}/checkpoint", watched, CHECKPOINT, get(log_checkpoint))
         .open(
             "GET",
             "/v1/openapi.json",
@@ -282,6 +221,14 @@ const fn says(summary: &'static str, answer: &'static [Content], problems: &'sta
     Operation { summary, parameters: &[], body: &[], answer, problems }
 }
 
+const CHECKPOINT: Operation = Operation {
+    summary: "the signed head of a store's own log",
+    parameters: &[Parameter { name: "store", place: "path", what: "its name", schema: openapi::tenant }],
+    body: &[],
+    answer: TEXTS,
+    problems: &[ProblemKind::NotFound, ProblemKind::Unavailable],
+};
+
 const TEXTS: &[Content] = &[openapi::TEXT];
 const JSON: &[Content] = &[json_of(openapi::object)];
 
@@ -289,22 +236,31 @@ async fn described(axum::Extension(document): axum::Extension<Arc<serde_json::Va
     Json(serde_json::Value::clone(&document))
 }
 
-async fn ready(State(door): State<Door>) -> Result<&'static str, Problem> {
-    if door.is_writable() {
-        Ok("ready\n")
-    } else {
-        let why = door.problem().unwrap_or_else(|| "the service is stopping".into());
-        Err(Problem::new(ProblemKind::Unavailable, format!("events are not accepted now: {why}")))
+async fn ready(State(door): State<Door>) -> Result<String, Problem> {
+    let main = door.stores().main();
+    if !main.is_writable() {
+        let why = main.problem().unwrap_or_else(|| "the service is stopping".into());
+        return Err(Problem::new(ProblemKind::Unavailable, format!("events are not accepted now: {why}")));
     }
+    // A store that is out of reach takes nothing from the others; who watches is told.
+    let troubled = door.stores().open().filter(|store| !store.is_writable()).map(|store| store.name());
+    let lines = troubled.chain(door.stores().shut()).map(|store| format!("store {store} accepts no events now\n"));
+    Ok(std::iter::once("ready\n".to_string()).chain(lines).collect())
 }
 
 async fn keys(State(door): State<Door>) -> Json<serde_json::Value> {
-    let (ledger, key) = door.ledger_key();
-    Json(serde_json::json!({"ledger": ledger, "keys": [{"vkey": key.to_string()}]}))
+    let stores = door.stores();
+    let key = |store: &Store| json!({"store": store.name().as_str(), "vkey": store.verifier().to_string()});
+    Json(json!({"ledger": stores.main().ledger().to_string(), "keys": stores.open().map(key).collect::<Vec<_>>()}))
 }
 
-async fn log_checkpoint(State(door): State<Door>) -> String {
-    door.log_checkpoint()
+async fn log_checkpoint(State(door): State<Door>, Path(name): Path<String>) -> Result<String, Problem> {
+    let nothing = || Problem::new(ProblemKind::NotFound, "there is no such store; /v1/keys names those that are open");
+    let name: TenantId = name.parse().map_err(|_| nothing())?;
+    match door.stores().facts().contains_key(&name) {
+        true => Ok(door.stores().get(&name)?.log_checkpoint()),
+        false => Err(nothing()),
+    }
 }
 
 /// One line per request, with the tenant when the path names one; never a query string, never a body.

@@ -3,11 +3,16 @@
 //! Read once, before anything starts; each part gets its own small struct. Not here: what a limit means
 //! (`limits.rs` of each crate). Invariant: an unknown key is an error that names it.
 
+mod stores;
+
+pub use self::stores::{Durable, StoreSettings, main_store};
+use self::stores::{OtherStore, all_named, other_store};
 use access::{ClaimGrant, Issuer, TlsFiles};
 use clap::Args;
-use ledger::group::Durability;
+use ledger::name::TenantId;
 use ledger_store::{Limits, Location, LocationError};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -48,6 +53,14 @@ pub enum SettingsError {
          something in front of the service encrypts"
     )]
     NotLoopback(SocketAddr),
+    /// A store beside the main one is not described well.
+    #[error("the setting stores.{store} is malformed: {why}")]
+    Store {
+        /// Which.
+        store: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A name in the settings is malformed.
     #[error("the setting {setting} is malformed: {why}")]
     Name {
@@ -78,6 +91,8 @@ pub struct Place {
 pub struct File {
     data: Option<PathBuf>,
     store: Option<String>,
+    region: Option<String>,
+    stores: BTreeMap<String, OtherStore>,
     heads_to: Option<String>,
     heads_every_minutes: Option<u64>,
     listen: Option<SocketAddr>,
@@ -119,16 +134,6 @@ struct OidcGrant {
     subtree: bool,
 }
 
-/// What an acknowledged event has survived to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Durable {
-    /// The local disk, synced.
-    Wal,
-    /// The object store.
-    Object,
-}
-
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Log {
@@ -165,8 +170,10 @@ struct StoreLimits {
 pub struct Settings {
     /// The folder with key and log, and the store when it is nowhere else.
     pub data: PathBuf,
-    /// Where the objects are.
-    pub store: Location,
+    /// The store of the platform's own streams, and of every tenant that names no other.
+    pub main: StoreSettings,
+    /// The other stores.
+    pub others: Vec<StoreSettings>,
     /// Where heads are kept, and how often.
     pub heads: Option<(Location, Duration)>,
     /// Where to listen.
@@ -177,10 +184,8 @@ pub struct Settings {
     pub issuers: Vec<Issuer>,
     /// The deployer's own policies: names of files, and their texts.
     pub policies: Vec<(String, String)>,
-    /// What "durable" means.
-    pub durability: Durability,
-    /// Whether the write-ahead log is lost for ever, so that the store goes on without it.
-    pub log_lost: bool,
+    /// The store whose write-ahead log is lost for ever, so that it goes on without it.
+    pub log_lost: Option<TenantId>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written, as for `tracing-subscriber`.
@@ -202,8 +207,8 @@ pub struct Overrides {
     pub listen: Option<SocketAddr>,
     /// What "durable" means.
     pub durability: Option<Durable>,
-    /// Whether the write-ahead log is lost for ever.
-    pub log_lost: bool,
+    /// The store whose write-ahead log is lost for ever.
+    pub log_lost: Option<TenantId>,
     /// Whether something in front of the service encrypts.
     pub insecure: bool,
     /// How log lines look.
@@ -252,27 +257,43 @@ impl Settings {
         }
         let data = place.data.clone().or(file.data).unwrap_or_else(|| DEFAULT_DATA.into());
         let store = overrides.store.or(location("store", file.store)?);
+        let main = StoreSettings {
+            name: main_store(),
+            location: store.unwrap_or_else(|| Location::folder(&store_in(&data))),
+            region: file.region,
+            durability: overrides.durability.or(file.durability).unwrap_or(Durable::Wal),
+            folder: data.clone(),
+        };
+        let others: Vec<StoreSettings> =
+            file.stores.into_iter().map(|(name, given)| other_store(&data, name, given)).collect::<Result<_, _>>()?;
+        if let Some(name) =
+            overrides.log_lost.as_ref().filter(|name| !all_named(&main, &others).any(|one| one == *name))
+        {
+            return Err(SettingsError::Store { store: name.to_string(), why: "it is not in the settings".into() });
+        }
         let heads_to = overrides.heads_to.or(location("heads_to", file.heads_to)?);
         let heads_every =
             Duration::from_secs(file.heads_every_minutes.unwrap_or(HEADS_EVERY_MINUTES).max(1).saturating_mul(60));
         Ok(Self {
-            store: store.unwrap_or_else(|| Location::folder(&store_in(&data))),
+            main,
+            others,
             heads: heads_to.map(|to| (to, heads_every)),
             data,
             listen,
             tls,
             issuers: file.oidc.into_iter().enumerate().map(issuer).collect::<Result<_, _>>()?,
             policies: file.policies.as_deref().map(read_policies).transpose()?.unwrap_or_default(),
-            durability: match overrides.durability.or(file.durability) {
-                Some(Durable::Object) => Durability::Object,
-                Some(Durable::Wal) | None => Durability::Wal,
-            },
             log_lost: overrides.log_lost,
             log_format: overrides.log_format.or(file.log.format).unwrap_or(LogFormat::Text),
             log_level: overrides.log_level.or(file.log.level).unwrap_or_else(|| "info".into()),
             limits: limits(&file.limits, overrides.seal_bytes),
             query: query_limits(&file.limits),
         })
+    }
+
+    /// One of the stores, by name.
+    pub fn store(&self, name: &TenantId) -> Option<&StoreSettings> {
+        std::iter::once(&self.main).chain(&self.others).find(|store| store.name == *name)
     }
 
     /// The key file.
@@ -400,13 +421,36 @@ mod tests {
         let settings = load(text, Overrides::default()).unwrap();
         let heads = settings.heads.map(|(to, every)| (to.to_string(), every.as_secs()));
         assert_eq!(
-            (settings.store.to_string(), heads),
+            (settings.main.location.to_string(), heads),
             ("s3://bucket/prefix".into(), Some(("az://other/heads".into(), 540)))
         );
         let settings = load("", Overrides::default()).unwrap();
-        assert_eq!((settings.store.to_string(), settings.heads), ("piperoll-data/store".into(), None));
+        assert_eq!((settings.main.location.to_string(), settings.heads), ("piperoll-data/store".into(), None));
         assert_eq!(settings.data.to_str(), Some(DEFAULT_DATA));
         assert_eq!(settings.listen.to_string(), "127.0.0.1:7117");
+    }
+
+    #[test]
+    fn stores_have_names_regions_and_folders_of_their_own() {
+        let text = "data = 'd'\nregion = 'eu-central-1'\n[stores.us]\nlocation = 's3://us'\nregion = 'us-east-1'\ndurability = 'object'\n";
+        let settings = load(text, Overrides::default()).unwrap();
+        let us = settings.store(&"us".parse().unwrap()).unwrap();
+        assert_eq!((us.location.to_string().as_str(), us.region.as_deref()), ("s3://us", Some("us-east-1")));
+        assert_eq!((us.durability, us.folder.as_path()), (Durable::Object, Path::new("d/stores/us")));
+        assert_eq!((settings.main.region.as_deref(), settings.main.durability), (Some("eu-central-1"), Durable::Wal));
+        for (name, why) in
+            [("main", "described by"), ("US", "a name is 1 to 63 of a-z"), ("us", "missing field `location`")]
+        {
+            let refused = load(
+                &format!("[stores.{name}]\n{}", if why.starts_with("missing") { "" } else { "location = 'x'\n" }),
+                Overrides::default(),
+            );
+            let refused = refused.unwrap_err();
+            let cause = std::error::Error::source(&refused).map(ToString::to_string).unwrap_or_default();
+            assert!(format!("{refused} {cause}").contains(why), "{refused} {cause}");
+        }
+        let lost = Overrides { log_lost: Some("us".parse().unwrap()), ..Overrides::default() };
+        assert!(matches!(load("", lost), Err(SettingsError::Store { .. })));
     }
 
     #[test]

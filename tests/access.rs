@@ -191,7 +191,7 @@ async fn every_route_answers_each_role_as_it_is_granted() {
     }
     // What is open to everybody tells nothing of what is held.
     let nobody = service.with_key("x");
-    for path in ["/healthz", "/readyz", "/v1/keys", "/v1/store/checkpoint"] {
+    for path in ["/healthz", "/readyz", "/v1/keys", "/v1/stores/main/checkpoint"] {
         let (status, answer) = nobody.get(path).await;
         assert!(status == 200 && !answer.contains("acme"), "{path}: {answer}");
     }

@@ -33,7 +33,7 @@ async fn checkpoints_inclusion_and_consistency() {
     let service = Service::start(folder.path(), &[]);
     service.post("/v1/events", events("acme", 600, 77)).await;
     let log_key = service.key().await;
-    accepted(&service.get("/v1/store/checkpoint").await.1, &log_key.to_string());
+    accepted(&service.get("/v1/stores/main/checkpoint").await.1, &log_key.to_string());
     let base = "/v1/tenants/acme/audit";
     let checkpoint = service.get(&format!("{base}/checkpoint")).await.1;
     let origin = checkpoint.lines().next().unwrap();

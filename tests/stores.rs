@@ -118,14 +118,14 @@ async fn metrics_say_how_the_service_is_and_name_no_tenant() {
         (r#"piperoll_events_total{verdict="accepted"}"#, 39),
         (r#"piperoll_events_total{verdict="duplicate"}"#, 10),
         (r#"piperoll_events_total{verdict="conflict"}"#, 0),
-        ("piperoll_groups_total", 2),
+        (r#"piperoll_groups_total{store="main"}"#, 2),
     ] {
         assert_eq!(value(&metrics, name) - value(&before, name), more, "{name}");
     }
     for line in [
-        "piperoll_epoch 1",
-        "piperoll_writable 1",
-        "piperoll_log_files 1",
+        r#"piperoll_epoch{store="main"} 1"#,
+        r#"piperoll_writable{store="main"} 1"#,
+        r#"piperoll_log_files{store="main"} 1"#,
         r#"piperoll_store_operation_seconds_bucket{operation="create",le="0.0005"}"#,
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");

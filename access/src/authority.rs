@@ -42,7 +42,13 @@ pub(crate) fn may_change(
         registry.principal(principal).and_then(|found| found.fact.home.clone()).unwrap_or_else(platform)
     };
     match change {
-        Change::CreateTenant(fact) => asking.need(Action::CreateTenant, &fact.parent.clone().unwrap_or_else(platform)),
+        Change::CreateTenant(fact) => {
+            let parent = fact.parent.clone().unwrap_or_else(platform);
+            asking.need(Action::CreateTenant, &parent)?;
+            // Another store than the parent's is the platform's to give.
+            let is_elsewhere = fact.store.as_ref().is_some_and(|store| store != registry.placement(&parent));
+            if is_elsewhere { asking.need(Action::CreateTenant, &platform()) } else { Ok(()) }
+        }
         Change::UpdateTenant(fact) => asking.need(Action::UpdateTenant, &fact.tenant),
         Change::SuspendTenant(act) | Change::ResumeTenant(act) => asking.need(Action::ContainTenant, &act.tenant),
         Change::CreatePrincipal(fact) => {
@@ -82,9 +88,7 @@ pub(crate) fn may_change(
             if own == Some(caller.principal()) { Ok(()) } else { asking.need_of_another(act, Action::DecideElevation) }
         }
         Change::SetQuota(fact) => asking.need(Action::ManageQuotas, &fact.tenant.clone().unwrap_or_else(platform)),
-        Change::Begin { .. } | Change::Secret { .. } | Change::SetPolicies { .. } | Change::ExpireElevation(_) => {
-            Err(Missing { why: "this is written by the service itself".into(), denied: None })
-        }
+        _ => Err(Missing { why: "this is written by the service itself".into(), denied: None }),
     }
 }
 

@@ -100,7 +100,12 @@ impl Caller {
             let proved = door.tokens().check(&credential).await?;
             return Self::of_token(&door.book().read(), proved, peer);
         }
-        Self::of_key(&door.book().read(), &credential, peer, door.now())
+        let now = door.now();
+        let found = Self::of_key(&door.book().read(), &credential, peer, now)?;
+        if let Ok(id) = found.credential().parse() {
+            door.used(id, now);
+        }
+        Ok(found)
     }
 
     fn of_key(registry: &Registry, key: &str, peer: &Peer, now: i64) -> Result<Self, Unknown> {

@@ -8,6 +8,7 @@
 //! no right on are answered alike; whatever is decided is noted in the caller's visit.
 
 mod tables;
+mod used;
 
 use crate::authority;
 use crate::caller::Caller;
@@ -19,14 +20,17 @@ use crate::registry::change::{Change, FactAct};
 use crate::registry::names::{FactId, PrincipalId};
 use crate::registry::{Book, Elevation, Made, Registry, platform};
 use crate::sight::{Sight, View};
+use crate::stores::Stores;
 use crate::token::{Issuer, Tokens};
-use crate::visit::{Denied, Touch};
+use crate::visit::{Denied, Meter, Touch, Visit};
 use ledger::name::{StreamKind, TenantId};
 use ledger_store::{Ambient, AppendHandle, AppendRequest, Appended, Store, StreamHandle};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::Semaphore;
 
+/// When to come again for who stores all that it may: retention may have made room by then.
+const STORED_AGAIN: u32 = 3_600;
 /// Decisions that are kept.
 const MOST_KEPT: usize = 1 << 16;
 
@@ -35,9 +39,8 @@ const MOST_KEPT: usize = 1 << 16;
 pub struct Door(Arc<Inner>);
 
 struct Inner {
-    store: Store,
     ambient: Arc<dyn Ambient>,
-    book: Book,
+    book: Arc<Book>,
     policies: Policies,
     kept: RwLock<Kept>,
     recorder: Recorder,
@@ -45,6 +48,8 @@ struct Inner {
     tokens: Tokens,
     /// Folds of the past at the same time.
     folds: Semaphore,
+    /// When keys were used last since the start.
+    used: Mutex<HashMap<FactId, i64>>,
 }
 
 /// Decisions on one version of the registry.
@@ -79,15 +84,17 @@ pub struct Opened {
     pub handle: StreamHandle,
     /// What the caller sees of it.
     pub sight: Arc<Sight>,
+    /// Counts the bytes that are looked at.
+    pub meter: Meter,
 }
 
 impl Door {
-    /// A door to one store.
-    pub fn new(store: Store, book: Book, policies: Policies, issuers: Vec<Issuer>, ambient: Arc<dyn Ambient>) -> Self {
+    /// A door to the stores of a registry.
+    pub fn new(book: Book, policies: Policies, issuers: Vec<Issuer>, ambient: Arc<dyn Ambient>) -> Self {
         let tokens = Tokens::new(issuers, Arc::clone(&ambient));
-        let recorder = Recorder::new(store.clone(), Arc::clone(&ambient));
+        let book = Arc::new(book);
+        let recorder = Recorder::new(Arc::clone(&book), Arc::clone(&ambient));
         Self(Arc::new(Inner {
-            store,
             ambient,
             book,
             policies,
@@ -96,6 +103,7 @@ impl Door {
             fairness: Arc::default(),
             tokens,
             folds: Semaphore::new(2),
+            used: Mutex::default(),
         }))
     }
 
@@ -252,7 +260,11 @@ impl Door {
         action: Action,
     ) -> Result<Opened, Problem> {
         let sight = self.may(caller, action, tenant, stream)?;
-        Ok(Opened { handle: self.0.store.reader(tenant, stream)?, sight })
+        if action == Action::ReadEvents {
+            self.may_scan(tenant)?;
+        }
+        let handle = self.0.book.store_of(tenant)?.reader(tenant, stream)?;
+        Ok(Opened { handle, sight, meter: caller.visit().meter(tenant) })
     }
 
     /// Those of a tenant's streams that the caller may read and that are there.
@@ -262,11 +274,15 @@ impl Door {
     pub fn read_all(&self, caller: &Caller, tenant: &TenantId, streams: &[StreamKind]) -> Result<Vec<Opened>, Problem> {
         let may = |stream: &StreamKind| self.decide(caller, Action::ReadEvents, tenant, *stream).is_some();
         let granted: Vec<StreamKind> = streams.iter().copied().filter(may).collect();
+        if !granted.is_empty() {
+            self.may_scan(tenant)?;
+        }
         let mut opened = Vec::with_capacity(granted.len());
         for stream in granted.iter().copied() {
             // What is not there is not looked at, and so not put on record.
-            if let Ok(handle) = self.0.store.reader(tenant, stream) {
-                opened.push(Opened { handle, sight: self.may(caller, Action::ReadEvents, tenant, stream)? });
+            if let Ok(handle) = self.0.book.store_of(tenant)?.reader(tenant, stream) {
+                let sight = self.may(caller, Action::ReadEvents, tenant, stream)?;
+                opened.push(Opened { handle, sight, meter: caller.visit().meter(tenant) });
             }
         }
         if opened.is_empty() {
@@ -290,18 +306,39 @@ impl Door {
     ) -> Result<AppendHandle, Problem> {
         // Only who may bring something takes anything out of the quota, and only what is taken is put on record.
         if self.decide(caller, Action::AppendEvents, tenant, stream).is_some() {
+            // What is for a store that is not open costs nothing.
+            self.0.book.store_of(tenant)?;
             self.take(tenant, brought).map_err(|over| over.problem(tenant))?;
         }
         self.may_bring(caller, Action::AppendEvents, tenant, stream, brought)?;
-        Ok(self.0.store.appender(tenant, stream))
+        Ok(self.0.book.store_of(tenant)?.appender(tenant, stream))
     }
 
     fn take(&self, tenant: &TenantId, (events, bytes): (u64, u64)) -> Result<(), Over> {
         let quota = self.0.book.read().quota(tenant);
+        if let Some(most) = quota.stored_bytes
+            && self.stored(tenant).is_some_and(|(_, stored)| stored >= most)
+        {
+            return Err(Over { limit: "stored_bytes", value: most, retry_after: STORED_AGAIN });
+        }
         if quota.events_per_second.is_none() && quota.bytes_per_second.is_none() {
             return Ok(());
         }
         self.0.fairness.take(&quota, tenant, events, bytes, self.now())
+    }
+
+    /// Whether the tenant's quota lets a question look at its segments now.
+    fn may_scan(&self, tenant: &TenantId) -> Result<(), Problem> {
+        let quota = self.0.book.read().quota(tenant);
+        self.0.fairness.may_scan(&quota, tenant, self.now()).map_err(|over| over.problem(tenant))
+    }
+
+    /// Takes what a request looked at out of the quotas of those that it looked at. When it is over, and once.
+    pub(crate) fn pay(&self, visit: &Visit) {
+        for (tenant, bytes) in visit.scanned() {
+            let quota = self.0.book.read().quota(&tenant);
+            self.0.fairness.scanned(&quota, &tenant, bytes, self.now());
+        }
     }
 
     /// Begins a question about a tenant; it counts against the tenant's quota until it is dropped.
@@ -313,12 +350,14 @@ impl Door {
         self.0.fairness.ask(&quota, tenant).map_err(|over| over.problem(tenant))
     }
 
-    /// Appends what handles of this door allow.
+    /// Appends what handles of this door allow, all of them of one store.
     ///
     /// # Errors
-    /// As [`Store::append`].
+    /// As [`ledger_store::Store::append`].
     pub async fn append(&self, request: AppendRequest) -> Result<Appended, Problem> {
-        Ok(self.0.store.append(request).await?)
+        let stores = self.0.book.stores();
+        let store = request.parts.first().map_or(stores.main().name(), |(handle, _)| handle.store()).clone();
+        Ok(stores.get(&store)?.append(request).await?)
     }
 
     /// Makes changes of the registry, together or not at all.
@@ -348,6 +387,7 @@ impl Door {
         if let Err(error) = self.0.book.refresh().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the registry could not be brought up to date");
         }
+        self.0.book.tell().await;
         let now = self.now();
         let over: Vec<FactId> = {
             let registry = self.0.book.read();
@@ -359,6 +399,10 @@ impl Door {
             if let Err(error) = self.0.book.note(change).await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "an expiry could not be put on record");
             }
+        }
+        self.note_use(now).await;
+        if let Err(error) = self.0.book.keep().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "no snapshot of the registry could be kept");
         }
         self.0.recorder.tick(false).await;
     }
@@ -376,28 +420,13 @@ impl Door {
         self.may(caller, Action::ReadMetrics, &platform(), StreamKind::Control).map(drop)
     }
 
-    /// The signed head of the store log.
-    pub fn log_checkpoint(&self) -> String {
-        self.0.store.log_checkpoint()
-    }
-
-    /// The ledger's name and its public key under the store log's origin.
-    pub fn ledger_key(&self) -> (String, ledger::VerifierKey) {
-        (self.0.store.ledger().to_string(), self.0.store.verifier())
-    }
-
-    /// Brings the metrics that say how the store is up to this moment.
+    /// Brings the metrics that say how the stores are up to this moment.
     pub fn observe(&self) {
-        self.0.store.observe();
+        self.stores().open().for_each(Store::observe);
     }
 
-    /// Whether events are accepted now.
-    pub fn is_writable(&self) -> bool {
-        self.0.store.is_writable()
-    }
-
-    /// Why events are not accepted now, in words for whoever runs the service; none while they are.
-    pub fn problem(&self) -> Option<String> {
-        self.0.store.problem()
+    /// The stores behind it.
+    pub fn stores(&self) -> &Stores {
+        self.0.book.stores()
     }
 }

@@ -16,16 +16,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// How many seconds of its rate a bucket holds.
 const BURST_SECONDS: f64 = 2.0;
+/// The bound of what questions look at.
+const SCANNED: &str = "scanned_bytes_per_second";
 /// How many tenants' buckets are kept; full ones are forgotten beyond it.
 const MOST_BUCKETS: usize = 100_000;
 
 /// A bound was reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Over {
-    /// Which: `events_per_second`, `bytes_per_second` or `concurrent_queries`.
+    /// Which, as the quota names it.
     pub limit: &'static str,
     /// How much it is.
-    pub value: u32,
+    pub value: u64,
     /// After how many seconds to come again.
     pub retry_after: u32,
 }
@@ -116,7 +118,7 @@ impl Fairness {
             let bucket = buckets.get(&(tenant.clone(), limit)).copied().unwrap_or(new).filled(rate, now);
             let needed = (amount as f64).min(full.max(1.0));
             if bucket.left < needed || rate == 0 {
-                return Err(Over { limit, value: rate, retry_after: bucket.wait() });
+                return Err(Over { limit, value: rate.into(), retry_after: bucket.wait() });
             }
             taken[at] = Some((limit, Bucket { left: bucket.left - amount as f64, ..bucket }));
         }
@@ -129,12 +131,34 @@ impl Fairness {
         Ok(())
     }
 
+    /// Whether a question may look at a tenant's segments: what earlier ones took is paid for.
+    pub(crate) fn may_scan(&self, quota: &Quota, tenant: &TenantId, now: i64) -> Result<(), Over> {
+        let Some(rate) = quota.scanned_bytes_per_second else { return Ok(()) };
+        let found = held(&self.buckets).get(&(tenant.clone(), SCANNED)).copied();
+        let bucket = found.map(|bucket| bucket.filled(rate, now));
+        match bucket.filter(|bucket| bucket.left < 1.0) {
+            Some(bucket) => Err(Over { limit: SCANNED, value: rate.into(), retry_after: bucket.wait() }),
+            None if rate == 0 => Err(Over { limit: SCANNED, value: 0, retry_after: 3_600 }),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes what a question looked at out of the tenant's bucket, which may owe for it.
+    pub(crate) fn scanned(&self, quota: &Quota, tenant: &TenantId, bytes: u64, now: i64) {
+        let Some(rate) = quota.scanned_bytes_per_second else { return };
+        let mut buckets = held(&self.buckets);
+        let new = Bucket { left: f64::from(rate) * BURST_SECONDS, rate, at: now };
+        let bucket = buckets.entry((tenant.clone(), SCANNED)).or_insert(new);
+        *bucket = bucket.filled(rate, now);
+        bucket.left -= bytes as f64;
+    }
+
     /// Begins a question about a tenant.
     pub(crate) fn ask(self: &Arc<Self>, quota: &Quota, tenant: &TenantId) -> Result<Asking, Over> {
         let mut questions = held(&self.questions);
         let count = questions.get(tenant).copied().unwrap_or_default();
         if let Some(most) = quota.concurrent_queries.filter(|most| count >= *most) {
-            return Err(Over { limit: "concurrent_queries", value: most, retry_after: 1 });
+            return Err(Over { limit: "concurrent_queries", value: most.into(), retry_after: 1 });
         }
         questions.insert(tenant.clone(), count + 1);
         Ok(Asking { of: Arc::clone(self), tenant: tenant.clone() })
@@ -183,6 +207,20 @@ mod tests {
         assert_eq!(fairness.ask(&quota, &tenant()).unwrap_err().limit, "concurrent_queries");
         drop(first);
         assert!(fairness.ask(&quota, &tenant()).is_ok());
+    }
+
+    #[test]
+    fn what_a_question_looked_at_is_paid_for_by_the_next() {
+        let fairness = Fairness::default();
+        let quota = Quota { scanned_bytes_per_second: Some(1_000), ..Quota::default() };
+        fairness.may_scan(&quota, &tenant(), 0).unwrap();
+        fairness.scanned(&quota, &tenant(), 7_000, 0);
+        let over = fairness.may_scan(&quota, &tenant(), 0).unwrap_err();
+        assert_eq!((over.limit, over.value, over.retry_after), (SCANNED, 1_000, 6));
+        assert!(fairness.may_scan(&quota, &"globex".parse().unwrap(), 0).is_ok());
+        assert!(fairness.may_scan(&quota, &tenant(), 4_900_000).is_err());
+        assert!(fairness.may_scan(&quota, &tenant(), 5_100_000).is_ok());
+        assert!(fairness.may_scan(&Quota::default(), &tenant(), 0).is_ok());
     }
 
     proptest! {

@@ -22,6 +22,7 @@ pub mod registry;
 pub mod routes;
 mod secret;
 mod sight;
+mod stores;
 mod token;
 mod visit;
 
@@ -35,4 +36,6 @@ pub use record::Recording;
 pub use registry::Book;
 pub use routes::{Route, Routes};
 pub use sight::{Sight, View};
+pub use stores::Stores;
 pub use token::{ClaimGrant, Issuer};
+pub use visit::Meter;

@@ -15,13 +15,13 @@ mod begun;
 
 use crate::caller::Caller;
 use crate::policy::Action;
-use crate::registry::{Author, Entry, PLATFORM, platform};
-use crate::visit::{Denied, Touch};
+use crate::registry::{Author, Book, Entry, PLATFORM, platform};
+use crate::visit::{Denied, Touch, Visit};
 pub(crate) use begun::Begun;
 use begun::{Place, place_of};
 use ledger::draft::{Draft, Invalid};
 use ledger::name::{StreamKind, TenantId};
-use ledger_store::{Ambient, AppendRequest, Store, StoreError};
+use ledger_store::{Ambient, StoreError};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,13 +61,28 @@ pub enum Recording {
     Counted,
 }
 
+/// What came of requests.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    rows: u64,
+    bytes: u64,
+    scanned: u64,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, more: Self) {
+        self.rows += more.rows;
+        self.bytes += more.bytes;
+        self.scanned += more.scanned;
+    }
+}
+
 /// Something that goes on, which one entry spoke for at its begin.
 #[derive(Debug, Clone)]
 struct Ongoing {
     began: i64,
     requests: u64,
-    rows: u64,
-    bytes: u64,
+    counts: Counts,
     author: Author,
     about: About,
 }
@@ -83,6 +98,20 @@ struct About {
     is_elevation: bool,
 }
 
+impl About {
+    fn of(author: &Author, touch: &Touch) -> Self {
+        Self {
+            principal: author.principal.to_string(),
+            credential: author.credential.clone(),
+            tenant: touch.tenant.clone(),
+            stream: touch.stream,
+            action: touch.action.as_str(),
+            right: touch.right.to_string(),
+            is_elevation: touch.is_elevation,
+        }
+    }
+}
+
 /// Who was refused what: a principal or an address, and the action or what was wrong with the credential.
 type Source = (String, String);
 
@@ -94,7 +123,7 @@ struct Refusals {
 
 /// Puts visits on record.
 pub struct Recorder {
-    store: Store,
+    book: Arc<Book>,
     ambient: Arc<dyn Ambient>,
     ongoing: Mutex<HashMap<About, Ongoing>>,
     refusals: Mutex<HashMap<Source, (Refusals, Author)>>,
@@ -105,8 +134,8 @@ fn held<T>(lock: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Recorder {
-    pub(crate) fn new(store: Store, ambient: Arc<dyn Ambient>) -> Self {
-        Self { store, ambient, ongoing: Mutex::default(), refusals: Mutex::default() }
+    pub(crate) fn new(book: Arc<Book>, ambient: Arc<dyn Ambient>) -> Self {
+        Self { book, ambient, ongoing: Mutex::default(), refusals: Mutex::default() }
     }
 
     fn new_id(&self) -> String {
@@ -123,7 +152,8 @@ impl Recorder {
         let mut of_tenant: BTreeMap<TenantId, Vec<&Touch>> = BTreeMap::new();
         touched.iter().for_each(|touch| of_tenant.entry(touch.tenant.clone()).or_default().push(touch));
         let notes = caller.visit().notes();
-        let mut begun = Begun { id, caller: caller.author(), action, places: vec![], notes, began: now };
+        let (places, hours) = (vec![], vec![]);
+        let mut begun = Begun { id, caller: caller.author(), action, places, hours, notes, began: now };
         let (mut drafts, mut new) = (Vec::new(), Vec::new());
         if let Some((tenant, touches)) = of_tenant.iter().next().filter(|_| of_tenant.len() == 1) {
             begun.places.push(place_of(tenant, touches));
@@ -136,7 +166,9 @@ impl Recorder {
             let (tenant, stream, elevation) = (platform(), StreamKind::Control, None);
             begun.places.push(Place { tenant, stream, resource, elevation, more });
             for touches in of_tenant.values() {
-                new.extend(touches.iter().filter_map(|touch| self.hourly(&begun.caller, touch, (0, 0), now)));
+                let counts = Counts::default();
+                new.extend(touches.iter().filter_map(|touch| self.hourly(&begun.caller, touch, counts, now)));
+                begun.hours.extend(touches.iter().map(|touch| About::of(&begun.caller, touch)));
             }
         }
         for place in &begun.places {
@@ -147,11 +179,13 @@ impl Recorder {
     }
 
     /// Records the end of a visit: tried some times, and left as unknown after that.
-    pub(crate) async fn end(&self, begun: Begun, outcome: &'static str, rows: u64, bytes: u64) {
-        let now = self.ambient.now_micros();
+    pub(crate) async fn end(&self, begun: Begun, outcome: &'static str, visit: &Visit, bytes: u64) {
+        let (now, scanned) = (self.ambient.now_micros(), visit.scanned());
+        self.count_scanned(&begun, &scanned);
         let more = Map::from_iter([
-            ("rows".to_string(), rows.into()),
+            ("rows".to_string(), visit.rows().into()),
             ("bytes".into(), bytes.into()),
+            ("scanned".into(), scanned.iter().map(|(_, bytes)| bytes).sum::<u64>().into()),
             ("took_us".into(), (now - begun.began).into()),
         ]);
         let entries = begun.places.iter().map(|place| begun.entry(place, outcome, more.clone(), "end", now));
@@ -165,38 +199,49 @@ impl Recorder {
         tracing::warn!(request = begun.id, "the end of a visit could not be recorded: it stands as unknown");
     }
 
+    /// Counts what a question about several tenants looked at in the hour of each.
+    fn count_scanned(&self, begun: &Begun, scanned: &[(TenantId, u64)]) {
+        if begun.places.iter().all(|place| place.tenant.as_str() != PLATFORM) {
+            return;
+        }
+        let mut ongoing = held(&self.ongoing);
+        for (tenant, bytes) in scanned {
+            let is_its = |about: &&About| about.tenant == *tenant && about.credential == begun.caller.credential;
+            let about = begun.hours.iter().filter(is_its).find(|about| ongoing.contains_key(*about));
+            if let Some(found) = about.and_then(|about| ongoing.get_mut(about)) {
+                found.counts.scanned += bytes;
+            }
+        }
+    }
+
     /// Records a visit of a kind that is recorded once an hour, whose answer has so many bytes.
     pub(crate) async fn hour(&self, caller: &Caller, bytes: u64) -> Result<(), RecordError> {
-        let (now, mut got) = (self.ambient.now_micros(), (caller.visit().rows(), bytes));
+        let (now, scanned) = (self.ambient.now_micros(), caller.visit().scanned());
+        let scanned = scanned.iter().map(|(_, bytes)| bytes).sum();
+        let mut got = Counts { rows: caller.visit().rows(), bytes, scanned };
         let author = caller.author();
         let mut new = Vec::new();
         for touch in caller.visit().take_touched() {
             // What was brought belongs to the stream that it was brought to; an answer, to the first that it is about.
-            let counts = if touch.action == Action::AppendEvents { touch.brought } else { std::mem::take(&mut got) };
+            let counts = match touch.action {
+                Action::AppendEvents => Counts { rows: touch.brought.0, bytes: touch.brought.1, scanned: 0 },
+                _ => std::mem::take(&mut got),
+            };
             new.extend(self.hourly(&author, &touch, counts, now));
         }
         self.begin_hours(new, Vec::new(), now).await
     }
 
     /// Counts a touch in its hour; what begins with it if it is the first.
-    fn hourly(&self, author: &Author, touch: &Touch, (rows, bytes): (u64, u64), now: i64) -> Option<Ongoing> {
-        let about = About {
-            principal: author.principal.to_string(),
-            credential: author.credential.clone(),
-            tenant: touch.tenant.clone(),
-            stream: touch.stream,
-            action: touch.action.as_str(),
-            right: touch.right.to_string(),
-            is_elevation: touch.is_elevation,
-        };
+    fn hourly(&self, author: &Author, touch: &Touch, counts: Counts, now: i64) -> Option<Ongoing> {
+        let about = About::of(author, touch);
         match held(&self.ongoing).get_mut(&about) {
             Some(found) if now - found.began < HOUR => {
                 found.requests += 1;
-                found.rows += rows;
-                found.bytes += bytes;
+                found.counts += counts;
                 None
             }
-            _ => Some(Ongoing { began: now, requests: 1, rows, bytes, author: author.clone(), about }),
+            _ => Some(Ongoing { began: now, requests: 1, counts, author: author.clone(), about }),
         }
     }
 
@@ -221,8 +266,9 @@ impl Recorder {
     fn over(&self, ongoing: &Ongoing, now: i64) -> Result<Draft, Invalid> {
         let more = Map::from_iter([
             ("requests".to_string(), ongoing.requests.into()),
-            ("rows".into(), ongoing.rows.into()),
-            ("bytes".into(), ongoing.bytes.into()),
+            ("rows".into(), ongoing.counts.rows.into()),
+            ("bytes".into(), ongoing.counts.bytes.into()),
+            ("scanned".into(), ongoing.counts.scanned.into()),
             ("since".into(), ledger::time::format_micros(ongoing.began).into()),
         ]);
         self.entry_of(ongoing, "success", more, now)
@@ -379,19 +425,12 @@ impl Recorder {
         .draft()
     }
 
-    /// Appends entries to the streams that they are of, all in one group.
+    /// Appends entries to the streams that they are of.
     async fn append(&self, drafts: Vec<Draft>) -> Result<(), RecordError> {
         if drafts.is_empty() {
             return Ok(());
         }
-        let mut parts: BTreeMap<(String, StreamKind), Vec<Draft>> = BTreeMap::new();
-        for draft in drafts {
-            parts.entry((draft.tenant().to_string(), draft.stream())).or_default().push(draft);
-        }
-        let handles = parts.into_iter().filter_map(|((tenant, stream), drafts)| {
-            Some((self.store.appender(&tenant.parse().ok()?, stream), drafts))
-        });
-        self.store.append(AppendRequest { parts: handles.collect(), ..Default::default() }).await?;
+        self.book.append(drafts).await?;
         Ok(())
     }
 }

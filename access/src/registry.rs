@@ -7,6 +7,7 @@
 //! Invariants: folding the same entries gives the same registry; nothing is ever forgotten, what ended says when; a
 //! lookup costs as much as what it finds, never as much as the registry holds.
 
+mod audit;
 mod book;
 pub mod change;
 mod check;
@@ -14,17 +15,21 @@ mod entry;
 mod fold;
 pub mod names;
 mod rows;
+mod snapshot;
 mod told;
 
+pub use audit::SnapshotAudit;
 pub(crate) use book::platform;
 pub use book::{Book, BookError, Decided, Founded, MOST_CHANGES, Made};
 pub use check::Refusal;
 pub use entry::Author;
 pub(crate) use entry::Entry;
 pub use rows::{Row, Table};
+pub use snapshot::{SnapshotError, SnapshotText};
 
 use change::{
-    CredentialFact, ElevationFact, GrantFact, GrantLimits, IdentityKey, PrincipalFact, Quota, TenantFact, Tier,
+    CredentialFact, ElevationFact, GrantFact, GrantLimits, IdentityKey, PrincipalFact, Quota, StoreFact, TenantFact,
+    Tier,
 };
 use ledger::name::TenantId;
 use names::{FactId, PrincipalId, Role};
@@ -33,6 +38,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// The platform's own tenant: the root of all others, whose `control` stream the registry is.
 pub const PLATFORM: &str = "platform";
 
+/// The store that holds the platform's own streams, and every tenant that names no other.
+pub const MAIN_STORE: &str = "main";
+
 /// The tenant above all others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Root(TenantId);
@@ -40,6 +48,16 @@ struct Root(TenantId);
 impl Default for Root {
     fn default() -> Self {
         Self(platform())
+    }
+}
+
+/// The store of who names none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct MainStore(TenantId);
+
+impl Default for MainStore {
+    fn default() -> Self {
+        Self(MAIN_STORE.parse().expect("a plain name"))
     }
 }
 
@@ -89,6 +107,8 @@ pub struct Credential {
     pub expires_at: Option<i64>,
     /// SHA-256 of the secret.
     pub secret: Option<[u8; 32]>,
+    /// When it was used last, as far as that is on record, to the day; in microseconds.
+    pub used_at: Option<i64>,
     /// Its creation.
     pub made: Stamp,
     /// Its revocation.
@@ -184,6 +204,10 @@ pub struct Registry {
     tenant_quotas: HashMap<TenantId, Quota>,
     tier_quotas: HashMap<Tier, Quota>,
     policies: BTreeMap<String, String>,
+    main_store: MainStore,
+    stores: BTreeMap<TenantId, StoreFact>,
+    /// Who lives in a store other than the main one.
+    residents: HashMap<TenantId, BTreeSet<TenantId>>,
 }
 
 impl Registry {
@@ -205,6 +229,22 @@ impl Registry {
     /// The deployer's policies on record: names of files, and their hashes.
     pub fn policies(&self) -> &BTreeMap<String, String> {
         &self.policies
+    }
+
+    /// The stores on record, by name.
+    pub fn stores(&self) -> &BTreeMap<TenantId, StoreFact> {
+        &self.stores
+    }
+
+    /// In which store a tenant lives; the main one, when it is not there.
+    pub fn placement(&self, tenant: &TenantId) -> &TenantId {
+        self.tenants.get(tenant).and_then(|found| found.fact.store.as_ref()).unwrap_or(&self.main_store.0)
+    }
+
+    /// In which store a new tenant lives that names none: where its parent does, unless that one is by itself there.
+    fn placement_below(&self, parent: &TenantId) -> &TenantId {
+        let is_dedicated = self.tenant(parent).is_some_and(|found| found.fact.tier == Tier::Dedicated);
+        if is_dedicated { &self.main_store.0 } else { self.placement(parent) }
     }
 
     /// A tenant.
@@ -275,6 +315,8 @@ impl Registry {
                 events_per_second: own.events_per_second.or(tier.events_per_second),
                 bytes_per_second: own.bytes_per_second.or(tier.bytes_per_second),
                 concurrent_queries: own.concurrent_queries.or(tier.concurrent_queries),
+                scanned_bytes_per_second: own.scanned_bytes_per_second.or(tier.scanned_bytes_per_second),
+                stored_bytes: own.stored_bytes.or(tier.stored_bytes),
             },
             (Some(one), None) | (None, Some(one)) => one.clone(),
             (None, None) => Quota::default(),

@@ -133,6 +133,7 @@ async fn put_on_record(
     match recording {
         Recording::Counted | Recording::ByItself => Ok(response),
         Recording::Hourly => {
+            door.pay(caller.visit());
             recorder.hour(caller, length_of(&response)).await?;
             Ok(response)
         }
@@ -175,8 +176,9 @@ struct Ending {
 impl Ending {
     fn end(&mut self, outcome: &'static str) {
         let Some(begun) = self.begun.take() else { return };
-        let (door, rows, bytes) = (self.door.clone(), self.caller.visit().rows(), self.bytes);
-        tokio::spawn(async move { door.recorder().end(begun, outcome, rows, bytes).await });
+        let (door, visit, bytes) = (self.door.clone(), self.caller.visit().clone(), self.bytes);
+        door.pay(&visit);
+        tokio::spawn(async move { door.recorder().end(begun, outcome, &visit, bytes).await });
     }
 }
 

@@ -6,6 +6,7 @@ use crate::policy::Action;
 use crate::registry::names::FactId;
 use ledger::name::{StreamKind, TenantId};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -41,6 +42,22 @@ pub struct Denied {
     pub action: Action,
 }
 
+/// Counts bytes of segments that a question looked at, of one tenant.
+#[derive(Debug, Clone, Default)]
+pub struct Meter(Arc<AtomicU64>);
+
+impl Meter {
+    /// Counts bytes.
+    pub fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// What was counted so far.
+    pub fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What one request did.
 #[derive(Debug, Clone, Default)]
 pub struct Visit(Arc<Notes>);
@@ -51,6 +68,7 @@ struct Notes {
     denied: Mutex<Vec<Denied>>,
     more: Mutex<Map<String, Value>>,
     rows: AtomicU64,
+    scanned: Mutex<BTreeMap<TenantId, Meter>>,
 }
 
 fn held<T>(lock: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -68,8 +86,24 @@ impl Visit {
         self.0.rows.fetch_add(rows, Ordering::Relaxed);
     }
 
+    /// What counts the bytes that are looked at of a tenant.
+    pub(crate) fn meter(&self, tenant: &TenantId) -> Meter {
+        held(&self.0.scanned).entry(tenant.clone()).or_default().clone()
+    }
+
+    /// How many bytes of each tenant were looked at.
+    pub(crate) fn scanned(&self) -> Vec<(TenantId, u64)> {
+        held(&self.0.scanned).iter().map(|(tenant, meter)| (tenant.clone(), meter.read())).collect()
+    }
+
     pub(crate) fn touch(&self, touch: Touch) {
         held(&self.0.touched).push(touch);
+    }
+
+    /// Nothing came of what was to be brought to a stream: there is nothing to record.
+    pub fn brought_nothing(&self, tenant: &TenantId, stream: StreamKind) {
+        let is_of = |touch: &Touch| touch.tenant == *tenant && touch.stream == stream;
+        held(&self.0.touched).retain(|touch| !(is_of(touch) && touch.action == Action::AppendEvents));
     }
 
     pub(crate) fn deny(&self, denied: Denied) {

@@ -7,11 +7,12 @@
 use crate::limits::IngestLimits;
 use crate::wire::{self, Context, Rejection};
 use access::{Caller, Door, Problem, ProblemKind};
+use futures::future::join_all;
 use ledger::draft::{Draft, DraftBuilder, Outline};
 use ledger::name::{NameError, StreamKind, TenantId};
 use ledger::tree::Hash;
 use ledger_store::{Ambient, AppendHandle, AppendRequest, Appended, RequestKey, Verdict};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 mod answer;
@@ -54,8 +55,9 @@ pub enum EventResult {
 pub struct Admitted {
     /// Event by event.
     pub results: Vec<EventResult>,
-    /// Proof up to a signed checkpoint; none when nothing was accepted or found.
-    pub receipt: Option<String>,
+    /// By the store that keeps the events, proof up to a signed checkpoint; of one in which nothing was accepted or
+    /// found there is none.
+    pub receipts: BTreeMap<TenantId, String>,
 }
 
 /// Where an event of the request went.
@@ -70,6 +72,14 @@ struct Part {
     tenant: TenantId,
     kind: StreamKind,
     outlines: Vec<Outline>,
+}
+
+/// What of a request goes to one store.
+struct Share {
+    store: TenantId,
+    /// Which parts.
+    numbers: Vec<usize>,
+    request: AppendRequest,
 }
 
 /// The events of one request: where each went, and the encodings of those that are admissible.
@@ -110,36 +120,60 @@ impl Admission {
     ) -> Result<Admitted, Problem> {
         let (Sorted { places, parts, encoded }, handles) = self.granted(caller, self.read(events, address))?;
         if wishes.atomic && places.iter().any(|place| matches!(place, Place::Rejected(_))) {
-            return Err(refused("an event is not admissible", &results_of(places, &parts, |_, _| None)));
+            return Err(refused("an event is not admissible", &results_of(places, &parts, |_, _| Err(not_appended()))));
         }
         if parts.is_empty() {
-            return Ok(Admitted { results: results_of(places, &parts, |_, _| None), receipt: None });
+            return Ok(Admitted {
+                results: results_of(places, &parts, |_, _| Err(not_appended())),
+                receipts: BTreeMap::new(),
+            });
         }
-        let drafts = handles.into_iter().zip(&parts);
-        let request = AppendRequest {
-            parts: drafts.map(|(handle, part)| (handle, Draft::gather(&encoded, &part.outlines))).collect(),
-            atomic: wishes.atomic,
-            key: wishes.key.map(|key| request_key(caller.principal().as_str(), &key, body_hash)),
-            expects: None,
-        };
+        let key = wishes.key.map(|key| (caller.principal().as_str().to_string(), key, body_hash));
+        let shares = shares(handles, &parts, &encoded, wishes.atomic, key.as_ref());
         drop(encoded);
-        match self.door.append(request).await? {
-            Appended::Done { verdicts, receipt } => {
-                Ok(Admitted { results: verdict_results(places, &parts, &verdicts), receipt })
-            }
-            Appended::Repeated { answer, receipt } => {
-                let verdicts = remembered::decode(&answer)
-                    .filter(|verdicts| verdicts.iter().map(Vec::len).eq(parts.iter().map(|part| part.outlines.len())));
-                // The clock may have moved past an event that was refused as lying in the future.
-                let moved =
-                    || Problem::new(ProblemKind::Conflict, "the body is judged otherwise now; send it with a new key");
-                Ok(Admitted { results: verdict_results(places, &parts, &verdicts.ok_or_else(moved)?), receipt })
-            }
-            Appended::Refused { conflicts } => {
-                let conflict = |part: usize, at: usize| conflicts[part][at].map(Verdict::Conflict);
-                Err(refused("an event conflicts with one of the same id", &results_of(places, &parts, conflict)))
-            }
+        if wishes.atomic && shares.len() > 1 {
+            let detail = "the events are of tenants that live in several stores, and all-or-nothing holds within one: \
+                          send them in a request for each, or without `atomic`";
+            return Err(Problem::new(ProblemKind::Unprocessable, detail));
         }
+        let is_only = shares.len() == 1;
+        let taken = shares.into_iter().map(|share| async {
+            let Share { store, numbers, request } = share;
+            (store, numbers, self.door.append(request).await)
+        });
+        let (mut fates, mut receipts) = (vec![Err(not_appended()); parts.len()], BTreeMap::new());
+        for (store, numbers, taken) in join_all(taken).await {
+            let (verdicts, receipt) = match taken {
+                Ok(Appended::Done { verdicts, receipt }) => (verdicts, receipt),
+                Ok(Appended::Repeated { answer, receipt }) => (repeated(&answer, &numbers, &parts)?, receipt),
+                Ok(Appended::Refused { conflicts }) => {
+                    let conflict =
+                        |part: usize, at: usize| conflicts[part][at].map(Verdict::Conflict).ok_or_else(not_appended);
+                    let results = results_of(places, &parts, conflict);
+                    return Err(refused("an event conflicts with one of the same id", &results));
+                }
+                // What other stores took stands, and says so.
+                Err(problem) if !is_only => {
+                    let why = Rejection::new("tenant", problem.detail().to_string());
+                    let why = Rejection { retry_after: problem.retry_after(), ..why };
+                    for at in numbers {
+                        caller.visit().brought_nothing(&parts[at].tenant, parts[at].kind);
+                        fates[at] = Err(why.clone());
+                    }
+                    continue;
+                }
+                Err(problem) => return Err(problem),
+            };
+            for (at, verdicts) in numbers.into_iter().zip(verdicts) {
+                fates[at] = Ok(verdicts);
+            }
+            receipts.extend(receipt.map(|receipt| (store, receipt)));
+        }
+        let verdict = |part: usize, at: usize| match &fates[part] {
+            Ok(verdicts) => Ok(verdicts[at]),
+            Err(why) => Err(why.clone()),
+        };
+        Ok(Admitted { results: results_of(places, &parts, verdict), receipts })
     }
 
     /// Opens the streams that events are for. Those of streams that are not granted to the caller are rejected.
@@ -225,6 +259,45 @@ impl Admission {
     }
 }
 
+/// Sorts the parts of a request by the stores that keep them: a tenant's streams are all in one, and most requests know
+/// no other.
+fn shares(
+    handles: Vec<AppendHandle>,
+    parts: &[Part],
+    encoded: &[u8],
+    atomic: bool,
+    key: Option<&(String, String, Hash)>,
+) -> Vec<Share> {
+    let mut shares: BTreeMap<TenantId, Share> = BTreeMap::new();
+    for (at, (handle, part)) in handles.into_iter().zip(parts).enumerate() {
+        let new = |store: &TenantId| {
+            let key = key.map(|(principal, key, body)| request_key(principal, key, *body));
+            let request = AppendRequest { parts: vec![], atomic, key, expects: None };
+            Share { store: store.clone(), numbers: vec![], request }
+        };
+        let share = match shares.get_mut(handle.store()) {
+            Some(share) => share,
+            None => shares.entry(handle.store().clone()).or_insert(new(handle.store())),
+        };
+        share.numbers.push(at);
+        share.request.parts.push((handle, Draft::gather(encoded, &part.outlines)));
+    }
+    shares.into_values().collect()
+}
+
+/// What a store answered to the same body before.
+fn repeated(answer: &[u8], numbers: &[usize], parts: &[Part]) -> Result<Vec<Vec<Verdict>>, Problem> {
+    let expected = numbers.iter().map(|at| parts[*at].outlines.len());
+    let verdicts = remembered::decode(answer).filter(|verdicts| verdicts.iter().map(Vec::len).eq(expected));
+    // The clock may have moved past an event that was refused as lying in the future.
+    verdicts
+        .ok_or_else(|| Problem::new(ProblemKind::Conflict, "the body is judged otherwise now; send it with a new key"))
+}
+
+fn not_appended() -> Rejection {
+    Rejection::new("event", "not appended, because another of the request was refused")
+}
+
 fn request_key(principal: &str, key: &str, body: Hash) -> RequestKey {
     let name = Hash::of(format!("{principal}\n{key}").as_bytes());
     RequestKey { key: name.0, body: body.0, encode: Box::new(remembered::encode) }
@@ -238,14 +311,10 @@ fn refused(why: &str, results: &[EventResult]) -> Problem {
     Problem::new(ProblemKind::Unprocessable, detail).with("results", results)
 }
 
-fn verdict_results(places: Vec<Place>, parts: &[Part], verdicts: &[Vec<Verdict>]) -> Vec<EventResult> {
-    results_of(places, parts, |part, at| verdicts.get(part).and_then(|part| part.get(at)).copied())
-}
-
 fn results_of(
     places: Vec<Place>,
     parts: &[Part],
-    verdict: impl Fn(usize, usize) -> Option<Verdict>,
+    verdict: impl Fn(usize, usize) -> Result<Verdict, Rejection>,
 ) -> Vec<EventResult> {
     let mut next = vec![0; parts.len()];
     let result = |place| match place {
@@ -254,13 +323,10 @@ fn results_of(
             let at = next[part];
             next[part] += 1;
             match verdict(part, at) {
-                Some(verdict) => {
+                Ok(verdict) => {
                     EventResult::Judged { tenant: parts[part].tenant.clone(), stream: parts[part].kind, verdict }
                 }
-                None => EventResult::Rejected(Rejection::new(
-                    "event",
-                    "not appended, because another of the request was refused",
-                )),
+                Err(why) => EventResult::Rejected(why),
             }
         }
     };

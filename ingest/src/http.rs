@@ -96,6 +96,7 @@ fn answer_schema() -> Value {
             "rejected": openapi::count(),
             "results": {"type": "array", "items": result},
             "receipt": {"type": ["string", "null"]},
+            "receipts": {"type": "object", "additionalProperties": {"type": "string"}},
         },
     })
 }

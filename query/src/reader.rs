@@ -11,6 +11,7 @@ use crate::column::{Column, sql_type};
 use crate::condition::WIDE;
 use crate::hex;
 use crate::kept::{Item, Kept, Key};
+use access::Meter;
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
@@ -39,6 +40,8 @@ pub(crate) struct Sealed {
     pub segment: Arc<Segment>,
     /// Its store.
     pub objects: Arc<dyn ObjectStore>,
+    /// Counts the bytes that are looked at.
+    pub meter: Meter,
 }
 
 /// A run of rows of a segment that is decoded together.
@@ -158,6 +161,7 @@ impl Segments {
     /// # Errors
     /// The segment cannot be read.
     pub async fn columns(&self, group: &RowGroup, wanted: &[usize], keep: bool) -> Result<Vec<Column>> {
+        group.count(wanted);
         let sha256 = group.sealed.segment.reference.sha256;
         let key = |column: &usize| Key::column(sha256, group.number, *column);
         let found = self.kept.get(wanted.iter().map(key));
@@ -185,6 +189,7 @@ impl Segments {
     /// # Errors
     /// The segment cannot be read.
     pub async fn some_rows(&self, group: &RowGroup, wanted: &[usize], rows: RowSelection) -> Result<Vec<Column>> {
+        group.count(wanted);
         group.read(wanted, Some(rows)).await
     }
 
@@ -231,6 +236,14 @@ fn not_as_committed() -> DataFusionError {
 
 impl RowGroup {
     /// Decodes columns of all rows, or of some.
+    /// Counts the bytes of columns that are looked at, kept or not: what a question takes, whoever asked before.
+    fn count(&self, wanted: &[usize]) {
+        let about = self.footer.metadata().row_group(self.number);
+        let leaves = wanted.iter().filter_map(|column| self.footer.leaves[*column]);
+        let bytes: i64 = leaves.map(|leaf| about.column(leaf).compressed_size()).sum();
+        self.sealed.meter.add(u64::try_from(bytes).unwrap_or_default());
+    }
+
     async fn read(&self, wanted: &[usize], rows: Option<RowSelection>) -> Result<Vec<Column>> {
         let footer = &self.footer;
         let about = footer.metadata().row_group(self.number);
@@ -299,12 +312,12 @@ impl Object {
 
 impl AsyncFileReader for Object {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
-        let Sealed { segment, objects } = &self.0;
+        let Sealed { segment, objects, .. } = &self.0;
         async move { objects.get_range(&segment.location, range).await.map_err(external) }.boxed()
     }
 
     fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
-        let Sealed { segment, objects } = &self.0;
+        let Sealed { segment, objects, .. } = &self.0;
         async move { objects.get_ranges(&segment.location, &ranges).await.map_err(external) }.boxed()
     }
 

@@ -126,5 +126,6 @@ impl QueryState {
 
 /// A stream as of now, as far as it may be seen.
 async fn seen(opened: &Opened) -> Result<Seen, Problem> {
-    Ok(Seen { snapshot: opened.handle.snapshot().await?, sight: Some(Arc::clone(&opened.sight)) })
+    let (sight, meter) = (Some(Arc::clone(&opened.sight)), opened.meter.clone());
+    Ok(Seen { snapshot: opened.handle.snapshot().await?, sight, meter })
 }

@@ -15,7 +15,7 @@ use crate::group::Asked;
 use crate::prune::{self, Known};
 use crate::reader::{Sealed, Segments};
 use crate::scan::Scan;
-use access::Sight;
+use access::{Meter, Sight};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
@@ -83,11 +83,13 @@ pub struct Seen {
     pub snapshot: Snapshot,
     /// What is seen; everything without one.
     pub sight: Option<Arc<Sight>>,
+    /// Counts the bytes that are looked at.
+    pub meter: Meter,
 }
 
 impl From<Snapshot> for Seen {
     fn from(snapshot: Snapshot) -> Self {
-        Self { snapshot, sight: None }
+        Self { snapshot, sight: None, meter: Meter::default() }
     }
 }
 
@@ -128,9 +130,14 @@ fn pieces_of(seen: Seen, shapes: &Shapes) -> Result<Vec<Piece>> {
         Piece { tenant: tenant.as_str().into(), stream: kind.as_str(), first, end, held, barrier }
     };
     let mut pieces: Vec<Piece> = Vec::with_capacity(segments.len() + 1);
+    let meter = seen.meter;
     for segment in segments {
         let (first, end) = (segment.reference.first, segment.reference.end());
-        pieces.push(piece(first, end, Held::Segment(Sealed { segment, objects: Arc::clone(&objects) })));
+        pieces.push(piece(
+            first,
+            end,
+            Held::Segment(Sealed { segment, objects: Arc::clone(&objects), meter: meter.clone() }),
+        ));
     }
     let rows: u64 = tail.iter().map(|batch| batch.num_rows() as u64).sum();
     if rows > 0 {

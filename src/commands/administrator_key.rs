@@ -4,11 +4,12 @@
 //! stands on record.
 
 use super::{Outcome, block_on};
-use crate::service::open_store;
+use crate::clock::SystemAmbient;
+use crate::opening::{facts, open_store};
 use crate::settings::Place;
-use access::Book;
+use access::{Book, Stores};
 use clap::Args;
-use ledger_store::Location;
+use ledger_store::{Ambient, Location};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -32,8 +33,10 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Outcome {
     let settings = arguments.place.settings(arguments.store.clone())?;
     block_on(async move {
-        let (store, ambient) = open_store(&settings).await?;
-        let opened = Book::open(store.clone(), Arc::clone(&ambient)).await;
+        let ambient: Arc<dyn Ambient> = Arc::new(SystemAmbient::new());
+        let store = open_store(&settings, &settings.main, &ambient).await?;
+        // Tenants elsewhere are told when the service starts.
+        let opened = Book::open(Stores::new(store.clone(), facts(&settings)), Arc::clone(&ambient)).await;
         let made = match opened {
             Ok((_, Some(founded))) => Ok(founded.key),
             Ok((book, None)) => book.recover_administrator().await,

@@ -7,8 +7,8 @@ use super::{FOUND, Outcome, block_on, interrupted, start_logging};
 use crate::client::{Client, ClientError};
 use crate::generate::{Plan, Planted, Question, generate, questions};
 use crate::output;
-use crate::service::{Service, main_store};
-use crate::settings::{LogFormat, Overrides, Place, Settings, key_in, store_in};
+use crate::service::Service;
+use crate::settings::{LogFormat, Overrides, Place, Settings, key_in, main_store, store_in};
 use clap::Args;
 use ledger::receipt::Receipt;
 use ledger_store::{DurableFolder, Fsck, Report};
@@ -101,9 +101,9 @@ async fn tell(service: &Service, settings: &Settings, arguments: &Arguments) -> 
     step(5, "Support comes in only when asked and approved, and the customer sees it");
     lend(&service.url(), &administrator).await?;
     step(6, "The ledger is sealed and verified from its files alone");
-    service.store().seal_all().await?;
+    service.stores().main().seal_all().await?;
     // What is merged now is not merged while a copy is made.
-    service.store().upkeep().await?;
+    service.stores().main().upkeep().await?;
     let (report, took) = verify(&store_in(&settings.data), settings).await?;
     if !report.is_sound() {
         super::verify::show(&report, false);
@@ -389,6 +389,6 @@ fn where_next(url: &str, data: &Path) {
         "   in place    {}/tenant=hollowmere/stream=audit is a Delta table for Spark, DuckDB, Polars, Trino",
         store.display()
     );
-    println!("   the log     curl -s {url}/v1/store/checkpoint   (signed by {})", main_store());
+    println!("   the log     curl -s {url}/v1/stores/main/checkpoint   (signed by {})", main_store());
     println!("   every byte  ledger/FORMAT.md");
 }

@@ -5,8 +5,7 @@
 use super::Outcome;
 use crate::clock::SystemAmbient;
 use crate::keyfile::KeyFile;
-use crate::service::main_store;
-use crate::settings::{Place, key_in};
+use crate::settings::{Place, key_in, main_store};
 use clap::Args;
 use ledger::name::{LedgerName, Origin};
 use std::path::PathBuf;

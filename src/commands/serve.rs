@@ -6,6 +6,7 @@ use super::{Outcome, block_on, interrupted, start_logging};
 use crate::service::Service;
 use crate::settings::{Durable, LogFormat, Overrides, Place, Settings};
 use clap::Args;
+use ledger::name::TenantId;
 use ledger_store::Location;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -43,6 +44,11 @@ Settings file (TOML), all optional:
   listen = \"127.0.0.1:7117\"
   durability = \"wal\"                 # or object: acknowledged once in the object store
   policies = \"/etc/piperoll/policies\"  # a folder of .cedar files (docs/access.md)
+  region = \"eu-central-1\"            # where `store` lies
+  [stores.us]                        # another one, for tenants that name it (docs/access.md)
+  location = \"s3://acme-ledger-us\"
+  region = \"us-east-1\"
+  durability = \"object\"
   [tls]
   certificate = \"chain.pem\"
   key = \"key.pem\"
@@ -81,9 +87,10 @@ pub struct Arguments {
     /// What an acknowledged event has survived to: the local disk, or the object store. Chosen when a store is made
     #[arg(long, env = "PIPEROLL_DURABILITY", value_name = "MODE")]
     durability: Option<Durable>,
-    /// Go on without the write-ahead log, which is lost for ever: what was not sealed is given up, and said to be
-    #[arg(long)]
-    log_lost: bool,
+    /// Go on without the write-ahead log of a store (main, if none is named), which is lost for ever: what was not sealed
+    /// is given up, and said to be
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "main")]
+    log_lost: Option<TenantId>,
     /// Listen beyond this machine in the clear: something in front of the service encrypts
     #[arg(long)]
     insecure: bool,
@@ -117,7 +124,7 @@ pub fn run(arguments: Arguments) -> Outcome {
         if let Some(founded) = service.founded() {
             welcome(&founded.key, &founded.hash, &service.url());
         }
-        tracing::info!(url = service.url(), data = %settings.data.display(), store = %settings.store, "ready");
+        tracing::info!(url = service.url(), data = %settings.data.display(), store = %settings.main.location, "ready");
         interrupted().await;
         tracing::info!("stopping");
         service.stop(seal_on_exit).await?;

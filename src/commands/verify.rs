@@ -58,6 +58,9 @@ pub struct Trust {
     /// Where the store is: a folder or a URL as for `serve`; store/ in the data folder when nothing is said
     #[arg(long, env = "PIPEROLL_STORE", value_name = "URL")]
     pub store: Option<Location>,
+    /// Which of the stores that the settings name
+    #[arg(long = "store-name", value_name = "NAME", default_value = "main")]
+    named: TenantId,
     /// A verifier key to trust, instead of the key file in the data folder; may be given more than once
     #[arg(long = "key", value_name = "VKEY")]
     pub keys: Vec<VerifierKey>,
@@ -85,7 +88,8 @@ impl Trust {
     /// The folder or the key are not to be had, or a head is not signed by a trusted key.
     pub fn fsck(&self, place: &Place) -> Result<Fsck, Box<dyn std::error::Error>> {
         let settings = place.settings(self.store.clone())?;
-        let location = &settings.store;
+        let found = settings.store(&self.named).ok_or_else(|| format!("the settings name no store {}", self.named))?;
+        let location = &found.location;
         if location.as_folder().is_some_and(|folder| !folder.is_dir()) {
             return Err(format!("there is no store at {location}; name one with --data or --store").into());
         }
@@ -133,7 +137,7 @@ impl Trust {
     async fn kept(&self, fsck: &Fsck) -> Result<Option<Kept>, Box<dyn std::error::Error>> {
         let Some(location) = &self.elsewhere else { return Ok(None) };
         let notes = location.open(&access_to(location)?, Arc::new(SystemAmbient::new()))?;
-        let kept = Kept::read(&notes, &fsck.ledger, &fsck.keys).await?;
+        let kept = Kept::read(&notes, &fsck.ledger, &self.named, &fsck.keys).await?;
         if kept.notes == 0 && kept.findings.is_empty() {
             return Err(format!("no heads of ledger {} were kept at {location}", fsck.ledger).into());
         }

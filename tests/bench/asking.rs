@@ -110,7 +110,7 @@ impl Asker {
 
     /// How many groups the store has made durable, as the checkpoint of its log says.
     pub async fn groups(&self) -> Outcome<u64> {
-        self.size_at(format!("{}/v1/store/checkpoint", self.base)).await
+        self.size_at(format!("{}/v1/stores/main/checkpoint", self.base)).await
     }
 
     async fn size_at(&self, url: String) -> Outcome<u64> {

@@ -60,6 +60,9 @@ impl Door {
         if table == Table::Tenants && as_of.is_none() {
             shown.iter_mut().for_each(|row| self.put_stored(row));
         }
+        if table == Table::Credentials && as_of.is_none() {
+            shown.iter_mut().for_each(|row| self.put_last_use(row));
+        }
         let platform = platform();
         let of: BTreeSet<&TenantId> =
             if sees_all { [&platform].into() } else { shown.iter().flat_map(|row| &row.tenants).collect() };
@@ -71,14 +74,26 @@ impl Door {
         Ok(shown.into_iter().map(|row| row.columns).collect())
     }
 
-    /// How much a tenant stores, of all its streams together.
-    fn put_stored(&self, row: &mut Row) {
-        let Some(tenant) = row.tenants.first() else { return };
-        let streams = StreamKind::ALL.into_iter().filter_map(|stream| self.0.store.reader(tenant, stream).ok());
-        let (entries, bytes) = streams.fold((0, 0), |(entries, bytes), stream| {
+    /// Entries and sealed bytes of a tenant, of all its streams together; not known while its store is not open.
+    pub(super) fn stored(&self, tenant: &TenantId) -> Option<(u64, u64)> {
+        let store = self.0.book.store_of(tenant).ok()?;
+        let streams = StreamKind::ALL.into_iter().filter_map(|stream| store.reader(tenant, stream).ok());
+        Some(streams.fold((0, 0), |(entries, bytes), stream| {
             let (more, larger) = stream.stored();
             (entries + more, bytes + larger)
-        });
+        }))
+    }
+
+    /// When a key was used last: by the minute since this process started, before that as it stands on record.
+    fn put_last_use(&self, row: &mut Row) {
+        let id = row.columns["credential"].as_str().and_then(|id| id.parse::<FactId>().ok());
+        if let Some(at) = id.and_then(|id| self.last_use(&id)) {
+            row.columns.insert("last_used_at".into(), ledger::time::format_micros(at).into());
+        }
+    }
+
+    fn put_stored(&self, row: &mut Row) {
+        let Some((entries, bytes)) = row.tenants.first().and_then(|tenant| self.stored(tenant)) else { return };
         row.columns.insert("entries".into(), entries.into());
         row.columns.insert("stored_bytes".into(), bytes.into());
     }

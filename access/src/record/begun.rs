@@ -3,7 +3,7 @@
 //! Not here: when they are written ([`super::Recorder`]). Invariant: begin and end name the same request, and no entry
 //! of one tenant another tenant.
 
-use super::stream_for;
+use super::{About, stream_for};
 use crate::registry::{Author, Entry};
 use crate::visit::Touch;
 use ledger::draft::{Draft, Invalid};
@@ -17,6 +17,8 @@ pub(crate) struct Begun {
     pub(super) caller: Author,
     pub(super) action: &'static str,
     pub(super) places: Vec<Place>,
+    /// What each tenant of several is told once an hour.
+    pub(super) hours: Vec<About>,
     pub(super) notes: Map<String, Value>,
     pub(super) began: i64,
 }

@@ -6,16 +6,23 @@
 //! Invariants: what is not durable is not folded; a request's changes stand together or not at all. If we crash between
 //! append and fold, the next start folds it.
 
-use super::change::{Change, PrincipalFact, PrincipalKind, TenantFact};
+mod founding;
+mod kept;
+mod placed;
+
+pub use self::founding::Founded;
+use super::change::{Change, PrincipalKind};
 use super::entry::{Author, EntryError};
-use super::names::{FactId, PrincipalId};
-use super::told::told_to;
+use super::names::FactId;
+use super::told::{Untold, told_to};
 use super::{PLATFORM, Refusal, Registry, Stamp, check};
 use crate::secret;
-use ledger::draft::Invalid;
+use crate::stores::Stores;
+use ledger::draft::{Draft, Invalid};
 use ledger::name::{StreamKind, TenantId};
 use ledger_store::{Ambient, AppendRequest, Appended, Store, StoreError, Verdict};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 /// The format of the ledger that a first entry names (FORMAT.md).
@@ -55,6 +62,16 @@ pub enum BookError {
         /// What is missing.
         why: String,
     },
+    /// Tenants live in a store that the settings do not name.
+    #[error("{count} tenants live in the store {store}, {first} among them, and the settings do not name it")]
+    NoStore {
+        /// Which.
+        store: TenantId,
+        /// How many.
+        count: usize,
+        /// One of them.
+        first: TenantId,
+    },
     /// Too many changes were made at the same time.
     #[error("the registry changes too quickly; send again shortly")]
     Busy,
@@ -69,8 +86,8 @@ pub struct Made {
     pub change: Change,
     /// The key of a new credential, which is shown this once.
     pub key: Option<String>,
-    /// The tenants that are told of it in their own `access` streams.
-    concerned: Vec<TenantId>,
+    /// The tenants that are told of it in their own `access` streams, and in which stores they live.
+    concerned: BTreeMap<TenantId, TenantId>,
 }
 
 /// What a request's changes came to.
@@ -78,9 +95,12 @@ pub type Decided = Result<Vec<Made>, BookError>;
 
 /// The registry of one platform.
 pub struct Book {
-    store: Store,
+    stores: Stores,
     ambient: Arc<dyn Ambient>,
     registry: RwLock<Registry>,
+    untold: Untold,
+    /// How many changes the last snapshot covers.
+    kept: AtomicU64,
     /// Whoever changes something holds this.
     turn: tokio::sync::Mutex<()>,
 }
@@ -90,9 +110,15 @@ impl Book {
     ///
     /// # Errors
     /// The stream cannot be read, or the first entries cannot be appended.
-    pub async fn open(store: Store, ambient: Arc<dyn Ambient>) -> Result<(Self, Option<Founded>), BookError> {
-        let book = Self { store, ambient, registry: RwLock::default(), turn: tokio::sync::Mutex::default() };
+    pub async fn open(stores: Stores, ambient: Arc<dyn Ambient>) -> Result<(Self, Option<Founded>), BookError> {
+        let (registry, untold, turn) = (RwLock::default(), Untold::default(), tokio::sync::Mutex::default());
+        let book = Self { stores, ambient, registry, untold, kept: AtomicU64::new(0), turn };
+        book.load().await?;
         book.refresh().await?;
+        if book.stores.are_several() {
+            // What a stop may have kept from being told is told again; who knows it hears nothing new.
+            book.untold.recall(&book).await?;
+        }
         let founded = if book.read().size() == 0 { Some(book.found().await?) } else { None };
         Ok((book, founded))
     }
@@ -103,16 +129,25 @@ impl Book {
         self.registry.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The stores.
+    pub fn stores(&self) -> &Stores {
+        &self.stores
+    }
+
+    pub(super) fn main(&self) -> &Store {
+        self.stores.main()
+    }
+
     /// Folds what the stream holds beyond what was folded.
     ///
     /// # Errors
     /// Stored bytes cannot be read, or an entry cannot.
     pub async fn refresh(&self) -> Result<(), BookError> {
         let platform = platform();
-        let Ok(handle) = self.store.reader(&platform, StreamKind::Control) else { return Ok(()) };
+        let Ok(handle) = self.main().reader(&platform, StreamKind::Control) else { return Ok(()) };
         let mut read: Vec<(u64, Option<(Stamp, Change)>)> = Vec::new();
         let from = self.read().size();
-        let each = |seq, draft: &ledger::Draft| {
+        let each = |seq, draft: &Draft| {
             read.push((seq, Change::of_entry(seq, draft)?));
             Ok::<(), BookError>(())
         };
@@ -136,8 +171,8 @@ impl Book {
     /// As [`Book::refresh`].
     pub async fn as_of(&self, at: i64) -> Result<Registry, BookError> {
         let mut registry = Registry::default();
-        let Ok(handle) = self.store.reader(&platform(), StreamKind::Control) else { return Ok(registry) };
-        let each = |seq, draft: &ledger::Draft| {
+        let Ok(handle) = self.main().reader(&platform(), StreamKind::Control) else { return Ok(registry) };
+        let each = |seq, draft: &Draft| {
             // Times of record never decrease along a stream.
             if draft.recorded_at() <= at
                 && let Some((stamp, change)) = Change::of_entry(seq, draft)?
@@ -207,16 +242,16 @@ impl Book {
             let size = self.check_all(author, &changes, &allowed, now, &mut made)?;
             // Ids that were never used: after a lost log, positions are given again, and tenants remember the old ones.
             let request = self.new_id("c");
-            let mut told = BTreeSet::new();
+            let mut told = BTreeMap::new();
             for one in &made {
                 drafts.push(one.change.entry(format!("{request}-{}", drafts.len()), author, now)?);
                 if let (Some(credential), Some(sha256)) = (one.change.credential(), hash_of(one)) {
                     let secret = Change::Secret { credential, sha256 };
                     drafts.push(secret.entry(format!("{request}-{}", drafts.len()), author, now)?);
                 }
-                told.extend(one.concerned.iter().cloned());
+                told.extend(one.concerned.clone());
             }
-            let control = self.store.appender(&platform(), StreamKind::Control);
+            let control = self.main().appender(&platform(), StreamKind::Control);
             let mut parts = vec![(control, drafts)];
             if told.len() > MOST_TOLD {
                 let why = format!(
@@ -225,20 +260,28 @@ impl Book {
                 );
                 return Err(BookError::Refused { at: 0, refusal: Refusal { is_conflict: false, why } });
             }
-            for tenant in told {
-                let its = made.iter().filter(|one| one.concerned.contains(&tenant));
+            let mut later = Vec::new();
+            for (tenant, store) in told {
+                let its = made.iter().filter(|one| one.concerned.contains_key(&tenant));
                 let entries: Result<Vec<_>, Invalid> =
-                    its.map(|one| told_to(&tenant, one, &request, author, now)).collect();
-                parts.push((self.store.appender(&tenant, StreamKind::Access), entries?));
+                    its.map(|one| told_to(&tenant, one.seq, &one.change, &request, author, now)).collect();
+                if store == *self.main().name() {
+                    parts.push((self.main().appender(&tenant, StreamKind::Access), entries?));
+                } else {
+                    later.extend(entries?);
+                }
             }
             let request = AppendRequest { parts, atomic: true, expects: Some(size), ..Default::default() };
-            match self.store.append(request).await {
+            match self.main().append(request).await {
                 Ok(Appended::Done { verdicts, .. }) => {
                     let first = verdicts.first().and_then(|verdicts| verdicts.first());
                     if !matches!(first, Some(Verdict::Accepted(_)) | None) {
                         return Err(BookError::Busy);
                     }
                     self.refresh().await?;
+                    // Died before it: the next start tells it.
+                    self.untold.add(later);
+                    self.tell().await;
                     // Loud: whoever watches the service's own log hears of it now.
                     for one in made.iter().filter(|one| matches!(one.change, Change::BreakGlass(_))) {
                         tracing::warn!(seq = one.seq, principal = %author.principal, "an elevation was taken without approval");
@@ -275,7 +318,8 @@ impl Book {
             next += 1 + u64::from(key.is_some());
             registry.apply(Stamp { seq, at: now, by, reason: String::new() }, &change);
             let concerned = registry.concerned(&change);
-            made.push(Made { seq, change, key, concerned });
+            let concerned = concerned.into_iter().map(|tenant| (tenant.clone(), registry.placement(&tenant).clone()));
+            made.push(Made { seq, change, key, concerned: concerned.collect() });
         }
         Ok(size)
     }
@@ -284,6 +328,10 @@ impl Book {
     fn complete(&self, registry: &Registry, author: &Author, mut change: Change) -> (Change, Option<String>) {
         let mut key = None;
         match &mut change {
+            Change::CreateTenant(fact) => {
+                let parent = fact.parent.clone().unwrap_or_else(platform);
+                fact.store.get_or_insert_with(|| registry.placement_below(&parent).clone());
+            }
             Change::CreateCredential(fact) => {
                 let id = fact.credential.insert(self.new_id("k")).clone();
                 let kind = registry.principal(&fact.principal).map(|found| found.fact.kind);
@@ -301,79 +349,16 @@ impl Book {
         (change, key)
     }
 
+    pub(super) fn now(&self) -> i64 {
+        self.ambient.now_micros()
+    }
+
     fn new_id(&self, kind: &str) -> FactId {
         let mut random = [0; 8];
         self.ambient.fill_random(&mut random);
         let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{kind}{digits}").parse().expect("a letter and hexadecimal digits")
     }
-
-    /// The first entries of a platform: whose ledger it is, its root tenant, and an administrator with a key.
-    async fn found(&self) -> Result<Founded, BookError> {
-        let administrator: PrincipalId = "administrator".parse().expect("a plain name");
-        let begin = Change::Begin {
-            ledger: self.store.ledger().clone(),
-            format: FORMAT,
-            vkey: self.store.verifier().to_string(),
-        };
-        let root = TenantFact {
-            tenant: platform(),
-            name: "The platform itself".into(),
-            parent: None,
-            tier: super::Tier::default(),
-            store: None,
-            version: None,
-        };
-        let (kind, name, home) = (PrincipalKind::User, "Made at the first start".to_string(), None);
-        let who = PrincipalFact { principal: administrator.clone(), kind, name, home };
-        let changes = vec![
-            begin,
-            Change::CreateTenant(root),
-            Change::CreatePrincipal(who),
-            Change::CreateGrant(administrators_grant(&administrator)),
-            Change::CreateCredential(credential_of(&administrator)),
-        ];
-        let made = self.make(&Author::system(), changes, |_, _, _| Ok(())).await?;
-        let key = made.into_iter().find_map(|one| one.key).unwrap_or_default();
-        let first = self.store.reader(&platform(), StreamKind::Control)?.inclusion(0, None).await?;
-        let hash = first.leaf.to_hex();
-        Ok(Founded { key, hash })
-    }
-
-    /// A new key for the administrator, for whoever holds the machine: the way back in when all keys are lost.
-    ///
-    /// # Errors
-    /// The store does not accept.
-    pub async fn recover_administrator(&self) -> Result<String, BookError> {
-        let administrator: PrincipalId = "administrator".parse().expect("a plain name");
-        let mut changes = vec![Change::CreateCredential(credential_of(&administrator))];
-        let now = self.ambient.now_micros();
-        let can_grant = self
-            .read()
-            .rights(&administrator, &platform(), now)
-            .any(|right| right.role.as_str() == "platform-administrator");
-        if self.read().principal(&administrator).is_some_and(|found| found.suspended.is_some()) {
-            let reason = "a key was made on the machine that keeps the ledger".into();
-            changes.push(Change::ResumePrincipal(super::change::PrincipalAct {
-                principal: administrator.clone(),
-                reason,
-            }));
-        }
-        if !can_grant {
-            changes.insert(0, Change::CreateGrant(administrators_grant(&administrator)));
-        }
-        let made = self.make(&Author::system(), changes, |_, _, _| Ok(())).await?;
-        Ok(made.into_iter().find_map(|one| one.key).unwrap_or_default())
-    }
-}
-
-/// What a platform's first start leaves behind.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Founded {
-    /// The administrator's key.
-    pub key: String,
-    /// The hash of the first entry, in hexadecimal: what the platform is known by.
-    pub hash: String,
 }
 
 enum Objection {
@@ -384,26 +369,6 @@ enum Objection {
 /// The platform's own tenant.
 pub(crate) fn platform() -> TenantId {
     PLATFORM.parse().expect("a plain name")
-}
-
-fn administrators_grant(administrator: &PrincipalId) -> super::GrantFact {
-    let role = "platform-administrator".parse().expect("a plain name");
-    let limits = super::GrantLimits { purpose: "administers the platform".into(), ..Default::default() };
-    let (principal, tenants) = (administrator.clone(), vec![platform()]);
-    super::GrantFact { grant: None, principal, role, tenants, subtree: true, limits }
-}
-
-fn credential_of(principal: &PrincipalId) -> super::CredentialFact {
-    super::CredentialFact {
-        credential: None,
-        principal: principal.clone(),
-        not_before: None,
-        expires_at: None,
-        tenants: vec![],
-        actions: vec![],
-        replaces: None,
-        overlap_minutes: None,
-    }
 }
 
 fn hash_of(made: &Made) -> Option<String> {

@@ -6,35 +6,14 @@
 //! Invariants: the form is closed, an unknown field is an error; no change holds a secret, and the hash of one stands
 //! in an entry of its own, so that erasing it leaves the facts.
 
+mod place;
+
+pub use self::place::{StoreFact, Tier};
 use super::names::{FactId, Masked, PrincipalId, Role, When, text};
 use ledger::name::{LedgerName, StreamKind, TenantId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// How a tenant is kept apart from others (architecture §2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Tier {
-    /// In a store with others.
-    #[default]
-    Shared,
-    /// With a prefix and keys of its own.
-    Segmented,
-    /// In a store of its own.
-    Dedicated,
-}
-
-impl Tier {
-    /// The name in JSON and policies.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Shared => "shared",
-            Self::Segmented => "segmented",
-            Self::Dedicated => "dedicated",
-        }
-    }
-}
 
 /// What kind of principal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -107,7 +86,7 @@ pub struct TenantFact {
     /// How it is kept apart.
     #[serde(default)]
     pub tier: Tier,
-    /// In which store it lives; the one store there is, when left out.
+    /// In which store it lives, for ever; `main`, when left out.
     #[schemars(with = "Option<String>")]
     #[serde(default, with = "text::optional", skip_serializing_if = "Option::is_none")]
     pub store: Option<TenantId>,
@@ -324,6 +303,13 @@ pub struct Quota {
     /// Queries at the same time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrent_queries: Option<u32>,
+    /// Bytes of stored columns that questions look at, a second: what one question takes beyond it, the next ones wait
+    /// for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scanned_bytes_per_second: Option<u32>,
+    /// Bytes of sealed segments, of all streams together: beyond it no events are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_bytes: Option<u64>,
 }
 
 /// Bounds of a tenant, or of all of a tier that have none of their own.
@@ -433,6 +419,28 @@ pub enum Change {
     SetPolicies {
         /// By name.
         files: BTreeMap<String, String>,
+    },
+    /// A snapshot of the registry was kept: what the changes below `size` come to. Written by the service.
+    #[serde(rename = "registry.snapshot")]
+    Snapshot {
+        /// How many entries of the stream it covers.
+        size: u64,
+        /// The root of the stream's tree of that size, in base64.
+        root: String,
+        /// SHA-256 of the snapshot, in hexadecimal.
+        sha256: String,
+    },
+    /// Keys that were used. Written by the service, of each key at most once a day.
+    #[serde(rename = "credential.used")]
+    UseCredentials {
+        /// Which.
+        credentials: Vec<FactId>,
+    },
+    /// The stores from now on, by name. Written by the service.
+    #[serde(rename = "store.set")]
+    SetStores {
+        /// By name.
+        stores: BTreeMap<String, StoreFact>,
     },
     /// Bounds of a tenant or tier.
     #[serde(rename = "quota.set")]

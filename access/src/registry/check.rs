@@ -3,7 +3,9 @@
 //! Not here: who may make it ([`super::Book`] asks the policies), what it does ([`super::fold`]).
 //! Invariant: what passes here can be applied, and leaves every name pointing at something.
 
-use super::change::{Change, CredentialFact, ElevationFact, FactAct, GrantFact, IdentityFact, RowScope, TenantFact};
+use super::change::{
+    Change, CredentialFact, ElevationFact, FactAct, GrantFact, IdentityFact, RowScope, TenantFact, Tier,
+};
 use super::names::{FactId, When};
 use super::{Elevation, PLATFORM, Registry};
 use ledger::name::TenantId;
@@ -94,9 +96,6 @@ impl Registry {
     /// What does not fit, with what would be right.
     pub fn check(&self, change: &Change, now: i64) -> Checked {
         match change {
-            Change::Begin { .. } | Change::Secret { .. } | Change::SetPolicies { .. } | Change::ExpireElevation(_) => {
-                Err(wrong("this is written by the service itself"))
-            }
             Change::CreateTenant(fact) => self.check_new_tenant(fact),
             Change::UpdateTenant(fact) => self.check_tenant(fact),
             Change::SuspendTenant(act) => {
@@ -157,6 +156,7 @@ impl Registry {
                 require(fact.tenant.is_some() != fact.tier.is_some(), || wrong("name either a tenant or a tier"))?;
                 fact.tenant.as_ref().map_or(Ok(()), |tenant| self.need_tenant(tenant))
             }
+            _ => Err(wrong("this is written by the service itself")),
         }
     }
 
@@ -174,7 +174,28 @@ impl Registry {
             self.need_tenant(parent)?;
             require(self.line(parent).count() < DEEPEST, || wrong(format!("tenants stand at most {DEEPEST} deep")))?;
         }
-        Ok(())
+        let parent = fact.parent.as_ref().unwrap_or(&self.root.0);
+        self.check_placement(&fact.tenant, fact.tier, fact.store.as_ref().unwrap_or(self.placement_below(parent)))
+    }
+
+    /// Whether a tenant of this tier may live in a store.
+    fn check_placement(&self, tenant: &TenantId, tier: Tier, store: &TenantId) -> Checked {
+        let known: Vec<&str> = self.stores.keys().map(TenantId::as_str).collect();
+        let is_known = self.stores.contains_key(store) || *store == self.main_store.0;
+        require(is_known, || wrong(format!("there is no store {store}; the settings name {}", known.join(", "))))?;
+        let is_main = *store == self.main_store.0;
+        require(tier != Tier::Dedicated || !is_main, || {
+            wrong("a dedicated tenant has a store of its own: name one; main holds the platform's own records")
+        })?;
+        // Who is dedicated lives alone, so the first neighbour speaks for all.
+        let neighbour = self.residents.get(store).and_then(|all| all.iter().find(|other| *other != tenant));
+        let Some(neighbour) = neighbour.and_then(|other| self.tenants.get(other)) else { return Ok(()) };
+        require(neighbour.fact.tier != Tier::Dedicated, || {
+            wrong(format!("the store {store} is dedicated to another tenant"))
+        })?;
+        require(tier != Tier::Dedicated, || {
+            wrong(format!("a dedicated tenant has a store of its own, and other tenants live in {store}"))
+        })
     }
 
     fn check_tenant(&self, fact: &TenantFact) -> Checked {
@@ -189,7 +210,11 @@ impl Registry {
             ))
         })?;
         let stays = fact.parent.is_none() || fact.parent == found.fact.parent;
-        require(stays, || wrong("a tenant does not change its parent"))
+        require(stays, || wrong("a tenant does not change its parent"))?;
+        let store = self.placement(&fact.tenant);
+        let remains = fact.store.as_ref().is_none_or(|named| named == store);
+        require(remains, || wrong(format!("a tenant stays in its store, which is {store}: its history lies there")))?;
+        self.check_placement(&fact.tenant, fact.tier, store)
     }
 
     fn check_credential(&self, fact: &CredentialFact, now: i64) -> Checked {

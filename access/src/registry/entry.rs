@@ -116,6 +116,9 @@ impl Change {
             Self::BreakGlass(_) => "elevation.break_glass",
             Self::ReviewElevation(_) => "elevation.review",
             Self::SetPolicies { .. } => "policy.set",
+            Self::SetStores { .. } => "store.set",
+            Self::Snapshot { .. } => "registry.snapshot",
+            Self::UseCredentials { .. } => "credential.used",
             Self::SetQuota(_) => "quota.set",
         }
     }
@@ -159,6 +162,9 @@ impl Change {
             | Self::ExpireElevation(act)
             | Self::ReviewElevation(act) => ("elevation", act.id.to_string()),
             Self::SetPolicies { .. } => ("policies", String::new()),
+            Self::SetStores { .. } => ("stores", String::new()),
+            Self::Snapshot { size, .. } => ("registry", size.to_string()),
+            Self::UseCredentials { credentials } => ("credentials", credentials.len().to_string()),
             Self::SetQuota(fact) => match (&fact.tenant, fact.tier) {
                 (Some(tenant), _) => ("tenant", tenant.to_string()),
                 (None, tier) => ("tier", tier.unwrap_or_default().as_str().into()),

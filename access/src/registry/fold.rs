@@ -22,8 +22,9 @@ impl Registry {
             Change::Begin { ledger, vkey, .. } => self.ledger = Some((ledger.to_string(), vkey.clone())),
             Change::CreateTenant(fact) => self.create_tenant(stamp, fact),
             Change::UpdateTenant(fact) => self.on_tenant(&fact.tenant, |tenant| {
-                let parent = tenant.fact.parent.take();
-                tenant.fact = TenantFact { parent, version: None, ..fact.clone() };
+                // Where it stands and where it lives stay as they were.
+                let (parent, store) = (tenant.fact.parent.take(), tenant.fact.store.take());
+                tenant.fact = TenantFact { parent, store, version: None, ..fact.clone() };
                 tenant.changed = stamp;
             }),
             Change::SuspendTenant(act) => {
@@ -52,6 +53,13 @@ impl Registry {
                     credential.revoked.get_or_insert(because(stamp, &act.reason));
                 }
             }
+            _ => self.apply_more(stamp, change),
+        }
+    }
+
+    /// What gives rights, and what the service itself notes.
+    fn apply_more(&mut self, stamp: Stamp, change: &Change) {
+        match change {
             Change::CreateGrant(fact) => {
                 let Some(id) = fact.grant.clone() else { return };
                 self.point(&fact.principal, &fact.tenants, &id);
@@ -70,6 +78,17 @@ impl Registry {
             Change::ExpireElevation(act) => self.on_elevation(stamp, act, |elevation| &mut elevation.expired),
             Change::ReviewElevation(act) => self.on_elevation(stamp, act, |elevation| &mut elevation.reviewed),
             Change::SetPolicies { files } => self.policies = files.clone(),
+            Change::UseCredentials { credentials } => {
+                for id in credentials {
+                    if let Some(found) = self.credentials.get_mut(id) {
+                        found.used_at = Some(stamp.at);
+                    }
+                }
+            }
+            Change::SetStores { stores } => {
+                let named = stores.iter().filter_map(|(name, fact)| Some((name.parse().ok()?, fact.clone())));
+                self.stores = named.collect();
+            }
             Change::SetQuota(fact) => {
                 if let Some(tenant) = &fact.tenant {
                     self.tenant_quotas.insert(tenant.clone(), fact.quota.clone());
@@ -78,6 +97,8 @@ impl Registry {
                     self.tier_quotas.insert(tier, fact.quota.clone());
                 }
             }
+            // What a snapshot says is in the changes themselves; the others were applied above.
+            _ => {}
         }
     }
 
@@ -85,6 +106,9 @@ impl Registry {
         let mut fact = fact.clone();
         if fact.parent.is_none() && fact.tenant.as_str() != PLATFORM {
             fact.parent = Some(self.root.0.clone());
+        }
+        if let Some(store) = fact.store.as_ref().filter(|store| **store != self.main_store.0) {
+            self.residents.entry(store.clone()).or_default().insert(fact.tenant.clone());
         }
         let tenant = Tenant { made: stamp.clone(), changed: stamp, suspended: None, fact };
         self.tenants.entry(tenant.fact.tenant.clone()).or_insert(tenant);
@@ -110,8 +134,10 @@ impl Registry {
             old.expires_at = Some(old.expires_at.map_or(end, |other| other.min(end)));
         }
         let expires_at = fact.expires_at.map(|when| when.0);
-        self.credentials
-            .insert(id, Credential { fact: fact.clone(), expires_at, secret: None, made: stamp, revoked: None });
+        self.credentials.insert(
+            id,
+            Credential { fact: fact.clone(), expires_at, secret: None, used_at: None, made: stamp, revoked: None },
+        );
     }
 
     fn ask(&mut self, stamp: Stamp, fact: &super::ElevationFact, is_break_glass: bool) {

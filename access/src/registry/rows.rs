@@ -62,13 +62,13 @@ impl Table {
     pub fn columns(self) -> Vec<&'static str> {
         let names = match self {
             Self::Tenants => {
-                "tenant name parent tier store suspended suspended_because quota created_at created_by changed_at \
+                "tenant name parent tier store region suspended suspended_because quota created_at created_by changed_at \
                  changed_by version entries stored_bytes"
             }
             Self::Principals => "principal kind name home suspended suspended_because created_at created_by",
             Self::Credentials => {
-                "credential principal home state actions not_before_at expires_at created_at created_by revoked_at \
-                 revoked_by revoked_because"
+                "credential principal home state actions not_before_at expires_at created_at created_by last_used_at \
+                 revoked_at revoked_by revoked_because"
             }
             Self::Grants => {
                 "grant principal role tenants subtree streams rows masked since_at until_at purpose state expires_at \
@@ -125,7 +125,10 @@ fn of_tenant(registry: &Registry, tenant: &super::Tenant) -> Row {
     columns.insert("name".into(), fact.name.as_str().into());
     columns.insert("parent".into(), fact.parent.as_ref().map(|parent| parent.as_str()).into());
     columns.insert("tier".into(), fact.tier.as_str().into());
-    columns.insert("store".into(), fact.store.as_ref().map(|store| store.as_str()).into());
+    let store = registry.placement(&fact.tenant);
+    columns.insert("store".into(), store.as_str().into());
+    let region = registry.stores.get(store).and_then(|fact| fact.region.as_deref());
+    columns.insert("region".into(), region.into());
     columns.insert("suspended".into(), registry.is_suspended(&fact.tenant).into());
     columns.insert("suspended_because".into(), tenant.suspended.as_ref().map(|stamp| stamp.reason.as_str()).into());
     let quota = serde_json::to_value(registry.quota(&fact.tenant)).unwrap_or_default();
@@ -169,6 +172,7 @@ fn of_credential(registry: &Registry, credential: &super::Credential, now: i64) 
     columns.insert("not_before_at".into(), fact.not_before.map_or(Value::Null, |when| time(when.0)));
     columns.insert("expires_at".into(), credential.expires_at.map_or(Value::Null, time));
     done(&mut columns, "created", &credential.made);
+    columns.insert("last_used_at".into(), credential.used_at.map_or(Value::Null, time));
     undone(&mut columns, "revoked", credential.revoked.as_ref());
     Row { tenants: home.into_iter().collect(), columns }
 }

@@ -6,6 +6,35 @@ use super::*;
 use proptest::prelude::*;
 use serde_json::json;
 
+#[test]
+fn a_snapshot_is_the_changes_alone_and_reads_back_to_the_same_registry() {
+    let changes = [
+        json!({"change": "tenant.create", "tenant": "acme", "store": "main"}),
+        json!({"change": "principal.create", "principal": "ann", "kind": "user"}),
+        json!({"change": "tenant.suspend", "tenant": "acme", "reason": "a \"quote\"\u{2028}"}),
+    ];
+    let (mut text, mut direct) = (SnapshotText::default(), Registry::default());
+    for (change, seq) in changes.into_iter().zip([0, 4, 5]) {
+        let change: Change = serde_json::from_value(change).unwrap();
+        direct.apply(stamp(seq), &change);
+        text.add(&stamp(seq), &change);
+    }
+    direct.pass(8);
+    let root = ledger::Hash::of(b"root");
+    let (bytes, hash) = text.finish(9, &root);
+    assert_eq!((SnapshotText::head_of(&bytes).unwrap(), ledger::Hash::of(&bytes)), ((9, root), hash));
+    let (again, read) = SnapshotText::open(&bytes).unwrap();
+    assert_eq!((again, read), (text, direct));
+    let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+    let swapped = [lines[0], lines[2], lines[1], lines[3]].concat();
+    assert_eq!(SnapshotText::open(&swapped).unwrap_err().line, 3);
+    for cut in 0..lines[0].len() - 1 {
+        assert!(SnapshotText::open(&bytes[..cut]).is_err());
+    }
+    let beyond = String::from_utf8(bytes.clone()).unwrap().replace("\"size\":9", "\"size\":5");
+    assert!(SnapshotText::open(beyond.as_bytes()).is_err());
+}
+
 fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: impl AsRef<str>) -> T {
     text.as_ref().parse().unwrap()
 }

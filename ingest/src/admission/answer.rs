@@ -5,6 +5,7 @@
 
 use super::{Admitted, EventResult};
 use ledger_store::Verdict;
+use std::collections::BTreeMap;
 
 /// Bytes of one result, generously.
 const RESULT_BYTES: usize = 96;
@@ -21,8 +22,8 @@ impl Admitted {
                 EventResult::Rejected(_) => &mut rejected,
             } += 1;
         }
-        let receipt = self.receipt.as_deref().map_or(0, str::len);
-        let mut out = Vec::with_capacity(256 + receipt + receipt / 8 + RESULT_BYTES * self.results.len());
+        let receipts: usize = self.receipts.values().map(String::len).sum();
+        let mut out = Vec::with_capacity(256 + receipts + receipts / 8 + RESULT_BYTES * self.results.len());
         for (name, count) in [
             ("{\"accepted\":", accepted),
             (",\"duplicates\":", duplicates),
@@ -35,9 +36,16 @@ impl Admitted {
         out.extend_from_slice(b",\"results\":");
         put_results(&mut out, &self.results);
         out.extend_from_slice(b",\"receipt\":");
-        match &self.receipt {
-            Some(receipt) => put_text(&mut out, receipt),
-            None => out.extend_from_slice(b"null"),
+        match self.receipts.values().next() {
+            Some(receipt) if self.receipts.len() == 1 => put_text(&mut out, receipt),
+            _ => out.extend_from_slice(b"null"),
+        }
+        // Each store signs for what it keeps.
+        if self.receipts.len() > 1 {
+            out.extend_from_slice(b",\"receipts\":");
+            // Writing into memory does not fail.
+            let by_name = self.receipts.iter().map(|(store, receipt)| (store.as_str(), receipt));
+            let _ = serde_json::to_writer(&mut out, &by_name.collect::<BTreeMap<_, _>>());
         }
         out.push(b'}');
         out
@@ -124,7 +132,8 @@ mod tests {
             judged(Verdict::Accepted(1_234_567)),
             EventResult::Rejected(Rejection { retry_after: Some(2), ..Rejection::new("tenant", "later") }),
         ];
-        let admitted = Admitted { results, receipt: Some("line\n\u{2014} x\n".into()) };
+        let receipts = [("main".parse().unwrap(), "line\n\u{2014} x\n".to_string())];
+        let admitted = Admitted { results, receipts: receipts.into() };
         let read: serde_json::Value = serde_json::from_slice(&admitted.to_json()).unwrap();
         let judged =
             |status: &str, seq: u64| json!({"status": status, "tenant": "acme", "stream": "telemetry", "seq": seq});
@@ -134,7 +143,14 @@ mod tests {
             {"status": "rejected", "field": "tenant", "reason": "later", "retry_after": 2},
         ], "receipt": "line\n\u{2014} x\n"});
         assert_eq!(read, expected);
-        let none = Admitted { results: vec![], receipt: None };
+        let two = ["main", "us"].map(|store| (store.parse().unwrap(), format!("of {store}\n")));
+        let two = Admitted { results: vec![], receipts: two.into() };
+        let read: serde_json::Value = serde_json::from_slice(&two.to_json()).unwrap();
+        assert_eq!(
+            (&read["receipt"], &read["receipts"]),
+            (&json!(null), &json!({"main": "of main\n", "us": "of us\n"}))
+        );
+        let none = Admitted { results: vec![], receipts: Default::default() };
         assert!(String::from_utf8(none.to_json()).unwrap().ends_with(r#""results":[],"receipt":null}"#));
     }
 }

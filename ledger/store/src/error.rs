@@ -3,7 +3,7 @@
 //! Not here: HTTP status codes (`access`). Invariant: no message holds an event's content.
 
 use ledger::field::FieldsError;
-use ledger::name::NameError;
+use ledger::name::{NameError, TenantId};
 use ledger::pack::PackError;
 use ledger::verify::Fault;
 use std::borrow::Cow;
@@ -48,6 +48,9 @@ pub enum StoreError {
     /// A bound was reached.
     #[error("{0}")]
     Busy(&'static str),
+    /// A store of this name is not open.
+    #[error("the store {0} is not open now; send again shortly")]
+    NotOpen(TenantId),
     /// An idempotency key was used before with another body.
     #[error("this idempotency key was used before with another body")]
     KeyReused,
@@ -204,9 +207,12 @@ impl StoreError {
             Self::Busy(_) => ErrorKind::Busy,
             Self::KeyReused | Self::Moved { .. } | Self::Foreign { .. } => ErrorKind::Conflict,
             Self::LogMissing { .. } | Self::LogNotLost => ErrorKind::Conflict,
-            Self::LogFailed | Self::Newer { .. } | Self::LogFull | Self::Fenced { .. } | Self::Stopping => {
-                ErrorKind::Unavailable
-            }
+            Self::LogFailed
+            | Self::Newer { .. }
+            | Self::LogFull
+            | Self::Fenced { .. }
+            | Self::Stopping
+            | Self::NotOpen(_) => ErrorKind::Unavailable,
             Self::ClockLeapt | Self::Objects { .. } | Self::File { .. } => ErrorKind::Unavailable,
             Self::LogDamaged { .. } | Self::History { .. } | Self::Damaged { .. } => ErrorKind::Corrupt,
             Self::Name(_) | Self::Fields(_) | Self::Parquet { .. } | Self::Pack { .. } => ErrorKind::Corrupt,
@@ -225,7 +231,8 @@ impl StoreError {
     /// Whether its message says nothing of files and objects.
     pub fn is_for_callers(&self) -> bool {
         let of_the_log = matches!(self, Self::LogFailed | Self::LogFull | Self::Fenced { .. });
-        of_the_log || matches!(self, Self::Stopping | Self::ClockLeapt | Self::Busy(_) | Self::KeyReused)
+        of_the_log
+            || matches!(self, Self::NotOpen(_) | Self::Stopping | Self::ClockLeapt | Self::Busy(_) | Self::KeyReused)
     }
 
     /// The same error for another of several who wait; only for those that carry nothing.

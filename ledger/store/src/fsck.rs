@@ -14,14 +14,17 @@ mod views;
 
 pub use kept::Kept;
 
+use crate::columns::Rows;
 use crate::error::StoreError;
 use crate::layout::StreamPrefix;
 use crate::objects_of::list_streams;
 use crate::segment;
+use bytes::Bytes;
 use chain::Marks;
 use futures::TryStreamExt;
 use kept::against_kept;
 use ledger::checkpoint::StreamHead;
+use ledger::draft::Draft;
 use ledger::key::VerifierKey;
 use ledger::name::{LedgerName, Origin, StreamKind, TenantId};
 use ledger::tile::{TILE_HEIGHT, Tile, TileKind};
@@ -102,6 +105,7 @@ impl Report {
 }
 
 /// A check of a store or of one stream.
+#[derive(Clone)]
 pub struct Fsck {
     /// The store's objects.
     pub objects: Arc<dyn ObjectStore>,
@@ -187,6 +191,48 @@ impl Fsck {
         let edge = &tree.edge;
         let head = StreamHead { origin: chain.origin().into(), size: edge.size(), root: edge.root() };
         Ok(StreamReport { tenant: tenant.clone(), kind, head, commits, segments, findings })
+    }
+
+    /// Hands over each sealed entry of a stream, in order, until the newest or until `each` fails. To be believed as far
+    /// as a check of the stream found it sound.
+    ///
+    /// # Errors
+    /// The stream cannot be read, or what `each` answers.
+    pub async fn entries<E: From<StoreError>>(
+        &self,
+        tenant: &TenantId,
+        kind: StreamKind,
+        mut each: impl FnMut(u64, &Draft) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let prefix = StreamPrefix::new(tenant, kind);
+        let first = Origin::stream(&self.ledger, tenant, kind, 0);
+        let trusted = self.keys.iter().map(|key| key.under(first.as_str())).collect();
+        let mut chain = ChainVerifier::new(first.as_str(), trusted);
+        self.chain(&prefix, &mut chain, &mut Vec::new()).await?;
+        for held in chain.live() {
+            let path = prefix.below(&held.segment.path);
+            let bytes = segment::fetch(&self.objects, &path).await?;
+            let mut failed = None;
+            segment::read_all(&path, bytes, |batch| {
+                let rows = Rows::of(batch)?;
+                for row in 0..rows.len() {
+                    if failed.is_none() {
+                        failed = each(rows.seq(row), &rows.draft(row)?).err();
+                    }
+                }
+                Ok(())
+            })?;
+            failed.map_or(Ok(()), Err)?;
+        }
+        Ok(())
+    }
+
+    /// What a reader of a stream kept of it ([`crate::StreamHandle::keep_fold`]).
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn kept_fold(&self, tenant: &TenantId, kind: StreamKind) -> Result<Option<Bytes>, StoreError> {
+        segment::fetch_if_there(&self.objects, &StreamPrefix::new(tenant, kind).fold()).await
     }
 
     async fn segment(
@@ -292,7 +338,7 @@ impl Fsck {
             let ours = match relative.split_once('/') {
                 // Commits that a service makes while this runs are newer than what was walked.
                 Some(("_ledger", rest)) if rest.starts_with("commits/") => marks.is_commit(prefix, &meta.location),
-                Some(("_ledger", "snapshot")) => true,
+                Some(("_ledger", "snapshot" | "fold")) => true,
                 Some(("_ledger", rest)) => Tile::parse(rest).is_some_and(|tile| tile.kind != TileKind::Entries),
                 Some(("_delta_log", _)) => true,
                 _ if marks.removed.contains(relative) => {

@@ -15,6 +15,7 @@ use futures::StreamExt as _;
 use ledger::draft::Draft;
 use ledger::name::{Origin, StreamKind, TenantId};
 use ledger::tile::Tile;
+use object_store::ObjectStoreExt as _;
 use std::sync::Arc;
 
 /// Unsealed entries that are turned into columns where they are asked for: some hundred microseconds at most, as long
@@ -31,6 +32,7 @@ pub struct StreamHandle {
 /// One tenant's stream, for appending.
 #[derive(Clone)]
 pub struct AppendHandle {
+    pub(crate) shared: Arc<Shared>,
     pub(crate) stream: Arc<Stream>,
 }
 
@@ -43,6 +45,11 @@ impl AppendHandle {
     /// Which stream.
     pub fn kind(&self) -> StreamKind {
         self.stream.kind
+    }
+
+    /// The name of the store that keeps it.
+    pub fn store(&self) -> &TenantId {
+        &self.shared.name
     }
 
     /// Whether a draft is of this very stream.
@@ -127,6 +134,24 @@ impl StreamHandle {
             }
         }
         Ok(())
+    }
+
+    /// Keeps what a reader made of the entries so far, in place of what was kept before: a cache, which only an entry of
+    /// the stream that names its hash makes worth believing.
+    ///
+    /// # Errors
+    /// The object store failed.
+    pub async fn keep_fold(&self, bytes: Vec<u8>) -> Result<(), StoreError> {
+        let path = self.stream.prefix.fold();
+        self.shared.objects.put(&path, bytes.into()).await.map(drop).map_err(StoreError::objects(&path))
+    }
+
+    /// What [`StreamHandle::keep_fold`] kept last.
+    ///
+    /// # Errors
+    /// The object store failed.
+    pub async fn kept_fold(&self) -> Result<Option<Bytes>, StoreError> {
+        segment::fetch_if_there(&self.shared.objects, &self.stream.prefix.fold()).await
     }
 
     /// The newest durable head, signed.

@@ -72,15 +72,15 @@ pub(crate) fn probe(id: &[u8; 16]) -> Path {
     probes().join(format!("{:032x}", u128::from_be_bytes(*id)))
 }
 
-/// The folder, in another store, of the notes that keep a ledger's heads.
-pub(crate) fn kept_heads_of(ledger: &LedgerName) -> Path {
-    Path::from(ledger.as_str())
+/// The folder, in another store, of the notes that keep the heads of one of a ledger's stores.
+pub(crate) fn kept_heads_of(ledger: &LedgerName, store: &str) -> Path {
+    Path::from(ledger.as_str()).join(store)
 }
 
 /// One note of a store's heads, in another store: by the store log's size, and a number where there are several.
 pub(crate) fn kept_heads(ledger: &LedgerName, log: &Origin, size: u64, number: u64) -> Path {
     let store = log.as_str().split('/').nth(1).unwrap_or_default().trim_start_matches('_');
-    kept_heads_of(ledger).join(store).join(format!("{}-{number}", twenty(size)))
+    kept_heads_of(ledger, store).join(format!("{}-{number}", twenty(size)))
 }
 
 /// A tile of the store log.
@@ -127,6 +127,11 @@ impl StreamPrefix {
     /// What the chain comes to: a cache that makes opening quick.
     pub(crate) fn snapshot(&self) -> Path {
         self.below("_ledger/snapshot")
+    }
+
+    /// What a reader of the stream made of its entries: a cache of theirs.
+    pub(crate) fn fold(&self) -> Path {
+        self.below("_ledger/fold")
     }
 
     /// One tile.

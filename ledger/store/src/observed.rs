@@ -1,7 +1,7 @@
 //! What operators watch of an open store, as metrics.
 //!
 //! What happens is counted where it happens or here on its behalf; what is, is read when somebody looks. No metric has
-//! a tenant in its labels: who looks at metrics need not know them. Not here: operations on the object store
+//! a tenant in its labels: who looks at metrics need not know them. How a store is says which store. Not here: operations on the object store
 //! ([`crate::objects`]), how metrics are shown (`dashboards`).
 
 use crate::error::StoreError;
@@ -34,14 +34,15 @@ impl Store {
     /// Brings the metrics that say how the store is up to this moment.
     pub fn observe(&self) {
         let shared = self.shared();
-        metrics::counter!("piperoll_groups_total").absolute(self.log_head().size);
+        let store = self.name().to_string();
+        metrics::counter!("piperoll_groups_total", "store" => store.clone()).absolute(self.log_head().size);
         let unsealed = shared.unsealed_bytes.load(std::sync::atomic::Ordering::Relaxed);
-        metrics::gauge!("piperoll_unsealed_bytes").set(unsealed as f64);
-        metrics::gauge!("piperoll_epoch").set(self.epoch() as f64);
-        metrics::gauge!("piperoll_writable").set(if self.is_writable() { 1.0 } else { 0.0 });
+        metrics::gauge!("piperoll_unsealed_bytes", "store" => store.clone()).set(unsealed as f64);
+        metrics::gauge!("piperoll_epoch", "store" => store.clone()).set(self.epoch() as f64);
+        metrics::gauge!("piperoll_writable", "store" => store.clone()).set(if self.is_writable() { 1.0 } else { 0.0 });
         let (files, bytes) = log_files(self.log_folder());
-        metrics::gauge!("piperoll_log_files").set(files as f64);
-        metrics::gauge!("piperoll_log_bytes").set(bytes as f64);
+        metrics::gauge!("piperoll_log_files", "store" => store.clone()).set(files as f64);
+        metrics::gauge!("piperoll_log_bytes", "store" => store.clone()).set(bytes as f64);
     }
 }
 

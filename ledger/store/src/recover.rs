@@ -141,6 +141,7 @@ fn shared_of(options: StoreOptions, log_origin: Origin) -> Shared {
         objects: options.objects,
         cache: options.cache,
         ledger: options.ledger,
+        name: options.name,
         log_origin,
         key: options.key,
         limits: options.limits,

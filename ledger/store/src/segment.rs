@@ -331,6 +331,15 @@ pub(crate) async fn fetch(objects: &Arc<dyn ObjectStore>, path: &Path) -> Result
     got.bytes().await.map_err(StoreError::objects(path))
 }
 
+/// An object whole; none when it is not there.
+pub(crate) async fn fetch_if_there(objects: &Arc<dyn ObjectStore>, path: &Path) -> Result<Option<Bytes>, StoreError> {
+    match fetch(objects, path).await {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(StoreError::Objects { source: object_store::Error::NotFound { .. }, .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -203,11 +203,7 @@ pub(crate) async fn read(
     trusted: &VerifierKey,
 ) -> Result<Option<ChainSnapshot>, StoreError> {
     let path = prefix.snapshot();
-    let bytes = match segment::fetch(objects, &path).await {
-        Ok(bytes) => bytes,
-        Err(StoreError::Objects { source: object_store::Error::NotFound { .. }, .. }) => return Ok(None),
-        Err(error) => return Err(error),
-    };
+    let Some(bytes) = segment::fetch_if_there(objects, &path).await? else { return Ok(None) };
     match ChainSnapshot::open(&bytes, trusted) {
         Ok(snapshot) => Ok(Some(snapshot)),
         Err(why) => {

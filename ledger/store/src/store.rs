@@ -88,6 +88,7 @@ pub(crate) struct Shared {
     pub objects: Arc<dyn ObjectStore>,
     pub cache: PathBuf,
     pub ledger: LedgerName,
+    pub name: TenantId,
     pub log_origin: Origin,
     pub key: LedgerKey,
     pub limits: Limits,
@@ -223,6 +224,11 @@ impl Store {
         &self.log
     }
 
+    /// The store's own name.
+    pub fn name(&self) -> &TenantId {
+        &self.shared.name
+    }
+
     /// The ledger's name.
     pub fn ledger(&self) -> &LedgerName {
         &self.shared.ledger
@@ -285,7 +291,8 @@ impl Store {
 
     /// A handle for appending to a stream, which is made when it is new. Only the front door calls this.
     pub fn appender(&self, tenant: &TenantId, kind: StreamKind) -> AppendHandle {
-        AppendHandle { stream: self.shared.stream_or_new(StreamKey::new(tenant.clone(), kind)) }
+        let stream = self.shared.stream_or_new(StreamKey::new(tenant.clone(), kind));
+        AppendHandle { shared: Arc::clone(&self.shared), stream }
     }
 
     /// Appends: when this returns, what was accepted is on stable storage and covered by the receipt.
@@ -305,6 +312,9 @@ impl Store {
         }
         let mut parts = Vec::with_capacity(request.parts.len());
         for (handle, drafts) in request.parts {
+            if !Arc::ptr_eq(&handle.shared, &self.shared) {
+                return Err(StoreError::Invalid("a request goes to the store that its handles are of"));
+            }
             if !drafts.iter().all(|draft| handle.takes(draft)) {
                 return Err(StoreError::Invalid("an event must be of its handle's tenant and stream"));
             }

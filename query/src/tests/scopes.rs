@@ -110,7 +110,7 @@ fn of_the_north() -> Sight {
 
 /// Rows, or the error as its reader gets it.
 async fn outcome(engine: &Engine, snapshot: Snapshot, sight: &Sight, sql: &str) -> Result<Vec<Vec<String>>, String> {
-    let seen = Seen { snapshot, sight: Some(Arc::new(sight.clone())) };
+    let seen = Seen { snapshot, sight: Some(Arc::new(sight.clone())), meter: Default::default() };
     let told = |error: QueryError| format!("{error} {error:?}");
     let answer = engine.sql(vec![seen], sql).await.map_err(told)?;
     Ok(cells(&answer.collect().await.map_err(told)?))

@@ -53,16 +53,17 @@ fn same_log(a: &str, b: &str) -> bool {
 }
 
 impl Kept {
-    /// Reads every note of a ledger that the other store holds.
+    /// Reads every note of one of a ledger's stores that the other store holds.
     ///
     /// # Errors
     /// That store cannot be listed or read. Notes that do not hold are findings.
     pub async fn read(
         elsewhere: &Arc<dyn ObjectStore>,
         ledger: &LedgerName,
+        store: &TenantId,
         keys: &[VerifierKey],
     ) -> Result<Self, StoreError> {
-        let folder = layout::kept_heads_of(ledger);
+        let folder = layout::kept_heads_of(ledger, store.as_str());
         let listed: Vec<_> = elsewhere.list(Some(&folder)).try_collect().await.map_err(StoreError::objects(&folder))?;
         let read = stream::iter(listed).map(|meta| async move {
             let bytes = segment::fetch(elsewhere, &meta.location).await?;

@@ -32,7 +32,7 @@ impl Store {
             let draft = draft.map_err(|_| StoreError::Invalid("the entry that declares the loss is no event"))?;
             tracing::warn!(tenant = %stream.tenant, stream = %stream.kind, size = stream.head().size,
                 generation = stream.origin.generation(), "goes on in a new generation: its log was declared lost");
-            parts.push((AppendHandle { stream }, vec![draft]));
+            parts.push((AppendHandle { shared: Arc::clone(&self.shared), stream }, vec![draft]));
         }
         self.append(AppendRequest { parts, ..Default::default() }).await.map(drop)
     }
