@@ -95,7 +95,7 @@ impl Service {
         let listener = Listener::start(listener, settings.tls.as_ref())?;
         let policies = Policies::load(&settings.policies)?;
         let (book, founded) = Book::open(opening.stores().clone(), Arc::clone(&ambient)).await?;
-        book.note_stores().await?;
+        book.note_stores(&settings.moved).await?;
         book.note_policies(&settings.policies).await?;
         let door = Door::new(book, policies, settings.issuers.clone(), Arc::clone(&ambient));
         let (app, _) = routes(&door, ambient, metrics, settings.query.clone())?;

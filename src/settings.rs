@@ -186,6 +186,8 @@ pub struct Settings {
     pub policies: Vec<(String, String)>,
     /// The store whose write-ahead log is lost for ever, so that it goes on without it.
     pub log_lost: Option<TenantId>,
+    /// Stores whose objects were copied whole to where the settings say they are.
+    pub moved: Vec<TenantId>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written, as for `tracing-subscriber`.
@@ -209,6 +211,8 @@ pub struct Overrides {
     pub durability: Option<Durable>,
     /// The store whose write-ahead log is lost for ever.
     pub log_lost: Option<TenantId>,
+    /// Stores whose objects were copied.
+    pub moved: Vec<TenantId>,
     /// Whether something in front of the service encrypts.
     pub insecure: bool,
     /// How log lines look.
@@ -284,6 +288,7 @@ impl Settings {
             issuers: file.oidc.into_iter().enumerate().map(issuer).collect::<Result<_, _>>()?,
             policies: file.policies.as_deref().map(read_policies).transpose()?.unwrap_or_default(),
             log_lost: overrides.log_lost,
+            moved: overrides.moved,
             log_format: overrides.log_format.or(file.log.format).unwrap_or(LogFormat::Text),
             log_level: overrides.log_level.or(file.log.level).unwrap_or_else(|| "info".into()),
             limits: limits(&file.limits, overrides.seal_bytes),

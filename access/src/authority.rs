@@ -45,11 +45,17 @@ pub(crate) fn may_change(
         Change::CreateTenant(fact) => {
             let parent = fact.parent.clone().unwrap_or_else(platform);
             asking.need(Action::CreateTenant, &parent)?;
-            // Another store than the parent's is the platform's to give.
+            // Another store than the parent's, or another tier, is the platform's to give.
             let is_elsewhere = fact.store.as_ref().is_some_and(|store| store != registry.placement(&parent));
-            if is_elsewhere { asking.need(Action::CreateTenant, &platform()) } else { Ok(()) }
+            let is_other = fact.tier.is_some_and(|tier| tier != registry.tier_below(&parent));
+            if is_elsewhere || is_other { asking.need(Action::CreateTenant, &platform()) } else { Ok(()) }
         }
-        Change::UpdateTenant(fact) => asking.need(Action::UpdateTenant, &fact.tenant),
+        Change::UpdateTenant(fact) => {
+            asking.need(Action::UpdateTenant, &fact.tenant)?;
+            let tier = registry.tenant(&fact.tenant).map(crate::registry::Tenant::tier);
+            let is_other = fact.tier.is_some_and(|other| tier.is_some_and(|tier| tier != other));
+            if is_other { asking.need(Action::CreateTenant, &platform()) } else { Ok(()) }
+        }
         Change::SuspendTenant(act) | Change::ResumeTenant(act) => asking.need(Action::ContainTenant, &act.tenant),
         Change::CreatePrincipal(fact) => {
             asking.need(Action::ManagePrincipals, &fact.home.clone().unwrap_or_else(platform))

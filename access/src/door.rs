@@ -7,12 +7,13 @@
 //! Invariants: there is no default tenant and no optional one; a tenant that is not there and one that the caller has
 //! no right on are answered alike; whatever is decided is noted in the caller's visit.
 
+mod quotas;
 mod tables;
 mod used;
 
 use crate::authority;
 use crate::caller::Caller;
-use crate::fairness::{Asking, Fairness, Over};
+use crate::fairness::Fairness;
 use crate::policy::{Action, Policies, Question};
 use crate::problem::{Problem, ProblemKind};
 use crate::record::Recorder;
@@ -22,15 +23,13 @@ use crate::registry::{Book, Elevation, Made, Registry, platform};
 use crate::sight::{Sight, View};
 use crate::stores::Stores;
 use crate::token::{Issuer, Tokens};
-use crate::visit::{Denied, Meter, Touch, Visit};
+use crate::visit::{Denied, Meter, Touch};
 use ledger::name::{StreamKind, TenantId};
 use ledger_store::{Ambient, AppendHandle, AppendRequest, Appended, Store, StreamHandle};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::Semaphore;
 
-/// When to come again for who stores all that it may: retention may have made room by then.
-const STORED_AGAIN: u32 = 3_600;
 /// Decisions that are kept.
 const MOST_KEPT: usize = 1 << 16;
 
@@ -259,12 +258,31 @@ impl Door {
         stream: StreamKind,
         action: Action,
     ) -> Result<Opened, Problem> {
-        let sight = self.may(caller, action, tenant, stream)?;
-        if action == Action::ReadEvents {
-            self.may_scan(tenant)?;
+        if self.decide(caller, action, tenant, stream).is_some() {
+            self.may_scan(caller, action, tenant, stream)?;
+            self.0.book.store_of(tenant)?;
         }
+        let sight = self.may(caller, action, tenant, stream)?;
         let handle = self.0.book.store_of(tenant)?.reader(tenant, stream)?;
         Ok(Opened { handle, sight, meter: caller.visit().meter(tenant) })
+    }
+
+    /// Whether the caller may read a stream's events.
+    pub fn sees(&self, caller: &Caller, tenant: &TenantId, stream: StreamKind) -> bool {
+        self.decide(caller, Action::ReadEvents, tenant, stream).is_some()
+    }
+
+    /// A tenant and those below it, as far as the caller may know of them.
+    pub fn known_below(&self, caller: &Caller, above: &TenantId) -> Vec<TenantId> {
+        let all: Vec<TenantId> = {
+            let registry = self.0.book.read();
+            registry.tenants().map(|(tenant, _)| tenant).filter(|one| registry.is_within(one, above)).cloned().collect()
+        };
+        let knows = |tenant: &TenantId| {
+            self.decide(caller, Action::ReadTenant, tenant, StreamKind::Control).is_some()
+                || self.sees(caller, tenant, StreamKind::Audit)
+        };
+        all.into_iter().filter(knows).collect()
     }
 
     /// Those of a tenant's streams that the caller may read and that are there.
@@ -274,8 +292,8 @@ impl Door {
     pub fn read_all(&self, caller: &Caller, tenant: &TenantId, streams: &[StreamKind]) -> Result<Vec<Opened>, Problem> {
         let may = |stream: &StreamKind| self.decide(caller, Action::ReadEvents, tenant, *stream).is_some();
         let granted: Vec<StreamKind> = streams.iter().copied().filter(may).collect();
-        if !granted.is_empty() {
-            self.may_scan(tenant)?;
+        for stream in &granted {
+            self.may_scan(caller, Action::ReadEvents, tenant, *stream)?;
         }
         let mut opened = Vec::with_capacity(granted.len());
         for stream in granted.iter().copied() {
@@ -312,42 +330,6 @@ impl Door {
         }
         self.may_bring(caller, Action::AppendEvents, tenant, stream, brought)?;
         Ok(self.0.book.store_of(tenant)?.appender(tenant, stream))
-    }
-
-    fn take(&self, tenant: &TenantId, (events, bytes): (u64, u64)) -> Result<(), Over> {
-        let quota = self.0.book.read().quota(tenant);
-        if let Some(most) = quota.stored_bytes
-            && self.stored(tenant).is_some_and(|(_, stored)| stored >= most)
-        {
-            return Err(Over { limit: "stored_bytes", value: most, retry_after: STORED_AGAIN });
-        }
-        if quota.events_per_second.is_none() && quota.bytes_per_second.is_none() {
-            return Ok(());
-        }
-        self.0.fairness.take(&quota, tenant, events, bytes, self.now())
-    }
-
-    /// Whether the tenant's quota lets a question look at its segments now.
-    fn may_scan(&self, tenant: &TenantId) -> Result<(), Problem> {
-        let quota = self.0.book.read().quota(tenant);
-        self.0.fairness.may_scan(&quota, tenant, self.now()).map_err(|over| over.problem(tenant))
-    }
-
-    /// Takes what a request looked at out of the quotas of those that it looked at. When it is over, and once.
-    pub(crate) fn pay(&self, visit: &Visit) {
-        for (tenant, bytes) in visit.scanned() {
-            let quota = self.0.book.read().quota(&tenant);
-            self.0.fairness.scanned(&quota, &tenant, bytes, self.now());
-        }
-    }
-
-    /// Begins a question about a tenant; it counts against the tenant's quota until it is dropped.
-    ///
-    /// # Errors
-    /// [`ProblemKind::TooManyRequests`], with the bound that was reached.
-    pub fn ask_about(&self, tenant: &TenantId) -> Result<Asking, Problem> {
-        let quota = self.0.book.read().quota(tenant);
-        self.0.fairness.ask(&quota, tenant).map_err(|over| over.problem(tenant))
     }
 
     /// Appends what handles of this door allow, all of them of one store.
@@ -387,7 +369,16 @@ impl Door {
         if let Err(error) = self.0.book.refresh().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the registry could not be brought up to date");
         }
-        self.0.book.tell().await;
+        for store in self.0.book.stores().open().skip(1) {
+            // Each by itself: one that hangs holds up nobody.
+            let (door, store) = (self.clone(), store.name().clone());
+            tokio::spawn(async move {
+                if let Err(error) = door.0.book.tell(&store).await {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(%store, error, "tenants of a store are told of changes later");
+                }
+            });
+        }
         let now = self.now();
         let over: Vec<FactId> = {
             let registry = self.0.book.read();

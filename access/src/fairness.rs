@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// How many seconds of its rate a bucket holds.
 const BURST_SECONDS: f64 = 2.0;
+/// How many seconds of its rate a tenant may owe for what was looked at.
+const MOST_OWED_SECONDS: f64 = 60.0;
 /// The bound of what questions look at.
 const SCANNED: &str = "scanned_bytes_per_second";
 /// How many tenants' buckets are kept; full ones are forgotten beyond it.
@@ -150,7 +152,8 @@ impl Fairness {
         let new = Bucket { left: f64::from(rate) * BURST_SECONDS, rate, at: now };
         let bucket = buckets.entry((tenant.clone(), SCANNED)).or_insert(new);
         *bucket = bucket.filled(rate, now);
-        bucket.left -= bytes as f64;
+        // What one question owes is forgiven after a minute: who asks later is not shut out for hours.
+        bucket.left = (bucket.left - bytes as f64).max(-MOST_OWED_SECONDS * f64::from(rate));
     }
 
     /// Begins a question about a tenant.

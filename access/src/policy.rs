@@ -296,7 +296,7 @@ impl Policies {
         while let Some(tenant) = line.next() {
             let found = registry.tenant(tenant);
             let suspended = found.is_some_and(|tenant| tenant.suspended.is_some());
-            let tier = found.map_or(Tier::default(), |tenant| tenant.fact.tier);
+            let tier = found.map_or(Tier::default(), |tenant| tenant.tier());
             let attributes =
                 vec![("tier", text(tier.as_str())), ("suspended", RestrictedExpression::new_bool(suspended))];
             let parents = line.peek().map(|parent| uid(&types.tenant, parent.as_str()));

@@ -12,6 +12,7 @@
 //! names another.
 
 mod begun;
+mod ongoing;
 
 use crate::caller::Caller;
 use crate::policy::Action;
@@ -22,6 +23,7 @@ use begun::{Place, place_of};
 use ledger::draft::{Draft, Invalid};
 use ledger::name::{StreamKind, TenantId};
 use ledger_store::{Ambient, StoreError};
+use ongoing::{About, Counts, Ongoing, Shares};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,57 +61,6 @@ pub enum Recording {
     ByItself,
     /// Counted by the metrics only.
     Counted,
-}
-
-/// What came of requests.
-#[derive(Debug, Clone, Copy, Default)]
-struct Counts {
-    rows: u64,
-    bytes: u64,
-    scanned: u64,
-}
-
-impl std::ops::AddAssign for Counts {
-    fn add_assign(&mut self, more: Self) {
-        self.rows += more.rows;
-        self.bytes += more.bytes;
-        self.scanned += more.scanned;
-    }
-}
-
-/// Something that goes on, which one entry spoke for at its begin.
-#[derive(Debug, Clone)]
-struct Ongoing {
-    began: i64,
-    requests: u64,
-    counts: Counts,
-    author: Author,
-    about: About,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct About {
-    principal: String,
-    credential: String,
-    tenant: TenantId,
-    stream: StreamKind,
-    action: &'static str,
-    right: String,
-    is_elevation: bool,
-}
-
-impl About {
-    fn of(author: &Author, touch: &Touch) -> Self {
-        Self {
-            principal: author.principal.to_string(),
-            credential: author.credential.clone(),
-            tenant: touch.tenant.clone(),
-            stream: touch.stream,
-            action: touch.action.as_str(),
-            right: touch.right.to_string(),
-            is_elevation: touch.is_elevation,
-        }
-    }
 }
 
 /// Who was refused what: a principal or an address, and the action or what was wrong with the credential.
@@ -241,26 +192,42 @@ impl Recorder {
                 found.counts += counts;
                 None
             }
-            _ => Some(Ongoing { began: now, requests: 1, counts, author: author.clone(), about }),
+            _ => Some(Ongoing { id: self.new_id(), began: now, requests: 1, counts, author: author.clone(), about }),
         }
     }
 
     /// Puts on record what begins, with other entries, and what it takes the place of. Only then does it speak for what
     /// comes after: two who come at once both write it, and what was not written is written by the next.
-    async fn begin_hours(&self, new: Vec<Ongoing>, mut drafts: Vec<Draft>, now: i64) -> Result<(), RecordError> {
-        for one in &new {
-            let before = held(&self.ongoing).get(&one.about).cloned();
-            drafts.extend(before.map(|over| self.over(&over, now)).transpose()?);
-            drafts.push(self.entry_of(one, "unknown", Map::new(), now)?);
-        }
-        self.append(drafts).await?;
-        let mut ongoing = held(&self.ongoing);
+    async fn begin_hours(&self, new: Vec<Ongoing>, drafts: Vec<Draft>, now: i64) -> Result<(), RecordError> {
+        let mut shares = self.shares(drafts);
         for one in new {
-            if ongoing.len() < MOST_OPEN || ongoing.contains_key(&one.about) {
-                ongoing.insert(one.about.clone(), one);
+            let before = held(&self.ongoing).get(&one.about).cloned();
+            let (drafts, begun) = shares.of(self.book.placement(&one.about.tenant));
+            drafts.extend(before.map(|over| self.over(&over, now)).transpose()?);
+            drafts.push(self.entry_of(&one, "unknown", Map::new(), now)?);
+            begun.push(one);
+        }
+        for (store, drafts, begun) in shares.0 {
+            self.book.stores().write(&store, drafts).await?;
+            let mut ongoing = held(&self.ongoing);
+            for one in begun {
+                if ongoing.len() < MOST_OPEN || ongoing.contains_key(&one.about) {
+                    ongoing.insert(one.about.clone(), one);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Sorts entries by the stores that their tenants live in, the main one first.
+    fn shares<T>(&self, drafts: Vec<Draft>) -> Shares<T> {
+        let mut shares = Shares(vec![(self.book.stores().main().name().clone(), vec![], vec![])]);
+        for draft in drafts {
+            let tenant = draft.tenant().parse::<TenantId>();
+            let store = tenant.map_or_else(|_| self.book.stores().main().name().clone(), |of| self.book.placement(&of));
+            shares.of(store).0.push(draft);
+        }
+        shares
     }
 
     fn over(&self, ongoing: &Ongoing, now: i64) -> Result<Draft, Invalid> {
@@ -288,7 +255,7 @@ impl Recorder {
         Entry {
             tenant,
             stream: stream_for(tenant),
-            id: format!("visit-{}", self.new_id()),
+            id: format!("visit-{}-{}", ongoing.id, if outcome == "unknown" { "begin" } else { "end" }),
             action,
             outcome,
             author: &ongoing.author,
@@ -311,21 +278,34 @@ impl Recorder {
             .filter(|(_, (refusals, _))| was_long_ago(refusals))
             .map(|(source, (refusals, author))| (source.clone(), *refusals, author.clone()))
             .collect();
-        let mut drafts: Vec<Draft> = over.iter().filter_map(|one| self.over(one, now).ok()).collect();
+        let mut shares = self.shares(Vec::new());
+        for one in over {
+            let (drafts, ended) = shares.of(self.book.placement(&one.about.tenant));
+            drafts.extend(self.over(&one, now).ok());
+            ended.push(one);
+        }
+        for (store, drafts, ended) in shares.0 {
+            if let Err(error) = self.book.stores().write(&store, drafts).await {
+                // It is all still there, and tried again under the same ids.
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(%store, error, "counts of what is over could not be recorded");
+                continue;
+            }
+            let mut ongoing = held(&self.ongoing);
+            for one in ended {
+                if ongoing.get(&one.about).is_some_and(|found| found.began == one.began) {
+                    ongoing.remove(&one.about);
+                }
+            }
+        }
+        let mut drafts = Vec::new();
         for ((_, code), refusals, author) in past.iter().filter(|(_, refusals, _)| refusals.further > 0) {
             let counts = [("further".to_string(), json!(refusals.further)), ("code".into(), json!(code))];
             drafts.extend(self.refusal(&platform(), author, "access.denied", Map::from_iter(counts), now).ok());
         }
         if let Err(error) = self.append(drafts).await {
-            // It is all still there, and tried again.
-            tracing::warn!(error = &error as &dyn std::error::Error, "counts of what is over could not be recorded");
+            tracing::warn!(error = &error as &dyn std::error::Error, "counts of refusals could not be recorded");
             return;
-        }
-        let mut ongoing = held(&self.ongoing);
-        for one in over {
-            if ongoing.get(&one.about).is_some_and(|found| found.began == one.began) {
-                ongoing.remove(&one.about);
-            }
         }
         let mut refusals = held(&self.refusals);
         for (source, found, _) in past {
@@ -348,7 +328,7 @@ impl Recorder {
         let named: Vec<&str> = denied.iter().take(100).map(|one| one.tenant.as_str()).collect();
         let more =
             Map::from_iter([("asked".to_string(), json!(first.action.as_str())), ("tenants".into(), json!(named))]);
-        drafts.push(self.refusal(&platform(), &author, "access.denied", more, now)?);
+        let of_platform = self.refusal(&platform(), &author, "access.denied", more, now)?;
         let may_be_told = |one: &&Denied| one.exists && caller.home().is_none_or(|home| *home == one.tenant);
         for one in denied.iter().filter(may_be_told).filter(|one| one.tenant.as_str() != PLATFORM).take(100) {
             let more = Map::from_iter([
@@ -357,8 +337,15 @@ impl Recorder {
             ]);
             drafts.push(self.refusal(&one.tenant, &author, "access.denied", more, now)?);
         }
-        self.append(drafts).await?;
+        self.append(vec![of_platform]).await?;
         self.note_first(source, first.action.as_str(), author, now);
+        // It is on record: that a tenant's store is out of reach keeps nobody else waiting.
+        for (store, drafts, _) in self.shares::<()>(drafts).0 {
+            if let Err(error) = self.book.stores().write(&store, drafts).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(%store, error, "a refusal stands in control, and not with the tenant that it concerns");
+            }
+        }
         Ok(())
     }
 
@@ -427,10 +414,9 @@ impl Recorder {
 
     /// Appends entries to the streams that they are of.
     async fn append(&self, drafts: Vec<Draft>) -> Result<(), RecordError> {
-        if drafts.is_empty() {
-            return Ok(());
+        for (store, drafts, _) in self.shares::<()>(drafts).0 {
+            self.book.stores().write(&store, drafts).await?;
         }
-        self.book.append(drafts).await?;
         Ok(())
     }
 }

@@ -87,6 +87,13 @@ pub struct Tenant {
     pub suspended: Option<Stamp>,
 }
 
+impl Tenant {
+    /// How it is kept apart.
+    pub fn tier(&self) -> Tier {
+        self.fact.tier.unwrap_or_default()
+    }
+}
+
 /// A principal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
@@ -206,6 +213,8 @@ pub struct Registry {
     policies: BTreeMap<String, String>,
     main_store: MainStore,
     stores: BTreeMap<TenantId, StoreFact>,
+    /// Below which entry the tenants of a store were told of all changes.
+    told: HashMap<TenantId, u64>,
     /// Who lives in a store other than the main one.
     residents: HashMap<TenantId, BTreeSet<TenantId>>,
 }
@@ -236,6 +245,11 @@ impl Registry {
         &self.stores
     }
 
+    /// Below which entry the tenants of a store were told of all changes, as far as that is on record.
+    pub fn told(&self, store: &TenantId) -> u64 {
+        self.told.get(store).copied().unwrap_or_default()
+    }
+
     /// In which store a tenant lives; the main one, when it is not there.
     pub fn placement(&self, tenant: &TenantId) -> &TenantId {
         self.tenants.get(tenant).and_then(|found| found.fact.store.as_ref()).unwrap_or(&self.main_store.0)
@@ -243,8 +257,14 @@ impl Registry {
 
     /// In which store a new tenant lives that names none: where its parent does, unless that one is by itself there.
     fn placement_below(&self, parent: &TenantId) -> &TenantId {
-        let is_dedicated = self.tenant(parent).is_some_and(|found| found.fact.tier == Tier::Dedicated);
+        let is_dedicated = self.tenant(parent).is_some_and(|found| found.tier() == Tier::Dedicated);
         if is_dedicated { &self.main_store.0 } else { self.placement(parent) }
+    }
+
+    /// How a new tenant is kept apart that does not say it: as its parent, which may be by itself and the new one not.
+    pub(crate) fn tier_below(&self, parent: &TenantId) -> Tier {
+        let tier = self.tenant(parent).map_or(Tier::Shared, Tenant::tier);
+        if tier == Tier::Dedicated { Tier::Shared } else { tier }
     }
 
     /// A tenant.
@@ -309,7 +329,7 @@ impl Registry {
 
     /// The bounds of a tenant: its own, then those of its tier.
     pub fn quota(&self, tenant: &TenantId) -> Quota {
-        let of_tier = self.tenants.get(tenant).and_then(|found| self.tier_quotas.get(&found.fact.tier));
+        let of_tier = self.tenants.get(tenant).and_then(|found| self.tier_quotas.get(&found.tier()));
         match (self.tenant_quotas.get(tenant), of_tier) {
             (Some(own), Some(tier)) => Quota {
                 events_per_second: own.events_per_second.or(tier.events_per_second),

@@ -72,6 +72,11 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
+    /// Adds what somebody else adds.
+    pub fn extended(self, more: impl FnOnce(Self) -> Self) -> Self {
+        more(self)
+    }
+
     /// Adds a route that serves everybody, and says why.
     pub fn open(
         mut self,
@@ -138,6 +143,7 @@ async fn put_on_record(
             Ok(response)
         }
         Recording::Each if caller.visit().all(is_look_at_the_record) => {
+            door.pay(caller.visit());
             recorder.hour(caller, length_of(&response)).await?;
             Ok(response)
         }

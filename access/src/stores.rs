@@ -67,6 +67,9 @@ impl Stores {
     /// # Errors
     /// The store is not open or does not accept.
     pub(crate) async fn write(&self, store: &TenantId, drafts: Vec<Draft>) -> Result<(), StoreError> {
+        if drafts.is_empty() {
+            return Ok(());
+        }
         let store = self.get(store)?;
         let mut parts: BTreeMap<(TenantId, StreamKind), Vec<Draft>> = BTreeMap::new();
         for draft in drafts {

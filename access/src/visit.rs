@@ -5,8 +5,9 @@
 use crate::policy::Action;
 use crate::registry::names::FactId;
 use ledger::name::{StreamKind, TenantId};
+use ledger::tree::Hash;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -42,19 +43,40 @@ pub struct Denied {
     pub action: Action,
 }
 
-/// Counts bytes of segments that a question looked at, of one tenant.
+/// Counts what a question looked at of one tenant's segments.
 #[derive(Debug, Clone, Default)]
-pub struct Meter(Arc<AtomicU64>);
+pub struct Meter(Arc<Metered>);
+
+#[derive(Debug, Default)]
+struct Metered {
+    bytes: AtomicU64,
+    segments: Mutex<HashSet<Hash>>,
+}
 
 impl Meter {
     /// Counts bytes.
     pub fn add(&self, bytes: u64) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// What was counted so far.
+    /// Notes that a segment was opened, by the hash of its bytes.
+    pub fn open(&self, segment: Hash) {
+        held(&self.0.segments).insert(segment);
+    }
+
+    /// How many segments were opened.
+    pub fn segments(&self) -> u64 {
+        held(&self.0.segments).len() as u64
+    }
+
+    /// Whether both count together.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// The bytes that were counted so far.
     pub fn read(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes.load(Ordering::Relaxed)
     }
 }
 

@@ -51,6 +51,11 @@ impl Passing {
         }
     }
 
+    /// The first rows of so many.
+    pub fn first(shown: usize, rows: usize) -> Self {
+        if shown >= rows { Self::All } else { Self::of(BooleanBuffer::collect_bool(rows, |row| row < shown)) }
+    }
+
     /// The rows that pass this and the other.
     pub fn and(self, other: Self) -> Self {
         match (self, other) {

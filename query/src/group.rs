@@ -52,6 +52,8 @@ pub(crate) struct Group {
     piece: Arc<Piece>,
     first: u64,
     rows: usize,
+    /// Those of them that lie before the head.
+    shown: usize,
     held: Rows,
 }
 
@@ -78,9 +80,10 @@ impl Group {
         let group = |(held, rows): (Rows, usize)| {
             let begin = first;
             first += rows as u64;
-            Self { piece: Arc::clone(&piece), first: begin, rows, held }
+            let shown = piece.end.saturating_sub(begin).min(rows as u64) as usize;
+            Self { piece: Arc::clone(&piece), first: begin, rows, shown, held }
         };
-        Ok(held.into_iter().map(group).collect())
+        Ok(held.into_iter().map(group).filter(|group| group.shown > 0).collect())
     }
 
     /// Columns of all rows, as they are stored: also those that the caller does not see.
@@ -153,7 +156,7 @@ impl Group {
         tested.sort_unstable();
         tested.dedup();
         let of_tested = self.columns(asked, &tested).await?;
-        let mut passing = Passing::All;
+        let mut passing = Passing::first(self.shown, self.rows);
         for condition in &asked.conditions {
             let at = tested.partition_point(|column| *column < condition.column);
             passing = passing.and(of_tested[at].passing(condition)?);
@@ -175,7 +178,7 @@ impl Group {
     async fn open_behind(self, barrier: &Barrier, asked: &Asked) -> Result<Option<Open>> {
         let tested = self.stored(asked, barrier.tested()).await?;
         let shown = barrier.shown(&tested, self.rows)?;
-        let mut rows: Vec<u32> = shown.any.set_indices_u32().collect();
+        let mut rows: Vec<u32> = shown.any.set_indices_u32().take_while(|row| (*row as usize) < self.shown).collect();
         for condition in &asked.conditions {
             if rows.is_empty() {
                 break;

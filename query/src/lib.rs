@@ -31,6 +31,7 @@ mod reader;
 mod registry;
 mod run;
 mod scan;
+pub mod scope;
 mod session;
 mod state;
 mod stop;

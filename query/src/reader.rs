@@ -139,6 +139,7 @@ impl Segments {
     /// The footer cannot be read, or tells other rows than the commit.
     pub async fn row_groups(&self, sealed: &Sealed) -> Result<Vec<RowGroup>> {
         let reference = &sealed.segment.reference;
+        sealed.meter.open(reference.sha256);
         let key = Key::footer(reference.sha256);
         let footer = match self.kept.get([key].into_iter()).pop().flatten() {
             Some(Item::Footer(footer)) => footer,

@@ -87,7 +87,7 @@ pub struct HeadRead {
 }
 
 impl HeadRead {
-    fn of(snapshot: &Snapshot) -> Self {
+    pub(crate) fn of(snapshot: &Snapshot) -> Self {
         let StreamHead { origin, size, root } = snapshot.head.clone();
         Self { tenant: snapshot.tenant.clone(), stream: snapshot.kind, size, root, origin }
     }

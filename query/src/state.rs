@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Snapshots that are taken at the same time.
-const SNAPSHOTS_AT_ONCE: usize = 16;
+pub(crate) const SNAPSHOTS_AT_ONCE: usize = 16;
 
 /// The state of this crate's routes.
 #[derive(Clone)]
@@ -125,7 +125,7 @@ impl QueryState {
 }
 
 /// A stream as of now, as far as it may be seen.
-async fn seen(opened: &Opened) -> Result<Seen, Problem> {
+pub(crate) async fn seen(opened: &Opened) -> Result<Seen, Problem> {
     let (sight, meter) = (Some(Arc::clone(&opened.sight)), opened.meter.clone());
     Ok(Seen { snapshot: opened.handle.snapshot().await?, sight, meter })
 }

@@ -23,6 +23,7 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use ledger::Hash;
 use ledger_store::Snapshot;
 use std::fmt;
 use std::sync::Arc;
@@ -87,6 +88,24 @@ pub struct Seen {
     pub meter: Meter,
 }
 
+impl Seen {
+    /// The same as it was when the stream held so many entries.
+    pub(crate) fn cut_at(mut self, size: u64, root: Hash) -> Self {
+        let rows: u64 = self.snapshot.tail.iter().map(|batch| batch.num_rows() as u64).sum();
+        let mut first = self.snapshot.head.size.saturating_sub(rows);
+        self.snapshot.tail.retain_mut(|batch| {
+            let shown = size.saturating_sub(first).min(batch.num_rows() as u64);
+            first += batch.num_rows() as u64;
+            *batch = batch.slice(0, shown as usize);
+            shown > 0
+        });
+        self.snapshot.head.size = size;
+        self.snapshot.head.root = root;
+        self.snapshot.segments.retain(|segment| segment.reference.first < size);
+        self
+    }
+}
+
 impl From<Snapshot> for Seen {
     fn from(snapshot: Snapshot) -> Self {
         Self { snapshot, sight: None, meter: Meter::default() }
@@ -132,7 +151,8 @@ fn pieces_of(seen: Seen, shapes: &Shapes) -> Result<Vec<Piece>> {
     let mut pieces: Vec<Piece> = Vec::with_capacity(segments.len() + 1);
     let meter = seen.meter;
     for segment in segments {
-        let (first, end) = (segment.reference.first, segment.reference.end());
+        // A segment may go on beyond the head: what is behind it is not shown.
+        let (first, end) = (segment.reference.first, segment.reference.end().min(head.size));
         pieces.push(piece(
             first,
             end,

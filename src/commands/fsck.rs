@@ -31,14 +31,10 @@ pub struct Arguments {
 /// The store or the key are not to be had, or a head is not signed by a trusted key.
 pub fn run(arguments: &Arguments) -> Outcome {
     let trust = &arguments.trust;
-    let mut fsck = trust.fsck(&arguments.place)?;
+    let fsck = trust.fsck(&arguments.place)?;
     let bar = ProgressBar::new_spinner();
     let report = block_on(async {
         let snapshot = SnapshotAudit::of(&fsck).await?;
-        if let Some(Ok(snapshot)) = &snapshot {
-            let head = snapshot.head(&fsck);
-            fsck.durable.push(head);
-        }
         let mut report = trust.check(fsck.clone(), Extent::Store, |_, _| true, |entries| bar.inc(entries)).await?;
         match snapshot {
             Some(Ok(snapshot)) if report.is_sound() => report.findings.extend(snapshot.findings(&fsck).await?),

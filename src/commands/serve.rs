@@ -91,6 +91,9 @@ pub struct Arguments {
     /// is given up, and said to be
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "main")]
     log_lost: Option<TenantId>,
+    /// A store whose objects were copied whole to where the settings say it is now
+    #[arg(long, value_name = "NAME")]
+    store_moved: Vec<TenantId>,
     /// Listen beyond this machine in the clear: something in front of the service encrypts
     #[arg(long)]
     insecure: bool,
@@ -113,10 +116,20 @@ pub struct Arguments {
 /// # Errors
 /// The service cannot start, or could not seal at its end.
 pub fn run(arguments: Arguments) -> Outcome {
-    let Arguments { place, store, heads_to, listen, durability, log_lost, insecure, .. } = arguments;
+    let Arguments { place, store, heads_to, listen, durability, log_lost, store_moved, insecure, .. } = arguments;
     let Arguments { log_format, log_level, seal_bytes, seal_on_exit, .. } = arguments;
-    let overrides =
-        Overrides { store, heads_to, listen, durability, log_lost, insecure, log_format, log_level, seal_bytes };
+    let overrides = Overrides {
+        store,
+        heads_to,
+        listen,
+        durability,
+        log_lost,
+        moved: store_moved,
+        insecure,
+        log_format,
+        log_level,
+        seal_bytes,
+    };
     let settings = Settings::load(&place, overrides)?;
     start_logging(settings.log_format, &settings.log_level);
     block_on(async move {

@@ -29,10 +29,12 @@ impl Door {
         let mut credentials: Vec<FactId> = {
             let registry = self.0.book.read();
             let used = self.0.used.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_due = |id: &&FactId| {
-                registry.credential(id).is_some_and(|found| found.used_at.is_none_or(|at| now - at >= DAY))
+            // Used since it was last put on record, and that is a day ago.
+            let is_due = |(id, last): &(&FactId, &i64)| {
+                let on_record = registry.credential(id).map(|found| found.used_at);
+                on_record.is_some_and(|at| at.is_none_or(|at| now - at >= DAY && **last > at))
             };
-            used.keys().filter(is_due).take(MOST_USED).cloned().collect()
+            used.iter().filter(is_due).take(MOST_USED).map(|(id, _)| id.clone()).collect()
         };
         if credentials.is_empty() {
             return;

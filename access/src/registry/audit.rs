@@ -5,9 +5,8 @@
 use super::change::Change;
 use super::snapshot::SnapshotText;
 use super::{BookError, platform};
-use ledger::StreamHead;
 use ledger::draft::Draft;
-use ledger::name::{Origin, StreamKind};
+use ledger::name::StreamKind;
 use ledger::tree::Hash;
 use ledger_store::{Finding, Fsck};
 
@@ -32,12 +31,6 @@ impl SnapshotAudit {
             Ok((size, root)) => Ok(Self { bytes: bytes.to_vec(), size, root }),
             Err(error) => Err(finding(None, error.to_string(), DELETE, false)),
         }))
-    }
-
-    /// The head that the stream must have had: to be told to a check of the stream.
-    pub fn head(&self, fsck: &Fsck) -> StreamHead {
-        let origin = Origin::stream(&fsck.ledger, &platform(), StreamKind::Control, 0).to_string();
-        StreamHead { origin, size: self.size, root: self.root }
     }
 
     /// Folds the sealed entries from zero and compares.
@@ -66,13 +59,14 @@ impl SnapshotAudit {
         let given = text.finish(self.size, &self.root).1;
         let found = Hash::of(&self.bytes);
         let is_named = named.contains(&(self.size, found.to_hex()));
+        // The root in its first line is vouched for by the entry that names it, and looked at when it is loaded.
         Ok(match (given == found, is_named) {
-            (true, _) => vec![],
+            (true, true) => vec![],
             (false, true) => {
                 vec![finding(range, "the snapshot does not say what the entries give".into(), FORGED, true)]
             }
-            (false, false) => {
-                let what = "the snapshot does not say what the entries give, and no entry names it: it is not used";
+            (_, false) => {
+                let what = "no entry names this snapshot: it is not used, and the registry is folded from its entries";
                 vec![finding(range, what.into(), DELETE, false)]
             }
         })

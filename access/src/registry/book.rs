@@ -9,12 +9,13 @@
 mod founding;
 mod kept;
 mod placed;
+mod telling;
 
 pub use self::founding::Founded;
 use super::change::{Change, PrincipalKind};
 use super::entry::{Author, EntryError};
 use super::names::FactId;
-use super::told::{Untold, told_to};
+use super::told::told_to;
 use super::{PLATFORM, Refusal, Registry, Stamp, check};
 use crate::secret;
 use crate::stores::Stores;
@@ -22,7 +23,7 @@ use ledger::draft::{Draft, Invalid};
 use ledger::name::{StreamKind, TenantId};
 use ledger_store::{Ambient, AppendRequest, Appended, Store, StoreError, Verdict};
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 /// The format of the ledger that a first entry names (FORMAT.md).
@@ -72,6 +73,19 @@ pub enum BookError {
         /// One of them.
         first: TenantId,
     },
+    /// The settings say that a store is elsewhere than it was.
+    #[error(
+        "the store {store} was at {from} and the settings say {to}: if its objects were copied there whole, say \
+         --store-moved {store}; else its tenants' histories would begin a second time"
+    )]
+    Moved {
+        /// Which.
+        store: TenantId,
+        /// Where it was.
+        from: String,
+        /// Where the settings say that it is.
+        to: String,
+    },
     /// Too many changes were made at the same time.
     #[error("the registry changes too quickly; send again shortly")]
     Busy,
@@ -98,7 +112,9 @@ pub struct Book {
     stores: Stores,
     ambient: Arc<dyn Ambient>,
     registry: RwLock<Registry>,
-    untold: Untold,
+    cursors: telling::Cursors,
+    /// When to try to keep a snapshot again, after it failed.
+    patience: AtomicI64,
     /// How many changes the last snapshot covers.
     kept: AtomicU64,
     /// Whoever changes something holds this.
@@ -111,14 +127,13 @@ impl Book {
     /// # Errors
     /// The stream cannot be read, or the first entries cannot be appended.
     pub async fn open(stores: Stores, ambient: Arc<dyn Ambient>) -> Result<(Self, Option<Founded>), BookError> {
-        let (registry, untold, turn) = (RwLock::default(), Untold::default(), tokio::sync::Mutex::default());
-        let book = Self { stores, ambient, registry, untold, kept: AtomicU64::new(0), turn };
+        let others = stores.facts().keys().filter(|name| *name != stores.main().name());
+        let cursors = others.map(|name| (name.clone(), Default::default())).collect();
+        let (registry, turn) = (RwLock::default(), tokio::sync::Mutex::default());
+        let (kept, patience) = (AtomicU64::new(0), AtomicI64::new(0));
+        let book = Self { stores, ambient, registry, cursors, patience, kept, turn };
         book.load().await?;
         book.refresh().await?;
-        if book.stores.are_several() {
-            // What a stop may have kept from being told is told again; who knows it hears nothing new.
-            book.untold.recall(&book).await?;
-        }
         let founded = if book.read().size() == 0 { Some(book.found().await?) } else { None };
         Ok((book, founded))
     }
@@ -260,16 +275,12 @@ impl Book {
                 );
                 return Err(BookError::Refused { at: 0, refusal: Refusal { is_conflict: false, why } });
             }
-            let mut later = Vec::new();
-            for (tenant, store) in told {
+            // Who lives in another store is told after it stands, from the stream itself.
+            for (tenant, _) in told.into_iter().filter(|(_, store)| store == self.main().name()) {
                 let its = made.iter().filter(|one| one.concerned.contains_key(&tenant));
                 let entries: Result<Vec<_>, Invalid> =
                     its.map(|one| told_to(&tenant, one.seq, &one.change, &request, author, now)).collect();
-                if store == *self.main().name() {
-                    parts.push((self.main().appender(&tenant, StreamKind::Access), entries?));
-                } else {
-                    later.extend(entries?);
-                }
+                parts.push((self.main().appender(&tenant, StreamKind::Access), entries?));
             }
             let request = AppendRequest { parts, atomic: true, expects: Some(size), ..Default::default() };
             match self.main().append(request).await {
@@ -279,9 +290,6 @@ impl Book {
                         return Err(BookError::Busy);
                     }
                     self.refresh().await?;
-                    // Died before it: the next start tells it.
-                    self.untold.add(later);
-                    self.tell().await;
                     // Loud: whoever watches the service's own log hears of it now.
                     for one in made.iter().filter(|one| matches!(one.change, Change::BreakGlass(_))) {
                         tracing::warn!(seq = one.seq, principal = %author.principal, "an elevation was taken without approval");
@@ -331,6 +339,11 @@ impl Book {
             Change::CreateTenant(fact) => {
                 let parent = fact.parent.clone().unwrap_or_else(platform);
                 fact.store.get_or_insert_with(|| registry.placement_below(&parent).clone());
+                fact.tier.get_or_insert(registry.tier_below(&parent));
+            }
+            Change::UpdateTenant(fact) => {
+                let tier = registry.tenant(&fact.tenant).map(super::Tenant::tier);
+                fact.tier.get_or_insert(tier.unwrap_or_default());
             }
             Change::CreateCredential(fact) => {
                 let id = fact.credential.insert(self.new_id("k")).clone();
@@ -347,10 +360,6 @@ impl Book {
             _ => {}
         }
         (change, key)
-    }
-
-    pub(super) fn now(&self) -> i64 {
-        self.ambient.now_micros()
     }
 
     fn new_id(&self, kind: &str) -> FactId {

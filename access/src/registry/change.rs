@@ -7,8 +7,10 @@
 //! in an entry of its own, so that erasing it leaves the facts.
 
 mod place;
+mod quota;
 
 pub use self::place::{StoreFact, Tier};
+pub use self::quota::{Quota, QuotaFact};
 use super::names::{FactId, Masked, PrincipalId, Role, When, text};
 use ledger::name::{LedgerName, StreamKind, TenantId};
 use schemars::JsonSchema;
@@ -83,9 +85,9 @@ pub struct TenantFact {
     #[schemars(with = "Option<String>")]
     #[serde(default, with = "text::optional", skip_serializing_if = "Option::is_none")]
     pub parent: Option<TenantId>,
-    /// How it is kept apart.
-    #[serde(default)]
-    pub tier: Tier,
+    /// How it is kept apart; as its parent (but not dedicated), or as it was, when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<Tier>,
     /// In which store it lives, for ever; `main`, when left out.
     #[schemars(with = "Option<String>")]
     #[serde(default, with = "text::optional", skip_serializing_if = "Option::is_none")]
@@ -290,46 +292,6 @@ pub struct FactAct {
     pub reason: String,
 }
 
-/// Bounds of one tenant's use; what is left out is not bounded by it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Quota {
-    /// Events a second, with a burst of as many again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub events_per_second: Option<u32>,
-    /// Bytes of events a second, with a burst of as many again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bytes_per_second: Option<u32>,
-    /// Queries at the same time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub concurrent_queries: Option<u32>,
-    /// Bytes of stored columns that questions look at, a second: what one question takes beyond it, the next ones wait
-    /// for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scanned_bytes_per_second: Option<u32>,
-    /// Bytes of sealed segments, of all streams together: beyond it no events are taken.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stored_bytes: Option<u64>,
-}
-
-/// Bounds of a tenant, or of all of a tier that have none of their own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct QuotaFact {
-    /// Of which tenant.
-    #[schemars(with = "Option<String>")]
-    #[serde(default, with = "text::optional", skip_serializing_if = "Option::is_none")]
-    pub tenant: Option<TenantId>,
-    /// Or of which tier.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tier: Option<Tier>,
-    /// The bounds.
-    #[serde(default)]
-    pub quota: Quota,
-    /// Why.
-    pub reason: String,
-}
-
 /// One change of the registry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "change")]
@@ -429,6 +391,14 @@ pub enum Change {
         root: String,
         /// SHA-256 of the snapshot, in hexadecimal.
         sha256: String,
+    },
+    /// Tenants in a store were told of all changes below an entry. Written by the service.
+    #[serde(rename = "store.told")]
+    Told {
+        /// Which store.
+        store: String,
+        /// All entries below this one.
+        through: u64,
     },
     /// Keys that were used. Written by the service, of each key at most once a day.
     #[serde(rename = "credential.used")]

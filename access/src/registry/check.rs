@@ -175,7 +175,8 @@ impl Registry {
             require(self.line(parent).count() < DEEPEST, || wrong(format!("tenants stand at most {DEEPEST} deep")))?;
         }
         let parent = fact.parent.as_ref().unwrap_or(&self.root.0);
-        self.check_placement(&fact.tenant, fact.tier, fact.store.as_ref().unwrap_or(self.placement_below(parent)))
+        let tier = fact.tier.unwrap_or(self.tier_below(parent));
+        self.check_placement(&fact.tenant, tier, fact.store.as_ref().unwrap_or(self.placement_below(parent)))
     }
 
     /// Whether a tenant of this tier may live in a store.
@@ -190,7 +191,7 @@ impl Registry {
         // Who is dedicated lives alone, so the first neighbour speaks for all.
         let neighbour = self.residents.get(store).and_then(|all| all.iter().find(|other| *other != tenant));
         let Some(neighbour) = neighbour.and_then(|other| self.tenants.get(other)) else { return Ok(()) };
-        require(neighbour.fact.tier != Tier::Dedicated, || {
+        require(neighbour.tier() != Tier::Dedicated, || {
             wrong(format!("the store {store} is dedicated to another tenant"))
         })?;
         require(tier != Tier::Dedicated, || {
@@ -214,7 +215,7 @@ impl Registry {
         let store = self.placement(&fact.tenant);
         let remains = fact.store.as_ref().is_none_or(|named| named == store);
         require(remains, || wrong(format!("a tenant stays in its store, which is {store}: its history lies there")))?;
-        self.check_placement(&fact.tenant, fact.tier, store)
+        self.check_placement(&fact.tenant, fact.tier.unwrap_or(found.tier()), store)
     }
 
     fn check_credential(&self, fact: &CredentialFact, now: i64) -> Checked {

@@ -118,6 +118,7 @@ impl Change {
             Self::SetPolicies { .. } => "policy.set",
             Self::SetStores { .. } => "store.set",
             Self::Snapshot { .. } => "registry.snapshot",
+            Self::Told { .. } => "store.told",
             Self::UseCredentials { .. } => "credential.used",
             Self::SetQuota(_) => "quota.set",
         }
@@ -164,6 +165,7 @@ impl Change {
             Self::SetPolicies { .. } => ("policies", String::new()),
             Self::SetStores { .. } => ("stores", String::new()),
             Self::Snapshot { size, .. } => ("registry", size.to_string()),
+            Self::Told { store, .. } => ("store", store.clone()),
             Self::UseCredentials { credentials } => ("credentials", credentials.len().to_string()),
             Self::SetQuota(fact) => match (&fact.tenant, fact.tier) {
                 (Some(tenant), _) => ("tenant", tenant.to_string()),

@@ -78,6 +78,10 @@ impl Registry {
             Change::ExpireElevation(act) => self.on_elevation(stamp, act, |elevation| &mut elevation.expired),
             Change::ReviewElevation(act) => self.on_elevation(stamp, act, |elevation| &mut elevation.reviewed),
             Change::SetPolicies { files } => self.policies = files.clone(),
+            Change::Told { store, through } => {
+                let place = store.parse().ok().map(|store| self.told.entry(store).or_default());
+                place.into_iter().for_each(|mark| *mark = (*mark).max(*through));
+            }
             Change::UseCredentials { credentials } => {
                 for id in credentials {
                     if let Some(found) = self.credentials.get_mut(id) {

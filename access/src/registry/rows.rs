@@ -124,7 +124,7 @@ fn of_tenant(registry: &Registry, tenant: &super::Tenant) -> Row {
     columns.insert("tenant".into(), fact.tenant.as_str().into());
     columns.insert("name".into(), fact.name.as_str().into());
     columns.insert("parent".into(), fact.parent.as_ref().map(|parent| parent.as_str()).into());
-    columns.insert("tier".into(), fact.tier.as_str().into());
+    columns.insert("tier".into(), tenant.tier().as_str().into());
     let store = registry.placement(&fact.tenant);
     columns.insert("store".into(), store.as_str().into());
     let region = registry.stores.get(store).and_then(|fact| fact.region.as_deref());

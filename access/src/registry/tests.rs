@@ -133,7 +133,7 @@ proptest! {
         let (mut registry, mut model) = (Registry::default(), Model::default());
         let mut entries = Vec::new();
         let far = i64::MAX;
-        let root = TenantFact { tenant: name(PLATFORM), name: String::new(), parent: None, tier: Tier::Shared, store: None, version: None };
+        let root = TenantFact { tenant: name(PLATFORM), name: String::new(), parent: None, tier: None, store: None, version: None };
         let mut make = |registry: &mut Registry, change: Change| {
             let seq = registry.size();
             entries.push(change.entry(format!("e-{seq}"), &Author::system(), 0).unwrap());
@@ -149,7 +149,7 @@ proptest! {
                         continue;
                     }
                     model.parents.push((child.clone(), parent.clone()));
-                    let fact = TenantFact { tenant: child, name: String::new(), parent: Some(parent), tier: Tier::Shared, store: None, version: None };
+                    let fact = TenantFact { tenant: child, name: String::new(), parent: Some(parent), tier: None, store: None, version: None };
                     make(&mut registry, Change::CreateTenant(fact));
                 }
                 Step::Grant { principal, tenants, subtree, role, seconds } => {

@@ -2,7 +2,6 @@
 //!
 //! Not here: when it is appended ([`super::book`]). Invariant: no tenant is told which others a change also names.
 
-use super::book::{Book, BookError, platform};
 use super::change::Change;
 use super::entry::{Author, Entry};
 use super::names::{FactId, PrincipalId};
@@ -10,14 +9,6 @@ use super::{PLATFORM, Registry};
 use ledger::draft::{Draft, Invalid};
 use ledger::field::{Field, Fields};
 use ledger::name::{StreamKind, TenantId};
-use std::sync::{Mutex, PoisonError};
-
-/// How many entries wait for a store that is not open.
-const MOST_UNTOLD: usize = 100_000;
-/// How many entries of `control` are looked at for what may not have been told when the service stopped.
-const RECALLED: u64 = 10_000;
-/// And how old they may be, in microseconds: stores know what they were told for longer, so nothing is told twice.
-const RECALLED_FOR: i64 = 24 * 3_600_000_000;
 /// What an author of a change can be.
 const ACTOR_TYPES: [&str; 4] = ["user", "service", "system", "anonymous"];
 
@@ -55,63 +46,8 @@ pub(super) fn told_to(
     .draft()
 }
 
-/// What tenants in other stores than the main one are still to be told.
-#[derive(Default)]
-pub(super) struct Untold(Mutex<Vec<Draft>>);
-
-impl Untold {
-    pub(super) fn add(&self, drafts: Vec<Draft>) {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = MOST_UNTOLD.saturating_sub(waiting.len());
-        if drafts.len() > room {
-            tracing::error!(
-                lost = drafts.len() - room,
-                "tenants could not be told of changes: their store is not open"
-            );
-        }
-        waiting.extend(drafts.into_iter().take(room));
-    }
-
-    /// Tells what can be told now. What a store does not take waits; a repeat is a duplicate there.
-    pub(super) async fn tell(&self, book: &Book) {
-        let waiting = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        for (store, drafts) in book.by_store(waiting) {
-            if let Err(error) = book.stores().write(&store, drafts.clone()).await {
-                tracing::debug!(%store, error = &error as &dyn std::error::Error, "tenants are told of changes later");
-                self.add(drafts);
-            }
-        }
-    }
-
-    /// Adds what may not have been told when the service stopped: the last changes before it, of tenants in other
-    /// stores.
-    ///
-    /// # Errors
-    /// The `control` stream cannot be read.
-    pub(super) async fn recall(&self, book: &Book) -> Result<(), BookError> {
-        let Ok(handle) = book.main().reader(&platform(), StreamKind::Control) else { return Ok(()) };
-        let from = book.read().size().saturating_sub(RECALLED);
-        let mut drafts = Vec::new();
-        let each = |seq, draft: &Draft| {
-            let Some((_, change)) = Change::of_entry(seq, draft)? else { return Ok::<(), BookError>(()) };
-            let recent = written(draft).filter(|(_, _, at)| book.now() - at < RECALLED_FOR);
-            let Some((request, author, at)) = recent else { return Ok(()) };
-            let registry = book.read();
-            for tenant in registry.concerned(&change) {
-                if registry.placement(&tenant) != book.main().name() {
-                    drafts.push(told_to(&tenant, seq, &change, &request, &author, at)?);
-                }
-            }
-            Ok(())
-        };
-        handle.entries(from, each).await?;
-        self.add(drafts);
-        Ok(())
-    }
-}
-
 /// Request, author and time of a change's entry.
-fn written(draft: &Draft) -> Option<(FactId, Author, i64)> {
+pub(super) fn written(draft: &Draft) -> Option<(FactId, Author, i64)> {
     let request = draft.event_id().rsplit_once('-')?.0.parse().ok()?;
     let (mut principal, mut kind, mut credential, mut source_ip, mut at) = ("", "", "", "", None);
     for step in Fields::of(draft) {
@@ -163,6 +99,7 @@ impl Registry {
             | Change::SetPolicies { .. }
             | Change::SetStores { .. }
             | Change::Snapshot { .. }
+            | Change::Told { .. }
             | Change::UseCredentials { .. } => {
                 vec![]
             }

@@ -5,7 +5,7 @@
 use super::super::change::{Change, PrincipalAct, PrincipalFact, PrincipalKind, TenantFact};
 use super::super::entry::Author;
 use super::super::names::PrincipalId;
-use super::super::{CredentialFact, GrantFact, GrantLimits, Tier};
+use super::super::{CredentialFact, GrantFact, GrantLimits};
 use super::{Book, BookError, FORMAT, platform};
 use ledger::name::StreamKind;
 
@@ -22,7 +22,7 @@ impl Book {
             tenant: platform(),
             name: "The platform itself".into(),
             parent: None,
-            tier: Tier::default(),
+            tier: None,
             store: None,
             version: None,
         };

@@ -14,6 +14,8 @@ use ledger_store::StreamHandle;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+/// After how long it is tried again, in microseconds.
+const AGAIN: i64 = 300_000_000;
 /// After how many changes another snapshot is worth writing.
 const CHANGES: u64 = 10_000;
 
@@ -40,9 +42,14 @@ impl Book {
             let registry = self.read();
             (registry.size(), registry.version())
         };
-        if changes < self.kept.load(Ordering::Relaxed) + CHANGES {
+        let is_due = changes >= self.kept.load(Ordering::Relaxed) + CHANGES;
+        let now = self.ambient.now_micros();
+        // Who may not write any more must not take the place of what a successor kept.
+        if !is_due || now < self.patience.load(Ordering::Relaxed) || !self.main().is_writable() {
             return Ok(());
         }
+        // It reads all of the stream: not again at once, if it fails.
+        self.patience.store(now + AGAIN, Ordering::Relaxed);
         let handle = self.main().reader(&platform(), StreamKind::Control)?;
         let (mut text, mut from) = (SnapshotText::default(), 0);
         if let Some(bytes) = handle.kept_fold().await?
@@ -65,6 +72,7 @@ impl Book {
         // Died here: nothing names it, and the next start folds from zero.
         self.note(Change::Snapshot { size, root: root.to_base64(), sha256: hash.to_hex() }).await?;
         self.kept.store(changes, Ordering::Relaxed);
+        self.patience.store(0, Ordering::Relaxed);
         Ok(())
     }
 }

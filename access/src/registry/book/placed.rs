@@ -4,7 +4,6 @@
 
 use super::super::change::Change;
 use super::{Book, BookError};
-use ledger::draft::Draft;
 use ledger::name::TenantId;
 use ledger_store::{Store, StoreError};
 
@@ -21,44 +20,17 @@ impl Book {
         self.stores.get(self.read().placement(tenant))
     }
 
-    /// Appends entries that Piperoll itself writes to the streams that they are of: what goes to one store in one
-    /// group, that of the main store first.
-    ///
-    /// # Errors
-    /// A store is not open or does not accept.
-    pub(crate) async fn append(&self, drafts: Vec<Draft>) -> Result<(), StoreError> {
-        for (store, drafts) in self.by_store(drafts) {
-            self.stores.write(&store, drafts).await?;
-        }
-        Ok(())
+    /// The name of the store that a tenant lives in.
+    pub(crate) fn placement(&self, tenant: &TenantId) -> TenantId {
+        self.read().placement(tenant).clone()
     }
 
-    /// Sorts entries by the stores that their tenants live in, the main one first.
-    pub(in super::super) fn by_store(&self, drafts: Vec<Draft>) -> Vec<(TenantId, Vec<Draft>)> {
-        let mut sorted: Vec<(TenantId, Vec<Draft>)> = vec![(self.main().name().clone(), Vec::new())];
-        let registry = self.read();
-        for draft in drafts {
-            let tenant = draft.tenant().parse::<TenantId>();
-            let store = tenant.as_ref().map_or(self.main().name(), |tenant| registry.placement(tenant));
-            match sorted.iter_mut().find(|(name, _)| name == store) {
-                Some((_, drafts)) => drafts.push(draft),
-                None => sorted.push((store.clone(), vec![draft])),
-            }
-        }
-        sorted.retain(|(_, drafts)| !drafts.is_empty());
-        sorted
-    }
-
-    /// Tells tenants in other stores what they could not be told before.
-    pub async fn tell(&self) {
-        self.untold.tell(self).await;
-    }
-
-    /// Puts the stores on record, if they are others than those that are.
+    /// Puts the stores on record, if they are others than those that are. Of those in `moved`, somebody said that their
+    /// objects were copied whole to where they are now.
     ///
     /// # Errors
     /// Tenants live in one that is not there any more, or the store does not accept.
-    pub async fn note_stores(&self) -> Result<(), BookError> {
+    pub async fn note_stores(&self, moved: &[TenantId]) -> Result<(), BookError> {
         let facts = self.stores.facts();
         let gone = {
             let registry = self.read();
@@ -68,9 +40,24 @@ impl Book {
         if let Some((store, count, first)) = gone {
             return Err(BookError::NoStore { store, count, first });
         }
+        self.check_moved(moved)?;
         if self.read().stores() != facts {
             let stores = facts.iter().map(|(name, fact)| (name.to_string(), fact.clone())).collect();
             self.note(Change::SetStores { stores }).await?;
+        }
+        Ok(())
+    }
+
+    /// A store that tenants live in is where it was: at an empty place their histories would begin a second time.
+    fn check_moved(&self, moved: &[TenantId]) -> Result<(), BookError> {
+        let registry = self.read();
+        for (store, fact) in self.stores.facts() {
+            let before = registry.stores().get(store).map(|before| before.location.clone());
+            let is_elsewhere = before.as_ref().is_some_and(|before| *before != fact.location);
+            if is_elsewhere && registry.residents.contains_key(store) && !moved.contains(store) {
+                let (store, from, to) = (store.clone(), before.unwrap_or_default(), fact.location.clone());
+                return Err(BookError::Moved { store, from, to });
+            }
         }
         Ok(())
     }
