@@ -10,7 +10,7 @@ use serde_json::Value;
 #[derive(Debug, Clone, Args)]
 pub struct Target {
     /// The running service
-    #[arg(long, env = "PIPEROLL_URL", default_value = "http://127.0.0.1:7117", value_name = "URL")]
+    #[arg(long, env = "PIPEROLL_URL", default_value = "http://127.0.0.1:7117", value_name = "URL", global = true)]
     pub url: String,
     /// The key to call it with; the first start of a service prints the administrator's
     #[arg(
@@ -19,7 +19,8 @@ pub struct Target {
         hide_env_values = true,
         default_value = "",
         value_name = "KEY",
-        hide_default_value = true
+        hide_default_value = true,
+        global = true
     )]
     pub key: String,
 }
@@ -112,8 +113,15 @@ impl Client {
     /// # Errors
     /// The service does not answer, or refuses a change.
     pub async fn change(&self, changes: &Value) -> Result<Value, ClientError> {
-        let body = serde_json::json!({"changes": changes});
-        Ok(self.send(self.http.post(format!("{}/v1/registry", self.url)).json(&body)).await?.json().await?)
+        self.post("/v1/registry", &serde_json::json!({"changes": changes})).await
+    }
+
+    /// Sends JSON and gets JSON.
+    ///
+    /// # Errors
+    /// The service does not answer, or refuses.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+        Ok(self.send(self.http.post(format!("{}{path}", self.url)).json(body)).await?.json().await?)
     }
 
     /// Gets a text.

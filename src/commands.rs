@@ -7,10 +7,12 @@ mod administrator_key;
 mod demo;
 mod fsck;
 mod generate;
+mod incident;
 mod ingest;
 mod keygen;
 mod query;
 mod registry;
+mod release;
 mod serve;
 mod verify;
 
@@ -37,6 +39,8 @@ pub enum Command {
     Demo(demo::Arguments),
     Ingest(ingest::Arguments),
     Query(query::Arguments),
+    Incident(incident::Arguments),
+    Release(release::Arguments),
     Verify(verify::Arguments),
     Fsck(fsck::Arguments),
     Registry(registry::Arguments),
@@ -55,6 +59,8 @@ pub fn run(command: Command) -> Outcome {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Ingest(arguments) => ingest::run(&arguments),
         Command::Query(arguments) => query::run(&arguments),
+        Command::Incident(arguments) => incident::run(&arguments),
+        Command::Release(arguments) => release::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Fsck(arguments) => fsck::run(&arguments),
         Command::Registry(arguments) => registry::run(&arguments),

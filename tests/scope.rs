@@ -250,3 +250,113 @@ async fn two_releases_are_compared_tenant_by_tenant() {
     assert_eq!(status, 400, "{refused}");
     service.stop();
 }
+
+#[tokio::test]
+async fn an_incident_is_kept_from_its_opening_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let (service, planted) = platform(folder.path(), &[]).await;
+    let bad = &planted["bad_release"];
+    let key = crate::access::principal_with(
+        &service,
+        "analyst",
+        None,
+        json!({"role": "security-analyst", "tenants": ["platform"], "subtree": true}),
+    );
+    let analyst = service.with_key(&key);
+    let question = json!({"subtree": "platform", "streams": ["telemetry"],
+        "where": {"release": bad["release"], "service": bad["service"], "workflow": bad["workflow"]}});
+    let open = json!({"title": "Invoices fail", "severity": "high", "question": question});
+    let (status, opened) = ask(&analyst, "/v1/incidents", &open).await;
+    assert_eq!(status, 200, "{opened}");
+    let made = &opened["made"];
+    let (id, count) = (made["incident"].as_str().unwrap(), texts(&bad["affected"]).len());
+    assert_eq!((&made["owner"], &made["found"]["affected_count"]), (&json!("analyst"), &json!(count)), "{made}");
+    assert!(made["question"]["heads"].as_array().unwrap().len() > 20);
+    // What was found is the service's to say, and only who may manage incidents opens one.
+    let forged = json!({"change": "incident.open", "title": "x", "found": {"summary": "nobody"}});
+    assert_eq!(service.try_change(&key, &[forged]).0, 422);
+    let sees_all = json!({"role": "tenant-auditor", "tenants": ["platform"], "subtree": true});
+    let auditor = crate::access::principal_with(&service, "auditor", None, sees_all);
+    assert_eq!(ask(&service.with_key(&auditor), "/v1/incidents", &open).await.0, 403);
+    let stranger =
+        crate::access::principal(&service, "stranger", None, "tenant-auditor", &[bad["affected"][0].as_str().unwrap()]);
+    assert_eq!(service.with_key(&stranger).get(&format!("/v1/incidents/{id}")).await.0, 404);
+    assert_eq!(service.with_key(&auditor).get(&format!("/v1/incidents/{id}")).await.0, 200);
+    // Steps, each an entry.
+    let step = |more: Value| {
+        let mut change = json!({"id": id});
+        change.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        service.try_change(&key, &[change])
+    };
+    let first = bad["affected"][0].as_str().unwrap();
+    for change in [
+        json!({"change": "incident.update", "status": "contained", "severity": "critical", "note": "rolled back"}),
+        json!({"change": "incident.triage", "tenant": first, "decision": "notify", "reason": "invoices were lost"}),
+        json!({"change": "incident.aware", "at": "2026-03-18T12:00:00Z", "reason": "names in a log"}),
+        json!({"change": "incident.notify", "reason": "form 12 was sent"}),
+    ] {
+        let (status, answer) = step(change.clone());
+        assert_eq!(status, 200, "{change}: {answer}");
+    }
+    for (change, status) in [
+        (json!({"change": "incident.update"}), 422),
+        (json!({"change": "incident.aware", "at": "2026-03-18T12:00:00Z", "reason": "again"}), 409),
+        (json!({"change": "incident.triage", "tenant": "nobody", "decision": "notify", "reason": "x"}), 422),
+        (json!({"change": "incident.triage", "tenant": first, "decision": "maybe", "reason": "x"}), 400),
+    ] {
+        assert_eq!(step(change.clone()).0, status, "{change}");
+    }
+    let shown: Value = serde_json::from_str(&analyst.get(&format!("/v1/incidents/{id}")).await.1).unwrap();
+    assert_eq!((&shown["state"], &shown["severity"]), (&json!("contained"), &json!("critical")));
+    assert_eq!(shown["notify_by_at"], "2026-03-21T12:00:00.000000Z");
+    assert_eq!(
+        (&shown["notes"][0]["text"], &shown["triage"][0]["decision"]),
+        (&json!("rolled back"), &json!("notify"))
+    );
+    let sql = "SELECT title, state, severity FROM incidents";
+    assert_eq!(
+        service.rows(&["platform"], sql).await,
+        [[json!("Invoices fail"), json!("contained"), json!("critical")]]
+    );
+    // Closed: asked again, with what came meanwhile.
+    let spared = bad["not_affected"][0].as_str().unwrap();
+    let late = |n: usize| {
+        json!({"id": format!("late-{n}"), "tenant": spared, "stream": "telemetry", "time": bad["from"],
+        "action": "job.run", "outcome": "error", "actor": {"type": "service", "id": "x"}, "release": bad["release"],
+        "service": bad["service"], "workflow": bad["workflow"]})
+        .to_string()
+    };
+    let lines: Vec<String> = (0..40).map(late).collect();
+    assert_eq!(service.post("/v1/events", lines.join("\n")).await.1["accepted"], 40);
+    let path = format!("/v1/incidents/{id}/close");
+    let (status, closed) = ask(&analyst, &path, &json!({"reason": "tables repaired"})).await;
+    assert_eq!(status, 200, "{closed}");
+    assert_eq!(closed["difference"]["newly_affected"], json!([spared]));
+    let failures = &closed["difference"]["failures"];
+    assert_eq!(failures["now"].as_u64().unwrap(), failures["then"].as_u64().unwrap() + 40);
+    assert_eq!(ask(&analyst, &path, &json!({"reason": "again"})).await.0, 409);
+    assert_eq!(step(json!({"change": "incident.update", "note": "late"})).0, 409);
+    // The registry's fold after a restart says the same, and a person reads it in a table.
+    let url = service.url.clone();
+    let table = run(&["incident", "show", "--url", &url, "--key", &key]);
+    let table = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert!(table.contains("Invoices fail") && table.contains("closed"), "{table}");
+    let release = bad["release"].as_str().unwrap();
+    let scope = run(&[
+        "incident",
+        "scope",
+        "--below",
+        "platform",
+        "--release",
+        release,
+        "--stream",
+        "telemetry",
+        "--url",
+        &url,
+        "--key",
+        &key,
+    ]);
+    let scope = String::from_utf8_lossy(&scope.stdout).into_owned();
+    assert!(scope.contains("YES") && scope.contains("were not read"), "{scope}");
+    service.stop();
+}

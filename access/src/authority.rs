@@ -7,9 +7,9 @@
 
 use crate::caller::Caller;
 use crate::policy::{Action, Granting, Policies, Question};
-use crate::registry::change::{Change, ElevationFact, FactAct, GrantFact, PrincipalKind};
+use crate::registry::change::{Change, ElevationFact, FactAct, GrantFact, PrincipalKind, TenantFact};
 use crate::registry::names::{PrincipalId, Role};
-use crate::registry::{Registry, Right, platform};
+use crate::registry::{Incident, Registry, Right, Tenant, platform};
 use crate::sight::View;
 use crate::visit::Denied;
 use ledger::name::{StreamKind, TenantId};
@@ -42,20 +42,8 @@ pub(crate) fn may_change(
         registry.principal(principal).and_then(|found| found.fact.home.clone()).unwrap_or_else(platform)
     };
     match change {
-        Change::CreateTenant(fact) => {
-            let parent = fact.parent.clone().unwrap_or_else(platform);
-            asking.need(Action::CreateTenant, &parent)?;
-            // Another store than the parent's, or another tier, is the platform's to give.
-            let is_elsewhere = fact.store.as_ref().is_some_and(|store| store != registry.placement(&parent));
-            let is_other = fact.tier.is_some_and(|tier| tier != registry.tier_below(&parent));
-            if is_elsewhere || is_other { asking.need(Action::CreateTenant, &platform()) } else { Ok(()) }
-        }
-        Change::UpdateTenant(fact) => {
-            asking.need(Action::UpdateTenant, &fact.tenant)?;
-            let tier = registry.tenant(&fact.tenant).map(crate::registry::Tenant::tier);
-            let is_other = fact.tier.is_some_and(|other| tier.is_some_and(|tier| tier != other));
-            if is_other { asking.need(Action::CreateTenant, &platform()) } else { Ok(()) }
-        }
+        Change::CreateTenant(fact) => asking.may_create_tenant(fact),
+        Change::UpdateTenant(fact) => asking.may_update_tenant(fact),
         Change::SuspendTenant(act) | Change::ResumeTenant(act) => asking.need(Action::ContainTenant, &act.tenant),
         Change::CreatePrincipal(fact) => {
             asking.need(Action::ManagePrincipals, &fact.home.clone().unwrap_or_else(platform))
@@ -94,6 +82,7 @@ pub(crate) fn may_change(
             if own == Some(caller.principal()) { Ok(()) } else { asking.need_of_another(act, Action::DecideElevation) }
         }
         Change::SetQuota(fact) => asking.need(Action::ManageQuotas, &fact.tenant.clone().unwrap_or_else(platform)),
+        _ if change.is_of_incident() => asking.may_manage_incident(change),
         _ => Err(Missing { why: "this is written by the service itself".into(), denied: None }),
     }
 }
@@ -112,6 +101,30 @@ impl Asking<'_> {
             let question = Question::of(self.caller, right, action, tenant, StreamKind::Control);
             reaches && self.policies.permits(self.registry, &Question { granting, ..question })
         })
+    }
+
+    fn may_create_tenant(&self, fact: &TenantFact) -> Result<(), Missing> {
+        let parent = fact.parent.clone().unwrap_or_else(platform);
+        self.need(Action::CreateTenant, &parent)?;
+        // Another store than the parent's, or another tier, is the platform's to give.
+        let is_elsewhere = fact.store.as_ref().is_some_and(|store| store != self.registry.placement(&parent));
+        let is_other = fact.tier.is_some_and(|tier| tier != self.registry.tier_below(&parent));
+        if is_elsewhere || is_other { self.need(Action::CreateTenant, &platform()) } else { Ok(()) }
+    }
+
+    fn may_update_tenant(&self, fact: &TenantFact) -> Result<(), Missing> {
+        self.need(Action::UpdateTenant, &fact.tenant)?;
+        let tier = self.registry.tenant(&fact.tenant).map(Tenant::tier);
+        let is_other = fact.tier.is_some_and(|other| tier.is_some_and(|tier| tier != other));
+        if is_other { self.need(Action::CreateTenant, &platform()) } else { Ok(()) }
+    }
+
+    fn may_manage_incident(&self, change: &Change) -> Result<(), Missing> {
+        let home = match change {
+            Change::OpenIncident(fact) => fact.tenant.clone(),
+            _ => change.incident().and_then(|id| self.registry.incident(id)).map(Incident::home),
+        };
+        self.need(Action::ManageIncidents, &home.unwrap_or_else(platform))
     }
 
     fn need(&self, action: Action, tenant: &TenantId) -> Result<(), Missing> {

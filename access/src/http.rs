@@ -99,6 +99,10 @@ async fn change(
     if !(1..=MOST_CHANGES).contains(&asked.changes.len()) {
         return Err(Problem::new(ProblemKind::Malformed, format!("changes must be 1 to {MOST_CHANGES}")));
     }
+    if asked.changes.iter().any(Change::says_what_was_found) {
+        let why = "what was found is the service's to say: open and close with POST /v1/incidents";
+        return Err(Problem::new(ProblemKind::Unprocessable, why));
+    }
     let made = door.change(&caller, asked.changes).await?;
     let made: Vec<Value> = made
         .into_iter()

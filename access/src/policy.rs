@@ -100,6 +100,10 @@ actions! {
     DecideElevation = "elevation.decide",
     /// Review what was done under an elevation.
     ReviewElevation = "elevation.review",
+    /// See incidents, and what was found and decided.
+    ReadIncidents = "incident.read",
+    /// Open incidents, decide on them, close them.
+    ManageIncidents = "incident.manage",
     /// Take an elevation without approval.
     BreakGlass = "elevation.break_glass",
 }

@@ -13,6 +13,7 @@ pub mod change;
 mod check;
 mod entry;
 mod fold;
+mod incidents;
 pub mod names;
 mod rows;
 mod snapshot;
@@ -24,6 +25,7 @@ pub use book::{Book, BookError, Decided, Founded, MOST_CHANGES, Made};
 pub use check::Refusal;
 pub use entry::Author;
 pub(crate) use entry::Entry;
+pub use incidents::{Incident, LARGEST_FINDING};
 pub use rows::{Row, Table};
 pub use snapshot::{SnapshotError, SnapshotText};
 
@@ -211,6 +213,7 @@ pub struct Registry {
     tenant_quotas: HashMap<TenantId, Quota>,
     tier_quotas: HashMap<Tier, Quota>,
     policies: BTreeMap<String, String>,
+    incidents: BTreeMap<FactId, Incident>,
     main_store: MainStore,
     stores: BTreeMap<TenantId, StoreFact>,
     /// Below which entry the tenants of a store were told of all changes.

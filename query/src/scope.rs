@@ -11,6 +11,7 @@ mod asking;
 mod compare;
 mod gather;
 pub mod http;
+mod incidents;
 mod question;
 mod rates;
 mod tables;

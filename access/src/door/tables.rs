@@ -5,9 +5,10 @@
 
 use super::Door;
 use crate::caller::Caller;
+use crate::policy::Action;
 use crate::problem::{Problem, ProblemKind};
 use crate::registry::names::FactId;
-use crate::registry::{Elevation, Registry, Row, Table, platform};
+use crate::registry::{Elevation, Incident, Registry, Row, Table, platform};
 use ledger::name::{StreamKind, TenantId};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -72,6 +73,21 @@ impl Door {
             }
         }
         Ok(shown.into_iter().map(|row| row.columns).collect())
+    }
+
+    /// An incident, with all of its history.
+    ///
+    /// # Errors
+    /// There is none that the caller may see: said alike whether there is one or not.
+    pub fn incident(&self, caller: &Caller, id: &FactId) -> Result<Incident, Problem> {
+        let nothing = || Problem::new(ProblemKind::NotFound, format!("there is no incident {id} that you may see"));
+        let found = self.0.book.read().incident(id).cloned().ok_or_else(nothing)?;
+        let home = found.home();
+        if self.decide(caller, Action::ReadIncidents, &home, StreamKind::Control).is_none() {
+            return Err(nothing());
+        }
+        self.may(caller, Action::ReadIncidents, &home, StreamKind::Control)?;
+        Ok(found)
     }
 
     /// Entries and sealed bytes of a tenant, of all its streams together; not known while its store is not open.

@@ -353,6 +353,10 @@ impl Book {
                 key = Some(secret::make(kind.unwrap_or(PrincipalKind::User), &id, &random).0);
             }
             Change::CreateGrant(fact) => fact.grant = Some(self.new_id("g")),
+            Change::OpenIncident(fact) => {
+                fact.incident = Some(self.new_id("i"));
+                fact.owner.get_or_insert(author.principal.clone());
+            }
             Change::AskElevation(fact) | Change::BreakGlass(fact) => {
                 fact.elevation = Some(self.new_id("e"));
                 fact.principal = Some(author.principal.clone());

@@ -6,9 +6,13 @@
 //! Invariants: the form is closed, an unknown field is an error; no change holds a secret, and the hash of one stands
 //! in an entry of its own, so that erasing it leaves the facts.
 
+mod incident;
 mod place;
 mod quota;
 
+pub use self::incident::{
+    AwareFact, CloseFact, IncidentFact, IncidentStatus, IncidentUpdate, Severity, Triage, TriageFact,
+};
 pub use self::place::{StoreFact, Tier};
 pub use self::quota::{Quota, QuotaFact};
 use super::names::{FactId, Masked, PrincipalId, Role, When, text};
@@ -412,6 +416,24 @@ pub enum Change {
         /// By name.
         stores: BTreeMap<String, StoreFact>,
     },
+    /// An incident is opened.
+    #[serde(rename = "incident.open")]
+    OpenIncident(IncidentFact),
+    /// It is another one from now on, or something is noted.
+    #[serde(rename = "incident.update")]
+    UpdateIncident(IncidentUpdate),
+    /// Somebody decided about one of its tenants.
+    #[serde(rename = "incident.triage")]
+    TriageIncident(TriageFact),
+    /// Since when a breach of personal data is known.
+    #[serde(rename = "incident.aware")]
+    AwareOfIncident(AwareFact),
+    /// The authority was told of it.
+    #[serde(rename = "incident.notify")]
+    NotifyIncident(FactAct),
+    /// It is over.
+    #[serde(rename = "incident.close")]
+    CloseIncident(CloseFact),
     /// Bounds of a tenant or tier.
     #[serde(rename = "quota.set")]
     SetQuota(QuotaFact),

@@ -44,26 +44,26 @@ impl fmt::Display for Refusal {
     }
 }
 
-fn wrong(why: impl Into<String>) -> Refusal {
+pub(super) fn wrong(why: impl Into<String>) -> Refusal {
     Refusal { is_conflict: false, why: why.into() }
 }
 
-fn conflict(why: impl Into<String>) -> Refusal {
+pub(super) fn conflict(why: impl Into<String>) -> Refusal {
     Refusal { is_conflict: true, why: why.into() }
 }
 
-type Checked = Result<(), Refusal>;
+pub(super) type Checked = Result<(), Refusal>;
 
-fn require(holds: bool, why: impl FnOnce() -> Refusal) -> Checked {
+pub(super) fn require(holds: bool, why: impl FnOnce() -> Refusal) -> Checked {
     if holds { Ok(()) } else { Err(why()) }
 }
 
-fn text(what: &str, text: &str) -> Checked {
+pub(super) fn text(what: &str, text: &str) -> Checked {
     let fits = text.len() <= LONGEST_TEXT && !text.chars().any(char::is_control);
     require(fits, || wrong(format!("{what} must be at most {LONGEST_TEXT} bytes without control characters")))
 }
 
-fn reason(given: &str) -> Checked {
+pub(super) fn reason(given: &str) -> Checked {
     require(!given.trim().is_empty(), || wrong("reason is required: it will be read by those concerned"))?;
     text("reason", given)
 }
@@ -156,11 +156,12 @@ impl Registry {
                 require(fact.tenant.is_some() != fact.tier.is_some(), || wrong("name either a tenant or a tier"))?;
                 fact.tenant.as_ref().map_or(Ok(()), |tenant| self.need_tenant(tenant))
             }
+            _ if change.is_of_incident() => self.check_incident(change, now),
             _ => Err(wrong("this is written by the service itself")),
         }
     }
 
-    fn need_tenant(&self, tenant: &TenantId) -> Checked {
+    pub(super) fn need_tenant(&self, tenant: &TenantId) -> Checked {
         require(self.tenants.contains_key(tenant), || wrong(format!("there is no tenant {tenant}")))
     }
 

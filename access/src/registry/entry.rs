@@ -120,6 +120,12 @@ impl Change {
             Self::Snapshot { .. } => "registry.snapshot",
             Self::Told { .. } => "store.told",
             Self::UseCredentials { .. } => "credential.used",
+            Self::OpenIncident(_) => "incident.open",
+            Self::UpdateIncident(_) => "incident.update",
+            Self::TriageIncident(_) => "incident.triage",
+            Self::AwareOfIncident(_) => "incident.aware",
+            Self::NotifyIncident(_) => "incident.notify",
+            Self::CloseIncident(_) => "incident.close",
             Self::SetQuota(_) => "quota.set",
         }
     }
@@ -167,6 +173,12 @@ impl Change {
             Self::Snapshot { size, .. } => ("registry", size.to_string()),
             Self::Told { store, .. } => ("store", store.clone()),
             Self::UseCredentials { credentials } => ("credentials", credentials.len().to_string()),
+            Self::OpenIncident(fact) => ("incident", id_of(fact.incident.as_ref())),
+            Self::UpdateIncident(_)
+            | Self::TriageIncident(_)
+            | Self::AwareOfIncident(_)
+            | Self::NotifyIncident(_)
+            | Self::CloseIncident(_) => ("incident", id_of(self.incident())),
             Self::SetQuota(fact) => match (&fact.tenant, fact.tier) {
                 (Some(tenant), _) => ("tenant", tenant.to_string()),
                 (None, tier) => ("tier", tier.unwrap_or_default().as_str().into()),

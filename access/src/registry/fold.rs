@@ -102,7 +102,7 @@ impl Registry {
                 }
             }
             // What a snapshot says is in the changes themselves; the others were applied above.
-            _ => {}
+            _ => self.apply_to_incident(stamp, change),
         }
     }
 

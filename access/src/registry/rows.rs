@@ -22,6 +22,8 @@ pub enum Table {
     Grants,
     /// What was lent to them for a while.
     Elevations,
+    /// What went wrong, and what was made of it.
+    Incidents,
 }
 
 /// One row, and whom it concerns.
@@ -35,7 +37,8 @@ pub struct Row {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 5] = [Self::Tenants, Self::Principals, Self::Credentials, Self::Grants, Self::Elevations];
+    pub const ALL: [Table; 6] =
+        [Self::Tenants, Self::Principals, Self::Credentials, Self::Grants, Self::Elevations, Self::Incidents];
 
     /// The name in paths and in SQL.
     pub fn name(self) -> &'static str {
@@ -45,6 +48,7 @@ impl Table {
             Self::Credentials => "credentials",
             Self::Grants => "grants",
             Self::Elevations => "elevations",
+            Self::Incidents => "incidents",
         }
     }
 
@@ -52,6 +56,7 @@ impl Table {
     pub fn action(self) -> Action {
         match self {
             Self::Tenants => Action::ReadTenant,
+            Self::Incidents => Action::ReadIncidents,
             _ => Action::ReadGrants,
         }
     }
@@ -79,8 +84,9 @@ impl Table {
                  approved_by approved_because ends_at refused_at refused_by refused_because revoked_at revoked_by \
                  revoked_because reviewed_at reviewed_by reviewed_because"
             }
+            Self::Incidents => super::incidents::COLUMNS,
         };
-        names.split(' ').collect()
+        names.split_whitespace().collect()
     }
 
     /// Every row, by its name; states are those of a moment.
@@ -93,6 +99,7 @@ impl Table {
             }
             Self::Grants => registry.grants.values().map(|grant| of_grant(grant, now)).collect(),
             Self::Elevations => registry.elevations.values().map(|elevation| of_elevation(elevation, now)).collect(),
+            Self::Incidents => registry.incidents.values().map(super::Incident::row).collect(),
         };
         let key = self.columns()[0];
         rows.sort_by(|a, b| a.columns[key].as_str().cmp(&b.columns[key].as_str()));
@@ -100,13 +107,13 @@ impl Table {
     }
 }
 
-type Columns = Map<String, Value>;
+pub(super) type Columns = Map<String, Value>;
 
-fn time(micros: i64) -> Value {
+pub(super) fn time(micros: i64) -> Value {
     ledger::time::format_micros(micros).into()
 }
 
-fn done(columns: &mut Columns, what: &str, stamp: &Stamp) {
+pub(super) fn done(columns: &mut Columns, what: &str, stamp: &Stamp) {
     columns.insert(format!("{what}_at"), time(stamp.at));
     columns.insert(format!("{what}_by"), stamp.by.as_str().into());
 }

@@ -93,6 +93,13 @@ impl Registry {
             | Change::ReviewElevation(act) => {
                 self.elevation(&act.id).map(|found| found.fact.tenants.clone()).unwrap_or_default()
             }
+            // Whom an incident concerns is told by people, when it is known.
+            Change::OpenIncident(_)
+            | Change::UpdateIncident(_)
+            | Change::TriageIncident(_)
+            | Change::AwareOfIncident(_)
+            | Change::NotifyIncident(_)
+            | Change::CloseIncident(_) => vec![],
             Change::SetQuota(fact) => fact.tenant.clone().into_iter().collect(),
             Change::Begin { .. }
             | Change::Secret { .. }

@@ -5,15 +5,17 @@
 use super::compare::CompareQuestion;
 use super::{AffectedWhen, Dimension, Misasked, ScopeQuestion};
 use crate::state::QueryState;
-use access::openapi::{self, Operation, json_of};
+use access::openapi::{self, Operation, Parameter, json_of};
+use access::registry::change::{IncidentFact, Severity};
+use access::registry::names::{FactId, PrincipalId};
 use access::{Caller, Problem, ProblemKind, Recording, Routes};
 use axum::Json;
-use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::routing::post;
+use axum::extract::{Path, State};
+use axum::routing::{get, post};
 use bytes::Bytes;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 const SCOPE: Operation = Operation {
@@ -23,6 +25,43 @@ const SCOPE: Operation = Operation {
     answer: &[json_of(openapi::object)],
     problems: &[
         ProblemKind::NotFound,
+        ProblemKind::TooLarge,
+        ProblemKind::Unprocessable,
+        ProblemKind::QueryTooExpensive,
+    ],
+};
+
+const INCIDENT: Parameter = Parameter { name: "incident", place: "path", what: "its id", schema: openapi::text };
+
+const OPEN: Operation = Operation {
+    summary: "open an incident with its scope: asked now, and kept with its heads",
+    parameters: &[],
+    body: &[json_of(open_schema)],
+    answer: &[json_of(openapi::object)],
+    problems: &[
+        ProblemKind::NotFound,
+        ProblemKind::TooLarge,
+        ProblemKind::Unprocessable,
+        ProblemKind::QueryTooExpensive,
+    ],
+};
+
+const SHOW: Operation = Operation {
+    summary: "an incident with all that was found, noted and decided",
+    parameters: &[INCIDENT],
+    body: &[],
+    answer: &[json_of(openapi::object)],
+    problems: &[ProblemKind::NotFound],
+};
+
+const CLOSE: Operation = Operation {
+    summary: "close an incident: its scope is asked again, and the difference kept",
+    parameters: &[INCIDENT],
+    body: &[json_of(close_schema)],
+    answer: &[json_of(openapi::object)],
+    problems: &[
+        ProblemKind::NotFound,
+        ProblemKind::Conflict,
         ProblemKind::TooLarge,
         ProblemKind::Unprocessable,
         ProblemKind::QueryTooExpensive,
@@ -64,6 +103,27 @@ fn scope_schema() -> Value {
     })
 }
 
+fn open_schema() -> Value {
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["title", "question"],
+        "properties": {
+            "title": {"type": "string"}, "severity": {"type": "string", "enum": ["low", "medium", "high", "critical"]},
+            "owner": {"type": "string"}, "tenant": openapi::tenant(), "question": scope_schema(),
+        },
+    })
+}
+
+fn close_schema() -> Value {
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["reason"],
+        "properties": {"reason": {"type": "string"}},
+    })
+}
+
 fn compare_schema() -> Value {
     json!({
         "type": "object",
@@ -78,13 +138,12 @@ fn compare_schema() -> Value {
 
 /// Adds the routes.
 pub fn routes(routes: Routes<QueryState>) -> Routes<QueryState> {
-    routes.route("POST", "/v1/incidents/scope", Recording::Each, SCOPE, post(scope)).route(
-        "POST",
-        "/v1/releases/compare",
-        Recording::Each,
-        COMPARE,
-        post(compare),
-    )
+    routes
+        .route("POST", "/v1/incidents/scope", Recording::Each, SCOPE, post(scope))
+        .route("POST", "/v1/incidents", Recording::Each, OPEN, post(open))
+        .route("GET", "/v1/incidents/{incident}", Recording::Hourly, SHOW, get(show))
+        .route("POST", "/v1/incidents/{incident}/close", Recording::Each, CLOSE, post(close))
+        .route("POST", "/v1/releases/compare", Recording::Each, COMPARE, post(compare))
 }
 
 impl From<Misasked> for Problem {
@@ -122,9 +181,64 @@ async fn compare(
     Ok(Json(asked(&caller, &answer, Value::Null)))
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Opening {
+    title: String,
+    #[serde(default)]
+    severity: Severity,
+    owner: Option<PrincipalId>,
+    tenant: Option<String>,
+    question: ScopeQuestion,
+}
+
+async fn open(
+    State(state): State<QueryState>,
+    caller: Caller,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Problem> {
+    let asked: Opening = read(body, "{\"title\":…,\"severity\":…,\"question\":{…}}")?;
+    let tenant = asked.tenant.map(|name| name.parse().map_err(|e: ledger::name::NameError| Misasked(e.to_string())));
+    let Opening { title, severity, owner, .. } = asked;
+    let (incident, question, found) = (None, None, None);
+    let fact = IncidentFact { incident, tenant: tenant.transpose()?, title, severity, owner, question, found };
+    let (made, answer) = state.open_incident(&caller, fact, asked.question).await?;
+    Ok(Json(json!({"seq": made.seq, "made": made.change, "answer": answer})))
+}
+
+async fn show(State(state): State<QueryState>, caller: Caller, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
+    Ok(Json(state.door().incident(&caller, &id_of(&id)?)?.to_json()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Closing {
+    reason: String,
+}
+
+async fn close(
+    State(state): State<QueryState>,
+    caller: Caller,
+    Path(id): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Closing { reason } = read(body, "{\"reason\":…}")?;
+    let (made, shown) = state.close_incident(&caller, id_of(&id)?, reason).await?;
+    Ok(Json(json!({"seq": made.seq, "found": shown["found"], "difference": shown["difference"]})))
+}
+
+fn id_of(text: &str) -> Result<FactId, Problem> {
+    text.parse().map_err(|e: access::registry::names::Malformed| Misasked(e.to_string()).into())
+}
+
+/// The hash of an answer, as it is written in one.
+pub(super) fn hash_of(answer: &Value) -> String {
+    ledger::Hash::of(answer.to_string().as_bytes()).to_hex()
+}
+
 /// An answer with who asked it, and the hash of its bytes: those of the member `answer` as it is written here.
 fn asked(caller: &Caller, answer: &impl Serialize, cost: Value) -> Value {
     let answer = serde_json::to_value(answer).unwrap_or_default();
-    let hash = ledger::Hash::of(answer.to_string().as_bytes());
-    json!({"asked_by": caller.principal(), "cost": cost, "answer_sha256": hash.to_hex(), "answer": answer})
+    let hash = hash_of(&answer);
+    json!({"asked_by": caller.principal(), "cost": cost, "answer_sha256": hash, "answer": answer})
 }

@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Below this chance, corrected for how many tenants were compared, failures are more frequent than before.
 const SIGNIFICANT: f64 = 0.01;
+/// Below this chance, a tenant's own few events speak for more failures than before.
+const PLAUSIBLE: f64 = 0.05;
 /// Values of a kind that are named; beyond it their number is said.
 const MOST_NAMED: usize = 10;
 
@@ -263,35 +265,24 @@ pub(crate) fn answer(gathered: Gathered, seen: &[Seen], mut not_examined: Vec<Un
 
 /// A tenant's verdict, with the figures that it rests on.
 fn judged(tenant: &str, found: &Counted, all: Counts, compared: usize, question: &ScopeQuestion) -> TenantScope {
-    let Counted { here, before, .. } = found;
-    let own = found.beside.events > 0;
-    let with = if own { found.beside } else { all };
-    let p = chance(here.failures, here.events, with.failures, with.events) * compared as f64;
-    let is_compared = here.failures > 0 && with.events > 0;
+    let Counted { here, before, beside, .. } = found;
+    let p = accident(*here, *beside, all) * compared as f64;
+    let is_compared = here.failures > 0 && all.events > 0;
     let (affected, why) = match question.affected_when {
         _ if here.events == 0 => (false, "nothing of what was asked about happened here".to_string()),
         Some(AffectedWhen::Touched) => (true, touch(here)),
         _ if here.failures == 0 => (false, format!("{} events, and none of them failed", here.events)),
-        _ if with.events == 0 => {
-            (true, format!("{} of {} events failed, and there is nothing to compare with", here.failures, here.events))
+        _ => {
+            let here = format!("{} of {} events failed", here.failures, here.events);
+            let own = format!("{} of {} before and beside it", beside.failures, beside.events);
+            let of_all = format!("{} of {} at all tenants", all.failures, all.events);
+            match () {
+                () if all.events == 0 => (true, format!("{here}, and there is nothing to compare with")),
+                () if p > SIGNIFICANT => (false, format!("{here}, no more often than else: {own}, {of_all}")),
+                () if beside.events == 0 => (true, format!("{here}, and {of_all} before and beside it: no accident")),
+                () => (true, format!("{here}, and {own}, {of_all}: no accident")),
+            }
         }
-        _ if p <= SIGNIFICANT => {
-            let beside = if own { "before and beside it" } else { "at all tenants before and beside it" };
-            (
-                true,
-                format!(
-                    "{} of {} events failed, and {} of {} {beside}: no accident",
-                    here.failures, here.events, with.failures, with.events
-                ),
-            )
-        }
-        _ => (
-            false,
-            format!(
-                "{} of {} events failed, no more often than before and beside it ({} of {})",
-                here.failures, here.events, with.failures, with.events
-            ),
-        ),
     };
     let mut reasons: Vec<Tally> = found
         .reasons
@@ -315,6 +306,17 @@ fn judged(tenant: &str, found: &Counted, all: Counts, compared: usize, question:
         touched: BTreeMap::new(),
         contained: None,
     }
+}
+
+/// The chance that a tenant's failures are an accident: against its own events before and beside it; or, where these are
+/// too few to say much but do not speak against it, against those of all tenants.
+fn accident(here: Counts, own: Counts, all: Counts) -> f64 {
+    let against = |other: Counts| chance(here.failures, here.events, other.failures, other.events);
+    if own.events == 0 {
+        return against(all);
+    }
+    let by_own = against(own);
+    if by_own <= PLAUSIBLE { by_own.min(against(all)) } else { by_own }
 }
 
 fn touch(here: &Counts) -> String {
