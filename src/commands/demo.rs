@@ -3,6 +3,7 @@
 //! Not here: the story ([`crate::generate`]), the service ([`crate::service`]). Invariant: every tick mark was
 //! earned: an answer is compared with the planted record, a proof is checked, a tampered byte is searched for.
 
+use super::query::shown;
 use super::{FOUND, Outcome, block_on, interrupted, start_logging};
 use crate::client::{Client, ClientError};
 use crate::generate::{Plan, Planted, Question, generate, questions};
@@ -98,9 +99,11 @@ async fn tell(service: &Service, settings: &Settings, arguments: &Arguments) -> 
     for question in questions(&planted) {
         ask(&client, &question).await?;
     }
-    step(5, "Support comes in only when asked and approved, and the customer sees it");
+    step(5, "The bad release as an incident: whom it broke, whom not, and since when it is over");
+    scope(&client, &planted).await?;
+    step(6, "Support comes in only when asked and approved, and the customer sees it");
     lend(&service.url(), &administrator).await?;
-    step(6, "The ledger is sealed and verified from its files alone");
+    step(7, "The ledger is sealed and verified from its files alone");
     service.stores().main().seal_all().await?;
     // What is merged now is not merged while a copy is made.
     service.stores().main().upkeep().await?;
@@ -113,11 +116,38 @@ async fn tell(service: &Service, settings: &Settings, arguments: &Arguments) -> 
     println!(
         "   ✓ {entries} entries of {streams} streams: every leaf recomputed, every signed root confirmed ({took} ms)"
     );
-    step(7, "One byte of a copy is flipped");
+    step(8, "One byte of a copy is flipped");
     tamper(settings).await?;
-    step(8, "Where to go from here");
+    step(9, "Where to go from here");
     where_next(&service.url(), &settings.data);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Asks for the scope of the release that was planted, and opens an incident with it.
+async fn scope(client: &Client, planted: &Planted) -> Result<(), Box<dyn std::error::Error>> {
+    let bad = &planted.bad_release;
+    let named = json!({"release": bad.release, "service": bad.service, "workflow": bad.workflow});
+    let question = json!({"subtree": access::registry::PLATFORM, "streams": ["telemetry"], "where": named});
+    let body = json!({"title": "Invoices fail", "severity": "high", "question": question});
+    let opened = client.post("/v1/incidents", &body).await?;
+    let answer = &opened["answer"];
+    let tenants = answer["tenants"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let affected = tenants.iter().filter(|one| one["affected"] == true);
+    let mut affected: Vec<&str> = affected.filter_map(|one| one["tenant"].as_str()).collect();
+    affected.sort_unstable();
+    if affected != bad.affected {
+        return Err(Unexpected(format!("affected are {affected:?}, and {:?} were planted", bad.affected)).into());
+    }
+    println!("   {}", shown(&answer["summary"]));
+    for one in tenants.iter().filter(|one| one["affected"] == true) {
+        println!("     {:<12} {}", shown(&one["tenant"]), shown(&one["why"]));
+    }
+    let id = shown(&opened["made"]["incident"]);
+    println!(
+        "   ✓ as planted; kept as incident {id} with the {} heads that it is the answer to",
+        answer["read"].as_array().map_or(0, Vec::len)
+    );
+    Ok(())
 }
 
 /// Segments of which the largest that a commit names is looked for.

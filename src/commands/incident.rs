@@ -240,9 +240,10 @@ fn show_scope(answer: &Value, cost: &Value) {
         listed += 1;
         let contained = &one["contained"];
         let over = match (contained["since"].as_str(), contained["holds"].as_bool()) {
-            (None, _) => String::new(),
-            (Some(since), Some(false)) => format!("{since}, but more came"),
-            (Some(since), _) => since.to_string(),
+            _ if !is_affected => String::new(),
+            (None, _) => "no".into(),
+            (Some(since), Some(false)) => format!("{}, but more came", to_the_second(since)),
+            (Some(since), _) => to_the_second(since),
         };
         let counts = &one["matching"];
         table.add_row([
@@ -251,7 +252,7 @@ fn show_scope(answer: &Value, cost: &Value) {
             shown(&counts["events"]),
             shown(&counts["failures"]),
             shown(&counts["denied"]),
-            shown(&one["first"]),
+            to_the_second(&shown(&one["first"])),
             over,
             shown(&one["why"]),
         ]);
@@ -269,22 +270,32 @@ fn show_scope(answer: &Value, cost: &Value) {
     if !timeline.is_empty() {
         let mut table = output::table(&["when", "", "what"]);
         for moment in timeline {
-            table.add_row([&moment["at"], &moment["kind"], &moment["what"]].map(shown));
+            table.add_row([to_the_second(&shown(&moment["at"])), shown(&moment["kind"]), shown(&moment["what"])]);
         }
         println!("\n{table}");
     }
-    if let (Some(all), Some(left)) = (cost["segments"].as_u64(), cost["segments_not_read"].as_u64()) {
-        let heads = answer["read"].as_array().map_or(0, Vec::len);
-        let (all, left) = (output::grouped(all), output::grouped(left));
-        println!("\nAn answer to {heads} heads; of {all} segments {left} were not read.");
-    }
+    let heads = output::grouped(answer["read"].as_array().map_or(0, Vec::len) as u64);
+    let read = match (cost["segments"].as_u64(), cost["segments_not_read"].as_u64()) {
+        (Some(all @ 1..), Some(left)) => {
+            format!("; of {} segments {} were not read", output::grouped(all), output::grouped(left))
+        }
+        _ => String::new(),
+    };
+    println!("\nAn answer to {heads} heads{read}.");
+}
+
+/// A time as a person reads it; JSON has it to the microsecond.
+fn to_the_second(time: &str) -> String {
+    time.split_once('.').map_or(time.to_string(), |(seconds, _)| format!("{seconds}Z"))
 }
 
 fn rows_of(answer: &Value) -> String {
     let names = ["incident", "title", "severity", "state", "owner", "opened_at", "notify_by_at", "summary"];
     let mut table = output::table(&names);
     for row in answer["rows"].as_array().into_iter().flatten() {
-        table.add_row(names.map(|name| shown(&row[name])));
+        table.add_row(
+            names.map(|name| if name.ends_with("_at") { to_the_second(&shown(&row[name])) } else { shown(&row[name]) }),
+        );
     }
     table.to_string()
 }

@@ -43,9 +43,8 @@ pub(crate) fn timeline(gathered: &Gathered, tenants: &[TenantScope]) -> Vec<Mome
     }
     for look in &gathered.looks {
         let under = look.elevation.as_ref().map_or(String::new(), |id| format!(" under elevation {id}"));
-        let (by, times, tenants) = (&look.by, look.times, look.tenants);
-        let what =
-            format!("{by} looked at {tenants} tenants{under}: {times} entries until {}", format_micros(look.last));
+        let (by, times, tenants) = (&look.by, several(look.times, "time"), several(look.tenants, "tenant"));
+        let what = format!("{by} looked at {tenants}{under}: {times} until {}", format_micros(look.last));
         all.push(Moment { at: format_micros(look.first), kind: "access", what, entry: None });
     }
     all.sort();
@@ -61,6 +60,10 @@ pub(crate) fn timeline(gathered: &Gathered, tenants: &[TenantScope]) -> Vec<Mome
         all.truncate(LONGEST);
     }
     all
+}
+
+fn several(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn moment(kind: &'static str, of: &Notable, what: String) -> Moment {

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Below this chance, corrected for how many tenants were compared, failures are more frequent than before.
 const SIGNIFICANT: f64 = 0.01;
-/// Below this chance, a tenant's own few events speak for more failures than before.
+/// Below this chance, a tenant's own events speak for more failures than before, however few they are.
 const PLAUSIBLE: f64 = 0.05;
 /// Values of a kind that are named; beyond it their number is said.
 const MOST_NAMED: usize = 10;
@@ -308,15 +308,12 @@ fn judged(tenant: &str, found: &Counted, all: Counts, compared: usize, question:
     }
 }
 
-/// The chance that a tenant's failures are an accident: against its own events before and beside it; or, where these are
-/// too few to say much but do not speak against it, against those of all tenants.
+/// The chance that a tenant's failures are an accident: against its own events before and beside it; and, where these do
+/// not speak against it (nothing failed, or hardly as often), against those of all tenants, which are more.
 fn accident(here: Counts, own: Counts, all: Counts) -> f64 {
     let against = |other: Counts| chance(here.failures, here.events, other.failures, other.events);
-    if own.events == 0 {
-        return against(all);
-    }
     let by_own = against(own);
-    if by_own <= PLAUSIBLE { by_own.min(against(all)) } else { by_own }
+    if own.failures == 0 || by_own <= PLAUSIBLE { by_own.min(against(all)) } else { by_own }
 }
 
 fn touch(here: &Counts) -> String {
@@ -391,7 +388,7 @@ fn summary(tenants: &[TenantScope], counted: &BTreeMap<&str, Counted>, unexamine
     let extent = match affected.len() {
         0 => format!("nobody: none of {of} tenants is affected"),
         1 => format!("one tenant: {} is affected, {} are not", affected[0].tenant, of - 1),
-        some if some == of => format!("all {of} tenants are affected"),
+        some if some == of => format!("platform-wide: all {of} tenants are affected"),
         some if regions.len() == 1 && everywhere.len() > 1 => {
             format!("one region: {some} tenants in {} are affected, {} are not", first_of(&regions), of - some)
         }
