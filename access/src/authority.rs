@@ -82,6 +82,7 @@ pub(crate) fn may_change(
             if own == Some(caller.principal()) { Ok(()) } else { asking.need_of_another(act, Action::DecideElevation) }
         }
         Change::SetQuota(fact) => asking.need(Action::ManageQuotas, &fact.tenant.clone().unwrap_or_else(platform)),
+        Change::SetResidency(fact) => asking.need(Action::ManageResidency, &fact.tenant),
         _ if change.is_of_incident() => asking.may_manage_incident(change),
         _ => Err(Missing { why: "this is written by the service itself".into(), denied: None }),
     }

@@ -100,6 +100,8 @@ actions! {
     DecideElevation = "elevation.decide",
     /// Review what was done under an elevation.
     ReviewElevation = "elevation.review",
+    /// Say in which regions a tenant's data may be.
+    ManageResidency = "residency.manage",
     /// See incidents, and what was found and decided.
     ReadIncidents = "incident.read",
     /// Open incidents, decide on them, close them.

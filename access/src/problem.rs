@@ -177,7 +177,7 @@ impl From<BookError> for Problem {
             }
             BookError::Invalid(_) => Self::new(ProblemKind::Unprocessable, detail),
             BookError::Busy => Self::new(ProblemKind::TooManyRequests, detail),
-            BookError::Entry(_) | BookError::NoStore { .. } | BookError::Moved { .. } => {
+            BookError::Entry(_) | BookError::NoStore { .. } | BookError::Moved { .. } | BookError::Misplaced(_) => {
                 tracing::error!(error = detail.as_str(), "the registry cannot be read");
                 Self::new(ProblemKind::Internal, "the registry cannot be read; the operator finds why in the log")
             }

@@ -15,6 +15,7 @@ mod entry;
 mod fold;
 mod incidents;
 pub mod names;
+mod residency;
 mod rows;
 mod snapshot;
 mod told;
@@ -30,8 +31,8 @@ pub use rows::{Row, Table};
 pub use snapshot::{SnapshotError, SnapshotText};
 
 use change::{
-    CredentialFact, ElevationFact, GrantFact, GrantLimits, IdentityKey, PrincipalFact, Quota, StoreFact, TenantFact,
-    Tier,
+    CredentialFact, ElevationFact, GrantFact, GrantLimits, IdentityKey, PrincipalFact, Quota, ResidencyFact, StoreFact,
+    TenantFact, Tier,
 };
 use ledger::name::TenantId;
 use names::{FactId, PrincipalId, Role};
@@ -214,6 +215,7 @@ pub struct Registry {
     tier_quotas: HashMap<Tier, Quota>,
     policies: BTreeMap<String, String>,
     incidents: BTreeMap<FactId, Incident>,
+    residency: HashMap<TenantId, (ResidencyFact, Stamp)>,
     main_store: MainStore,
     stores: BTreeMap<TenantId, StoreFact>,
     /// Below which entry the tenants of a store were told of all changes.

@@ -48,11 +48,7 @@ pub fn make(kind: PrincipalKind, id: &FactId, random: &[u8; 32]) -> (String, Str
 
 /// Reads a kept hash.
 pub fn parse_hash(text: &str) -> Option<[u8; 32]> {
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    let digits: Option<Vec<u8>> = (0..32).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()).collect();
-    digits?.try_into().ok()
+    ledger::Hash::from_hex(text).map(|hash| hash.0)
 }
 
 #[cfg(test)]

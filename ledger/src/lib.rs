@@ -26,6 +26,7 @@ pub mod note;
 pub mod pack;
 pub mod proof;
 pub mod receipt;
+pub mod report;
 mod sha;
 mod text;
 pub mod tile;

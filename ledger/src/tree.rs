@@ -38,6 +38,16 @@ impl Hash {
     pub fn to_hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
+
+    /// Reads what [`Hash::to_hex`] writes.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut hash = [0; 32];
+        let is_plain = text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        for (at, byte) in hash.iter_mut().enumerate().filter(|_| is_plain) {
+            *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
+        }
+        is_plain.then_some(Self(hash))
+    }
 }
 
 impl fmt::Debug for Hash {

@@ -9,6 +9,7 @@
 
 mod asking;
 mod compare;
+mod counts;
 mod gather;
 pub mod http;
 mod incidents;

@@ -86,6 +86,9 @@ pub enum BookError {
         /// Where the settings say that it is.
         to: String,
     },
+    /// The settings put tenants where their policies do not allow.
+    #[error("the settings do not fit a residency policy: {0}")]
+    Misplaced(String),
     /// Too many changes were made at the same time.
     #[error("the registry changes too quickly; send again shortly")]
     Busy,

@@ -9,12 +9,14 @@
 mod incident;
 mod place;
 mod quota;
+mod residency;
 
 pub use self::incident::{
     AwareFact, CloseFact, IncidentFact, IncidentStatus, IncidentUpdate, Severity, Triage, TriageFact,
 };
 pub use self::place::{StoreFact, Tier};
 pub use self::quota::{Quota, QuotaFact};
+pub use self::residency::{ResidencyFact, ResidencyRule};
 use super::names::{FactId, Masked, PrincipalId, Role, When, text};
 use ledger::name::{LedgerName, StreamKind, TenantId};
 use schemars::JsonSchema;
@@ -416,6 +418,9 @@ pub enum Change {
         /// By name.
         stores: BTreeMap<String, StoreFact>,
     },
+    /// In which regions a tenant's data may be.
+    #[serde(rename = "residency.set")]
+    SetResidency(ResidencyFact),
     /// An incident is opened.
     #[serde(rename = "incident.open")]
     OpenIncident(IncidentFact),

@@ -156,6 +156,7 @@ impl Registry {
                 require(fact.tenant.is_some() != fact.tier.is_some(), || wrong("name either a tenant or a tier"))?;
                 fact.tenant.as_ref().map_or(Ok(()), |tenant| self.need_tenant(tenant))
             }
+            Change::SetResidency(fact) => self.check_residency(fact),
             _ if change.is_of_incident() => self.check_incident(change, now),
             _ => Err(wrong("this is written by the service itself")),
         }
@@ -177,6 +178,10 @@ impl Registry {
         }
         let parent = fact.parent.as_ref().unwrap_or(&self.root.0);
         let tier = fact.tier.unwrap_or(self.tier_below(parent));
+        if let Some((policy, _)) = self.residency(parent) {
+            let store = fact.store.as_ref().unwrap_or(self.placement_below(parent));
+            self.check_region(&fact.tenant, policy, store)?;
+        }
         self.check_placement(&fact.tenant, tier, fact.store.as_ref().unwrap_or(self.placement_below(parent)))
     }
 

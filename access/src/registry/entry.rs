@@ -126,6 +126,7 @@ impl Change {
             Self::AwareOfIncident(_) => "incident.aware",
             Self::NotifyIncident(_) => "incident.notify",
             Self::CloseIncident(_) => "incident.close",
+            Self::SetResidency(_) => "residency.set",
             Self::SetQuota(_) => "quota.set",
         }
     }
@@ -173,6 +174,7 @@ impl Change {
             Self::Snapshot { size, .. } => ("registry", size.to_string()),
             Self::Told { store, .. } => ("store", store.clone()),
             Self::UseCredentials { credentials } => ("credentials", credentials.len().to_string()),
+            Self::SetResidency(fact) => ("tenant", fact.tenant.to_string()),
             Self::OpenIncident(fact) => ("incident", id_of(fact.incident.as_ref())),
             Self::UpdateIncident(_)
             | Self::TriageIncident(_)

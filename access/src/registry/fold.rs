@@ -89,6 +89,9 @@ impl Registry {
                     }
                 }
             }
+            Change::SetResidency(fact) => {
+                self.residency.insert(fact.tenant.clone(), (fact.clone(), because(stamp, &fact.reason)));
+            }
             Change::SetStores { stores } => {
                 let named = stores.iter().filter_map(|(name, fact)| Some((name.parse().ok()?, fact.clone())));
                 self.stores = named.collect();

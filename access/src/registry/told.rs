@@ -100,6 +100,7 @@ impl Registry {
             | Change::AwareOfIncident(_)
             | Change::NotifyIncident(_)
             | Change::CloseIncident(_) => vec![],
+            Change::SetResidency(fact) => vec![fact.tenant.clone()],
             Change::SetQuota(fact) => fact.tenant.clone().into_iter().collect(),
             Change::Begin { .. }
             | Change::Secret { .. }

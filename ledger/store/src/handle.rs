@@ -11,7 +11,7 @@ use crate::segment;
 use crate::store::Shared;
 use crate::stream::{Snapshot, Stream};
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use ledger::draft::Draft;
 use ledger::name::{Origin, StreamKind, TenantId};
 use ledger::tile::Tile;
@@ -78,6 +78,18 @@ impl StreamHandle {
     pub fn stored(&self) -> (u64, u64) {
         let view = self.stream.view();
         (view.edge.size(), view.sealed.segments.iter().map(|segment| segment.reference.bytes).sum())
+    }
+
+    /// Every object of the stream, by path below the store, with its bytes.
+    ///
+    /// # Errors
+    /// The object store cannot be listed.
+    pub async fn objects(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let folder = self.stream.prefix.path();
+        let listed = self.shared.objects.list(Some(folder)).map_ok(|meta| (meta.location.to_string(), meta.size));
+        let mut all: Vec<_> = listed.try_collect().await.map_err(StoreError::objects(folder))?;
+        all.sort();
+        Ok(all)
     }
 
     /// What is durable now: segments and tail.

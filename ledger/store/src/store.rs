@@ -244,6 +244,12 @@ impl Store {
         self.shared.log_head.read().unwrap_or_else(PoisonError::into_inner).checkpoint.clone()
     }
 
+    /// Signs that a report of this kind, with this hash, was given out now.
+    pub fn sign_report(&self, kind: &str, sha256: ledger::Hash) -> String {
+        let report = ledger::report::ReportNote { kind: kind.into(), time: self.shared.ambient.now_micros(), sha256 };
+        report.sign(&self.shared.ledger, &self.shared.key)
+    }
+
     /// The store log's head.
     pub fn log_head(&self) -> StreamHead {
         self.shared.log_head.read().unwrap_or_else(PoisonError::into_inner).head.clone()

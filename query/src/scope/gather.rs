@@ -3,11 +3,13 @@
 //! Not here: what the counts mean ([`super::verdict`]). Invariant: every list is in a total order, so that the same
 //! entries give the same lists.
 
+use super::counts::{Bucket, Count, Gathered, Look, Matching, Notable, Ran, Values};
 use super::question::{Dimension, ScopeQuestion, literal, moment};
 use super::tables::rows;
 use crate::error::QueryError;
 use crate::run::Engine;
 use crate::table::Seen;
+use access::registry::PLATFORM;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Second words of actions that end something: `release.rolled_back`, `session.revoke`.
@@ -51,83 +53,10 @@ pub(crate) const TOUCHED: [(&str, &str); 8] = [
 /// Parts that a time is cut into for a timeline.
 const BUCKETS: i64 = 24;
 const SECOND: i64 = 1_000_000;
-
-/// Events that have all of this in common.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Count {
-    pub tenant: String,
-    pub release: Option<String>,
-    /// Whether they lie in the time that is asked about, and not before it.
-    pub inside: bool,
-    pub outcome: String,
-    pub reason: Option<String>,
-    pub region: Option<String>,
-    pub events: u64,
-    pub first: i64,
-    pub last: i64,
-}
-
-/// An entry that says that something was rolled out, changed or ended.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Notable {
-    pub at: i64,
-    pub tenant: String,
-    pub stream: String,
-    pub seq: u64,
-    pub action: String,
-    pub resource_type: Option<String>,
-    pub resource: Option<String>,
-    pub release: Option<String>,
-    pub region: Option<String>,
-    pub by: Option<String>,
-}
-
-/// Failures of some tenants in one stretch of time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Bucket {
-    pub begin: i64,
-    pub end: i64,
-    pub tenants: u64,
-    pub failures: u64,
-}
-
-/// Who looked at tenants' data meanwhile.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Look {
-    pub first: i64,
-    pub last: i64,
-    pub by: String,
-    pub elevation: Option<String>,
-    pub tenants: u64,
-    pub times: u64,
-}
-
-/// What is known of one value: how often, and how often failing.
-pub(crate) type Values = BTreeMap<String, Vec<(String, u64, u64)>>;
-
-/// All that was counted.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Gathered {
-    pub question: ScopeQuestion,
-    /// First and last event that matches.
-    pub extent: Option<(i64, i64)>,
-    /// From when what went before is counted.
-    pub before: Option<i64>,
-    pub counts: Vec<Count>,
-    /// By name of what was touched, then by tenant.
-    pub touched: BTreeMap<&'static str, Values>,
-    pub ends: Vec<Notable>,
-    /// By moment of an end: tenant, outcome, events after it.
-    pub after: BTreeMap<i64, Vec<(String, String, u64)>>,
-    pub releases: Vec<Notable>,
-    pub failures: Vec<Bucket>,
-    pub looks: Vec<Look>,
-}
-
-/// Outcomes that are failures.
-pub(crate) fn is_failure(outcome: &str) -> bool {
-    matches!(outcome, "failure" | "error")
-}
+/// Events beside it from which on they say something.
+const ENOUGH: u64 = 1_000;
+/// How much of what ran around a shorter time it is compared with, in microseconds.
+const WEEK: i64 = 7 * 86_400 * SECOND;
 
 const FAILING: &str = "outcome IN ('failure', 'error')";
 
@@ -151,21 +80,41 @@ pub(crate) async fn gather(
     seen: &[Seen],
     platform: Option<Seen>,
 ) -> Result<Gathered, QueryError> {
-    let with_platform: Vec<Seen> = seen.iter().cloned().chain(platform).collect();
     let time = |text: &Option<String>| text.as_deref().and_then(|text| ledger::time::parse_micros(text).ok());
     let (since, until) = (time(&question.since), time(&question.until));
-    let mut asking = Asking { engine, seen, with_platform: &with_platform, question: &question, since, until };
-    let Some((first, last)) = asking.extent().await? else {
+    let everybody = Asking { engine, seen, with_platform: seen, question: &question, since, until };
+    let matching = everybody.matching_tenants().await?;
+    let first = matching.iter().map(|one| one.first).min();
+    let Some((first, last)) = first.zip(matching.iter().map(|one| one.last).max()) else {
         return Ok(Gathered { question, ..Gathered::default() });
     };
-    let begin = *asking.since.get_or_insert(first);
+    // From here on only tenants at which something matches are looked at.
+    let names: BTreeSet<&str> = matching.iter().map(|one| one.tenant.as_str()).collect();
+    let is_its = |seen: &&Seen| names.contains(seen.snapshot.tenant.as_str());
+    let is_platform = |seen: &&Seen| seen.snapshot.tenant.as_str() == PLATFORM && !is_its(seen);
+    let platform = seen.iter().filter(is_platform).cloned().chain(platform);
+    let with_platform: Vec<Seen> = seen.iter().filter(is_its).cloned().chain(platform).collect();
+    let seen: Vec<Seen> = seen.iter().filter(is_its).cloned().collect();
+    let begin = since.unwrap_or(first);
     let end = until.unwrap_or(last + 1);
-    // As long before as the time that is asked about.
-    let before = begin - (end - begin).max(0);
-    let counts = asking.counts(before).await?;
+    let length = (end - begin).max(0);
+    // As long before as the time that is asked about; and more of what ran around it, since few events say little.
+    let (before, around) = (begin - length, length.max(WEEK.min(7 * length)));
+    let asking = Asking {
+        engine,
+        seen: &seen,
+        with_platform: &with_platform,
+        question: &question,
+        since: Some(begin),
+        until: Some(end),
+    };
+    let everybody = Asking { since: asking.since, until: asking.until, ..everybody };
+    let (counts, around) = asking.compared(&everybody, before, around).await?;
+    let reasons = asking.values("reason", "outcome IN ('failure', 'error', 'denied')").await?;
+    let ran = if question.values(Dimension::Release).is_empty() { vec![] } else { asking.ran(around).await? };
     let mut touched = BTreeMap::new();
     for (name, column) in TOUCHED {
-        touched.insert(name, asking.touched(column).await?);
+        touched.insert(name, asking.values(column, &format!("{column} IS NOT NULL")).await?);
     }
     let ends = asking.ends().await?;
     let mut after = BTreeMap::new();
@@ -176,7 +125,21 @@ pub(crate) async fn gather(
     let failures = asking.failures(begin, end).await?;
     let looks = asking.looks(begin, end).await?;
     let (extent, before) = (Some((first, last)), Some(before));
-    Ok(Gathered { extent, before, counts, touched, ends, after, releases, failures, looks, question })
+    Ok(Gathered {
+        extent,
+        before,
+        matching,
+        counts,
+        reasons,
+        ran,
+        touched,
+        ends,
+        after,
+        releases,
+        failures,
+        looks,
+        question,
+    })
 }
 
 impl Asking<'_> {
@@ -202,46 +165,94 @@ impl Asking<'_> {
         all
     }
 
-    async fn extent(&self) -> Result<Option<(i64, i64)>, QueryError> {
-        let of = self.of_streams("occurred_at", &self.matching());
-        let found = self.rows(format!("SELECT min(occurred_at), max(occurred_at) FROM {of}")).await?;
-        let (first, last) = (found.times(0)?, found.times(1)?);
-        Ok(first.first().copied().flatten().zip(last.first().copied().flatten()))
+    /// The tenants at which something matches.
+    async fn matching_tenants(&self) -> Result<Vec<Matching>, QueryError> {
+        let of = self.of_streams("tenant, occurred_at", &self.matching());
+        let sql = format!("SELECT tenant, min(occurred_at), max(occurred_at) FROM {of} GROUP BY 1 ORDER BY 1");
+        let found = self.rows(sql).await?;
+        let (tenants, first, last) = (found.texts(0)?, found.times(1)?, found.times(2)?);
+        let matching = |at: usize| Some(Matching { tenant: tenants[at].clone()?, first: first[at]?, last: last[at]? });
+        Ok((0..found.len()).filter_map(matching).collect())
     }
 
-    /// Everything but the release: what ran beside it is what it is compared with.
-    async fn counts(&self, before: i64) -> Result<Vec<Count>, QueryError> {
-        let mut condition = format!("{} AND occurred_at >= {}", self.question.conditions(false), moment(before));
-        if let Some(until) = self.until {
-            condition.push_str(&format!(" AND occurred_at < {}", moment(until)));
+    /// Everything but the release, and some time around: what ran before and beside it is what it is compared with.
+    fn beside(&self, around: Option<i64>) -> String {
+        let condition = self.question.conditions(false);
+        let Some(around) = around else { return condition };
+        let from = moment(self.since.unwrap_or_default() - around);
+        let to = moment(self.until.unwrap_or_default() + around);
+        format!("{condition} AND occurred_at >= {from} AND occurred_at < {to}")
+    }
+
+    /// What matches, and what it is compared with: around it; or, where little goes on around it, everything of everybody,
+    /// which is little too.
+    async fn compared(
+        &self,
+        everybody: &Self,
+        before: i64,
+        around: i64,
+    ) -> Result<(Vec<Count>, Option<i64>), QueryError> {
+        let counts = self.counts(before, Some(around)).await?;
+        let beside: u64 = counts.iter().filter(|count| !count.is_here).map(|count| count.events).sum();
+        if beside >= ENOUGH {
+            return Ok((counts, Some(around)));
         }
-        let inside = moment(self.since.unwrap_or(before));
-        let of = self.of_streams("tenant, release, occurred_at, outcome, reason, region", &condition);
+        Ok((everybody.counts(before, None).await?, None))
+    }
+
+    async fn counts(&self, before: i64, around: Option<i64>) -> Result<Vec<Count>, QueryError> {
+        let releases: Vec<String> = self.question.values(Dimension::Release).iter().map(|name| literal(name)).collect();
+        let is_asked =
+            if releases.is_empty() { "true".into() } else { format!("release IN ({})", releases.join(", ")) };
+        let time = |sign: &str, time: i64| format!("occurred_at {sign} {}", moment(time));
+        let (begin, end) = (self.since.unwrap_or_default(), self.until.unwrap_or_default());
+        let inside = format!("{} AND {}", time(">=", begin), time("<", end));
+        let earlier = format!("{} AND {}", time(">=", before), time("<", begin));
+        let of = self.of_streams("tenant, release, occurred_at, outcome", &self.beside(around));
         let sql = format!(
-            "SELECT tenant, release, CASE WHEN occurred_at >= {inside} THEN 1 ELSE 0 END, outcome, reason, region, \
-             count(*), min(occurred_at), max(occurred_at) FROM {of} GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6"
+            "SELECT tenant, CASE WHEN {inside} AND {is_asked} THEN 1 ELSE 0 END, CASE WHEN {earlier} THEN 1 ELSE 0 END, \
+             outcome, count(*) FROM {of} GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
         );
         let found = self.rows(sql).await?;
-        let (tenants, releases, inside) = (found.texts(0)?, found.texts(1)?, found.numbers(2)?);
-        let (outcomes, reasons, regions) = (found.texts(3)?, found.texts(4)?, found.texts(5)?);
-        let (events, first, last) = (found.numbers(6)?, found.times(7)?, found.times(8)?);
+        let (tenants, here, before) = (found.texts(0)?, found.numbers(1)?, found.numbers(2)?);
+        let (outcomes, events) = (found.texts(3)?, found.numbers(4)?);
         let count = |at: usize| Count {
             tenant: tenants[at].clone().unwrap_or_default(),
-            release: releases[at].clone(),
-            inside: inside[at] == 1,
+            is_here: here[at] == 1,
+            is_before: before[at] == 1,
             outcome: outcomes[at].clone().unwrap_or_default(),
-            reason: reasons[at].clone(),
-            region: regions[at].clone(),
             events: events[at],
-            first: first[at].unwrap_or_default(),
-            last: last[at].unwrap_or_default(),
         };
         Ok((0..found.len()).map(count).collect())
     }
 
-    async fn touched(&self, column: &str) -> Result<Values, QueryError> {
-        let condition = format!("{} AND {column} IS NOT NULL", self.matching());
-        let of = self.of_streams(&format!("tenant, {column}, outcome"), &condition);
+    /// The releases that each tenant ran besides.
+    async fn ran(&self, around: Option<i64>) -> Result<Vec<Ran>, QueryError> {
+        let releases: Vec<String> = self.question.values(Dimension::Release).iter().map(|name| literal(name)).collect();
+        let condition = format!("{} AND release NOT IN ({})", self.beside(around), releases.join(", "));
+        let of = self.of_streams("tenant, release, occurred_at, outcome", &condition);
+        let sql = format!(
+            "SELECT tenant, release, min(occurred_at), count(*), sum(CASE WHEN {FAILING} THEN 1 ELSE 0 END), \
+             sum(CASE WHEN outcome = 'denied' THEN 1 ELSE 0 END) FROM {of} GROUP BY 1, 2 ORDER BY 1, 2"
+        );
+        let found = self.rows(sql).await?;
+        let (tenants, releases, since) = (found.texts(0)?, found.texts(1)?, found.times(2)?);
+        let (events, failures, denied) = (found.numbers(3)?, found.numbers(4)?, found.numbers(5)?);
+        let ran = |at: usize| Ran {
+            tenant: tenants[at].clone().unwrap_or_default(),
+            release: releases[at].clone().unwrap_or_default(),
+            since: since[at].unwrap_or_default(),
+            events: events[at],
+            failures: failures[at],
+            denied: denied[at],
+        };
+        Ok((0..found.len()).map(ran).collect())
+    }
+
+    /// The values of a column among what matches, the most frequent first.
+    async fn values(&self, column: &str, condition: &str) -> Result<Values, QueryError> {
+        let of =
+            self.of_streams(&format!("tenant, {column}, outcome"), &format!("{} AND {condition}", self.matching()));
         let sql = format!(
             "SELECT tenant, {column}, count(*), sum(CASE WHEN {FAILING} THEN 1 ELSE 0 END) FROM {of} \
              GROUP BY 1, 2 ORDER BY 1, 3 DESC, 2"
@@ -251,8 +262,9 @@ impl Asking<'_> {
             (found.texts(0)?, found.texts(1)?, found.numbers(2)?, found.numbers(3)?);
         let mut all = Values::new();
         for at in 0..found.len() {
-            if let (Some(tenant), Some(value)) = (&tenants[at], &values[at]) {
-                all.entry(tenant.clone()).or_default().push((value.clone(), events[at], failures[at]));
+            if let Some(tenant) = &tenants[at] {
+                let value = values[at].clone().unwrap_or_default();
+                all.entry(tenant.clone()).or_default().push((value, events[at], failures[at]));
             }
         }
         Ok(all)

@@ -2,7 +2,7 @@
 //!
 //! Not here: the counts ([`super::gather`]). Invariant: in order of time, and of kind and words where times are equal.
 
-use super::gather::{Gathered, Notable};
+use super::counts::{Gathered, Notable};
 use super::verdict::TenantScope;
 use ledger::time::format_micros;
 use serde::Serialize;

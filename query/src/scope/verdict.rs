@@ -3,8 +3,8 @@
 //! Not here: counting ([`super::gather`]). Invariants: every tenant that was asked about stands in the answer once, as
 //! affected, not affected, or not examined with the reason; the order of everything is total.
 
-use super::gather::{Count, Gathered, Notable, is_failure};
-use super::question::{AffectedWhen, Dimension, ScopeQuestion};
+use super::counts::{Count, Gathered, Notable, Ran, is_failure};
+use super::question::{AffectedWhen, ScopeQuestion};
 use super::rates::chance;
 use super::timeline::{Moment, timeline};
 use crate::answer::heads_json;
@@ -168,60 +168,64 @@ struct Counted {
     last: Option<i64>,
     before: Counts,
     beside: Counts,
-    reasons: BTreeMap<String, u64>,
     regions: BTreeSet<String>,
-    /// By other releases: since when, until when, and what.
-    releases: BTreeMap<String, (i64, i64, Counts)>,
+    previous: Option<(i64, String, Counts)>,
 }
 
 impl Counted {
-    fn add(&mut self, count: &Count, asked: &[String]) {
-        let is_here =
-            count.inside && (asked.is_empty() || count.release.as_ref().is_some_and(|release| asked.contains(release)));
-        if is_here {
-            self.here.add(&count.outcome, count.events);
-            self.first = Some(self.first.map_or(count.first, |first| first.min(count.first)));
-            self.last = Some(self.last.map_or(count.last, |last| last.max(count.last)));
-            self.regions.extend(count.region.clone());
-            if is_failure(&count.outcome) || count.outcome == "denied" {
-                *self.reasons.entry(count.reason.clone().unwrap_or_default()).or_default() += count.events;
+    fn add(&mut self, count: &Count) {
+        match count {
+            Count { is_here: true, outcome, events, .. } => self.here.add(outcome, *events),
+            Count { is_before, outcome, events, .. } => {
+                self.beside.add(outcome, *events);
+                if *is_before {
+                    self.before.add(outcome, *events);
+                }
             }
-            return;
-        }
-        self.beside.add(&count.outcome, count.events);
-        if !count.inside {
-            self.before.add(&count.outcome, count.events);
-        }
-        if let Some(release) = count.release.as_ref().filter(|release| !asked.contains(release)) {
-            let (first, last, counts) =
-                self.releases.entry(release.clone()).or_insert((count.first, count.last, Counts::default()));
-            (*first, *last) = ((*first).min(count.first), (*last).max(count.last));
-            counts.add(&count.outcome, count.events);
         }
     }
 
-    /// Of the releases that ran before the first event here, the one that ran last.
-    fn previous(&self) -> Option<(String, Counts)> {
-        let first = self.first?;
-        let before = self.releases.iter().filter(|(_, (began, _, _))| *began < first);
-        let last = before.max_by_key(|(name, (began, _, _))| (*began, (*name).clone()));
-        last.map(|(name, (_, _, counts))| (name.clone(), *counts))
+    /// Of the releases that ran before the first event here, the one that began last.
+    fn ran(&mut self, ran: &Ran) {
+        let is_earlier = self.first.is_some_and(|first| ran.since < first);
+        let found = (ran.since, &ran.release);
+        let is_later = self.previous.as_ref().is_none_or(|(since, release, _)| (*since, release) < found);
+        if is_earlier && is_later {
+            let counts = Counts { events: ran.events, failures: ran.failures, denied: ran.denied };
+            self.previous = Some((ran.since, ran.release.clone(), counts));
+        }
     }
+}
+
+fn counted(gathered: &Gathered) -> BTreeMap<&str, Counted> {
+    let mut counted: BTreeMap<&str, Counted> =
+        gathered.question.tenants.iter().map(|tenant| (tenant.as_str(), Counted::default())).collect();
+    for one in &gathered.matching {
+        if let Some(found) = counted.get_mut(one.tenant.as_str()) {
+            (found.first, found.last) = (Some(one.first), Some(one.last));
+        }
+    }
+    for count in &gathered.counts {
+        if let Some(found) = counted.get_mut(count.tenant.as_str()) {
+            found.add(count);
+        }
+    }
+    for ran in &gathered.ran {
+        if let Some(found) = counted.get_mut(ran.tenant.as_str()) {
+            found.ran(ran);
+        }
+    }
+    for (tenant, regions) in gathered.touched.get("regions").into_iter().flatten() {
+        if let Some(found) = counted.get_mut(tenant.as_str()) {
+            found.regions.extend(regions.iter().map(|(region, _, _)| region.clone()));
+        }
+    }
+    counted
 }
 
 /// What all that was counted comes to.
 pub(crate) fn answer(gathered: Gathered, seen: &[Seen], mut not_examined: Vec<Unexamined>) -> ScopeAnswer {
-    let asked: Vec<String> = gathered.question.values(Dimension::Release).to_vec();
-    let mut counted: BTreeMap<&str, Counted> = BTreeMap::new();
-    let examined = &gathered.question.tenants;
-    for tenant in examined {
-        counted.insert(tenant, Counted::default());
-    }
-    for count in &gathered.counts {
-        if let Some(found) = counted.get_mut(count.tenant.as_str()) {
-            found.add(count, &asked);
-        }
-    }
+    let counted = counted(&gathered);
     let compared = counted.values().filter(|found| found.here.failures > 0).count().max(1);
     // What a tenant that had nothing to compare with is compared with.
     let all = counted.values().fold(Counts::default(), |sum, found| Counts {
@@ -234,6 +238,7 @@ pub(crate) fn answer(gathered: Gathered, seen: &[Seen], mut not_examined: Vec<Un
         .map(|(tenant, found)| TenantScope {
             in_part: is_in_part(tenant, &gathered.question, seen),
             touched: touched(tenant, &gathered),
+            reasons: named(gathered.reasons.get(*tenant)).named,
             contained: contained(tenant, found, &gathered),
             ..judged(tenant, found, all, compared, &gathered.question)
         })
@@ -284,13 +289,6 @@ fn judged(tenant: &str, found: &Counted, all: Counts, compared: usize, question:
             }
         }
     };
-    let mut reasons: Vec<Tally> = found
-        .reasons
-        .iter()
-        .map(|(value, events)| Tally { value: value.clone(), events: *events, failures: *events })
-        .collect();
-    reasons.sort_by(|a, b| b.events.cmp(&a.events).then_with(|| a.value.cmp(&b.value)));
-    reasons.truncate(MOST_NAMED);
     TenantScope {
         tenant: tenant.into(),
         affected,
@@ -300,9 +298,9 @@ fn judged(tenant: &str, found: &Counted, all: Counts, compared: usize, question:
         first: found.first.map(format_micros),
         last: found.last.map(format_micros),
         before: *before,
-        previous_release: if question.values(Dimension::Release).is_empty() { None } else { found.previous() },
+        previous_release: found.previous.as_ref().map(|(_, release, counts)| (release.clone(), *counts)),
         chance: is_compared.then(|| format!("{:.6}", p.min(1.0))),
-        reasons,
+        reasons: vec![],
         touched: BTreeMap::new(),
         contained: None,
     }
@@ -331,19 +329,21 @@ fn is_in_part(tenant: &str, question: &ScopeQuestion, seen: &[Seen]) -> bool {
 }
 
 fn touched(tenant: &str, gathered: &Gathered) -> BTreeMap<&'static str, Touched> {
-    let mut all = BTreeMap::new();
-    for (name, values) in &gathered.touched {
-        if let Some(values) = values.get(tenant) {
-            let named = values.iter().take(MOST_NAMED);
-            let named = named.map(|(value, events, failures)| Tally {
-                value: value.clone(),
-                events: *events,
-                failures: *failures,
-            });
-            all.insert(*name, Touched { different: values.len() as u64, named: named.collect() });
-        }
-    }
-    all
+    let of = |(name, values): (&&'static str, &super::counts::Values)| {
+        values.get(tenant).map(|values| (*name, named(Some(values))))
+    };
+    gathered.touched.iter().filter_map(of).collect()
+}
+
+/// The most frequent values, and how many there are.
+fn named(values: Option<&Vec<(String, u64, u64)>>) -> Touched {
+    let all = values.map(Vec::as_slice).unwrap_or_default();
+    let tally = |(value, events, failures): &(String, u64, u64)| Tally {
+        value: value.clone(),
+        events: *events,
+        failures: *failures,
+    };
+    Touched { different: all.len() as u64, named: all.iter().take(MOST_NAMED).map(tally).collect() }
 }
 
 /// The first end that is one for this tenant, and what came after it.

@@ -2,10 +2,13 @@
 //!
 //! Not here: the stores ([`crate::Stores`]), who may place a tenant where (`crate::authority`).
 
-use super::super::change::Change;
+use super::super::Stamp;
+use super::super::change::{Change, StoreFact};
+use super::super::entry::Author;
 use super::{Book, BookError};
 use ledger::name::TenantId;
 use ledger_store::{Store, StoreError};
+use std::collections::BTreeMap;
 
 impl Book {
     /// The store that a tenant lives in.
@@ -42,8 +45,18 @@ impl Book {
         }
         self.check_moved(moved)?;
         if self.read().stores() != facts {
-            let stores = facts.iter().map(|(name, fact)| (name.to_string(), fact.clone())).collect();
-            self.note(Change::SetStores { stores }).await?;
+            let stores: BTreeMap<String, StoreFact> =
+                facts.iter().map(|(name, fact)| (name.to_string(), fact.clone())).collect();
+            let change = Change::SetStores { stores };
+            let mut after = self.read().clone();
+            after.apply(
+                Stamp { seq: after.size(), at: 0, by: Author::system().principal, reason: String::new() },
+                &change,
+            );
+            if let Some(why) = after.misplaced() {
+                return Err(BookError::Misplaced(why));
+            }
+            self.note(change).await?;
         }
         Ok(())
     }
