@@ -13,6 +13,7 @@ mod keygen;
 mod query;
 mod registry;
 mod release;
+mod residency;
 mod serve;
 mod verify;
 
@@ -41,6 +42,7 @@ pub enum Command {
     Query(query::Arguments),
     Incident(incident::Arguments),
     Release(release::Arguments),
+    Residency(residency::Arguments),
     Verify(verify::Arguments),
     Fsck(fsck::Arguments),
     Registry(registry::Arguments),
@@ -61,6 +63,7 @@ pub fn run(command: Command) -> Outcome {
         Command::Query(arguments) => query::run(&arguments),
         Command::Incident(arguments) => incident::run(&arguments),
         Command::Release(arguments) => release::run(&arguments),
+        Command::Residency(arguments) => residency::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Fsck(arguments) => fsck::run(&arguments),
         Command::Registry(arguments) => registry::run(&arguments),

@@ -22,6 +22,7 @@ mod python;
 mod reading;
 mod real_data;
 mod registry;
+mod residency;
 mod scope;
 mod servers;
 mod stores;

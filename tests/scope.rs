@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// A service with a month of the fictitious platform, and the record of what was planted in it.
-async fn platform(folder: &Path, flags: &[&str]) -> (Service, Value) {
+pub async fn platform_with(folder: &Path, flags: &[&str]) -> (Service, Value) {
     let [events, planted] = ["events.ndjson", "planted.json"].map(|name| folder.join(name));
     let out = ["--out", events.to_str().unwrap(), "--planted", planted.to_str().unwrap()];
     let made = run(&[&["generate", "--events", "20000", "--seed", "11"], &out[..]].concat());
@@ -67,7 +67,7 @@ fn of<'a>(answer: &'a Value, tenant: &str) -> &'a Value {
 #[tokio::test]
 async fn a_bad_release_names_whom_it_broke_and_whom_not() {
     let folder = tempfile::tempdir().unwrap();
-    let (service, planted) = platform(folder.path(), &[]).await;
+    let (service, planted) = platform_with(folder.path(), &[]).await;
     let bad = &planted["bad_release"];
     let question = json!({"subtree": "platform", "streams": ["telemetry"],
         "where": {"release": bad["release"], "service": bad["service"], "workflow": bad["workflow"]}});
@@ -124,7 +124,7 @@ async fn a_bad_release_names_whom_it_broke_and_whom_not() {
 #[tokio::test]
 async fn a_stolen_session_is_followed_to_its_end() {
     let folder = tempfile::tempdir().unwrap();
-    let (service, planted) = platform(folder.path(), &["--seal-bytes", "200000"]).await;
+    let (service, planted) = platform_with(folder.path(), &["--seal-bytes", "200000"]).await;
     let found = &planted["intrusion"];
     let answer = scope(&service, json!({"subtree": "platform", "where": {"session": found["session"]}})).await;
     let steps = found["steps"].as_array().unwrap();
@@ -166,7 +166,7 @@ async fn a_stolen_session_is_followed_to_its_end() {
 #[tokio::test]
 async fn who_sees_some_tenants_is_answered_about_those_and_told_of_no_others() {
     let folder = tempfile::tempdir().unwrap();
-    let (service, planted) = platform(folder.path(), &[]).await;
+    let (service, planted) = platform_with(folder.path(), &[]).await;
     let bad = &planted["bad_release"];
     let all: Vec<&str> = bad["affected"].as_array().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
     let key = crate::access::principal(&service, "sre", None, "sre", &all[..2]);
@@ -207,7 +207,7 @@ async fn who_sees_some_tenants_is_answered_about_those_and_told_of_no_others() {
 #[tokio::test]
 async fn two_releases_are_compared_tenant_by_tenant() {
     let folder = tempfile::tempdir().unwrap();
-    let (service, planted) = platform(folder.path(), &[]).await;
+    let (service, planted) = platform_with(folder.path(), &[]).await;
     let bad = &planted["bad_release"];
     let rollout = planted["rollouts"].as_array().unwrap().iter().find(|one| one["release"] == bad["release"]).unwrap();
     let question = json!({"from": rollout["previous"], "to": bad["release"], "subtree": "platform",
@@ -254,7 +254,7 @@ async fn two_releases_are_compared_tenant_by_tenant() {
 #[tokio::test]
 async fn an_incident_is_kept_from_its_opening_to_its_end() {
     let folder = tempfile::tempdir().unwrap();
-    let (service, planted) = platform(folder.path(), &[]).await;
+    let (service, planted) = platform_with(folder.path(), &[]).await;
     let bad = &planted["bad_release"];
     let key = crate::access::principal_with(
         &service,

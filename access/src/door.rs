@@ -403,6 +403,14 @@ impl Door {
         self.0.recorder.tick(true).await;
     }
 
+    /// Signs that a report about a tenant was given out.
+    ///
+    /// # Errors
+    /// The tenant's store is not open now.
+    pub fn sign_report(&self, tenant: &TenantId, kind: &str, sha256: ledger::Hash) -> Result<String, Problem> {
+        Ok(self.0.book.store_of(tenant)?.sign_report(kind, sha256))
+    }
+
     /// Whether the caller may see the service's metrics.
     ///
     /// # Errors

@@ -155,6 +155,7 @@ pub fn router(state: QueryState) -> (Router, Vec<Route>) {
         .route("GET", "/v1/tenants/{tenant}/{stream}/tile/{*tile}", Recording::Counted, TILE, get(tile))
         .route("GET", "/v1/tenants/{tenant}/{stream}/tile/entries/{*tile}", Recording::Hourly, ENTRIES, get(entries))
         .extended(crate::scope::http::routes)
+        .extended(crate::residency::http::routes)
         .finish(state)
 }
 

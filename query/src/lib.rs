@@ -29,6 +29,7 @@ mod proof;
 mod prune;
 mod reader;
 mod registry;
+pub mod residency;
 mod run;
 mod scan;
 pub mod scope;

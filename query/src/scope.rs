@@ -20,7 +20,9 @@ mod timeline;
 mod verdict;
 
 pub use self::compare::{CompareQuestion, Comparison, compare};
+pub(crate) use self::question::literal;
 pub use self::question::{AffectedWhen, Dimension, HeadAt, Misasked, OneOrMany, ScopeQuestion};
+pub(crate) use self::tables::rows;
 pub use self::timeline::Moment;
 pub use self::verdict::{Contained, Counts, ScopeAnswer, Tally, TenantScope, Times, Unexamined};
 

@@ -84,8 +84,6 @@ pub(crate) struct Gathered {
     pub before: Option<i64>,
     pub matching: Vec<Matching>,
     pub counts: Vec<Count>,
-    /// Why what matches failed or was denied, by tenant.
-    pub reasons: Values,
     /// Releases that were not asked about, where one was.
     pub ran: Vec<Ran>,
     /// By name of what was touched, then by tenant.

@@ -39,8 +39,11 @@ const CONTAINING: [&str; 20] = [
 const MOST_NOTABLE: usize = 1_000;
 /// Different moments of containment after which is counted what still came.
 const MOST_ENDS: usize = 8;
+/// Why things ended as they did; told by itself.
+pub(crate) const REASONS: &str = "reasons";
 /// Columns of which it is told what was touched.
-pub(crate) const TOUCHED: [(&str, &str); 8] = [
+pub(crate) const TOUCHED: [(&str, &str); 9] = [
+    (REASONS, "reason"),
     ("services", "service"),
     ("workflows", "workflow"),
     ("integrations", "integration"),
@@ -110,12 +113,8 @@ pub(crate) async fn gather(
     };
     let everybody = Asking { since: asking.since, until: asking.until, ..everybody };
     let (counts, around) = asking.compared(&everybody, before, around).await?;
-    let reasons = asking.values("reason", "outcome IN ('failure', 'error', 'denied')").await?;
     let ran = if question.values(Dimension::Release).is_empty() { vec![] } else { asking.ran(around).await? };
-    let mut touched = BTreeMap::new();
-    for (name, column) in TOUCHED {
-        touched.insert(name, asking.values(column, &format!("{column} IS NOT NULL")).await?);
-    }
+    let touched = asking.touched().await?;
     let ends = asking.ends().await?;
     let mut after = BTreeMap::new();
     for at in ends.iter().map(|end| end.at).collect::<BTreeSet<_>>().into_iter().take(MOST_ENDS) {
@@ -125,21 +124,7 @@ pub(crate) async fn gather(
     let failures = asking.failures(begin, end).await?;
     let looks = asking.looks(begin, end).await?;
     let (extent, before) = (Some((first, last)), Some(before));
-    Ok(Gathered {
-        extent,
-        before,
-        matching,
-        counts,
-        reasons,
-        ran,
-        touched,
-        ends,
-        after,
-        releases,
-        failures,
-        looks,
-        question,
-    })
+    Ok(Gathered { extent, before, matching, counts, ran, touched, ends, after, releases, failures, looks, question })
 }
 
 impl Asking<'_> {
@@ -249,22 +234,28 @@ impl Asking<'_> {
         Ok((0..found.len()).map(ran).collect())
     }
 
-    /// The values of a column among what matches, the most frequent first.
-    async fn values(&self, column: &str, condition: &str) -> Result<Values, QueryError> {
-        let of =
-            self.of_streams(&format!("tenant, {column}, outcome"), &format!("{} AND {condition}", self.matching()));
+    /// The values of columns among what matches, the most frequent first: of all of them in one pass.
+    async fn touched(&self) -> Result<BTreeMap<&'static str, Values>, QueryError> {
+        let columns: Vec<&str> = TOUCHED.iter().map(|(_, column)| *column).collect();
+        let list = columns.join(", ");
+        let of = self.of_streams(&format!("tenant, outcome, {list}"), &self.matching());
+        let sets: Vec<String> = columns.iter().map(|column| format!("(tenant, {column})")).collect();
         let sql = format!(
-            "SELECT tenant, {column}, count(*), sum(CASE WHEN {FAILING} THEN 1 ELSE 0 END) FROM {of} \
-             GROUP BY 1, 2 ORDER BY 1, 3 DESC, 2"
+            "SELECT tenant, count(*), sum(CASE WHEN {FAILING} THEN 1 ELSE 0 END), {list} FROM {of} \
+             GROUP BY GROUPING SETS ({}) ORDER BY 1, 2 DESC, {list}",
+            sets.join(", ")
         );
         let found = self.rows(sql).await?;
-        let (tenants, values, events, failures) =
-            (found.texts(0)?, found.texts(1)?, found.numbers(2)?, found.numbers(3)?);
-        let mut all = Values::new();
-        for at in 0..found.len() {
-            if let Some(tenant) = &tenants[at] {
-                let value = values[at].clone().unwrap_or_default();
-                all.entry(tenant.clone()).or_default().push((value, events[at], failures[at]));
+        let (tenants, events, failures) = (found.texts(0)?, found.numbers(1)?, found.numbers(2)?);
+        let mut all = BTreeMap::new();
+        for (at, (name, _)) in TOUCHED.into_iter().enumerate() {
+            // A row is of the one column that it has a value of; of an event without one nothing is told.
+            let values = found.texts(at + 3)?;
+            let of_column: &mut Values = all.entry(name).or_default();
+            for (row, value) in values.into_iter().enumerate() {
+                if let (Some(tenant), Some(value)) = (&tenants[row], value) {
+                    of_column.entry(tenant.clone()).or_default().push((value, events[row], failures[row]));
+                }
             }
         }
         Ok(all)

@@ -4,6 +4,7 @@
 //! affected, not affected, or not examined with the reason; the order of everything is total.
 
 use super::counts::{Count, Gathered, Notable, Ran, is_failure};
+use super::gather::REASONS;
 use super::question::{AffectedWhen, ScopeQuestion};
 use super::rates::chance;
 use super::timeline::{Moment, timeline};
@@ -110,7 +111,7 @@ pub struct TenantScope {
     /// The chance that failures are as frequent as this by accident, corrected for the tenants compared; six digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chance: Option<String>,
-    /// Why things failed.
+    /// Why things ended as they did: reasons that events give, the most frequent first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<Tally>,
     /// Services, workflows, integrations, actors, resource types, data classes, boundaries and regions.
@@ -238,7 +239,7 @@ pub(crate) fn answer(gathered: Gathered, seen: &[Seen], mut not_examined: Vec<Un
         .map(|(tenant, found)| TenantScope {
             in_part: is_in_part(tenant, &gathered.question, seen),
             touched: touched(tenant, &gathered),
-            reasons: named(gathered.reasons.get(*tenant)).named,
+            reasons: named(gathered.touched.get(REASONS).and_then(|values| values.get(*tenant))).named,
             contained: contained(tenant, found, &gathered),
             ..judged(tenant, found, all, compared, &gathered.question)
         })
@@ -332,7 +333,7 @@ fn touched(tenant: &str, gathered: &Gathered) -> BTreeMap<&'static str, Touched>
     let of = |(name, values): (&&'static str, &super::counts::Values)| {
         values.get(tenant).map(|values| (*name, named(Some(values))))
     };
-    gathered.touched.iter().filter_map(of).collect()
+    gathered.touched.iter().filter(|(name, _)| **name != REASONS).filter_map(of).collect()
 }
 
 /// The most frequent values, and how many there are.
