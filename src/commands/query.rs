@@ -12,8 +12,8 @@ use std::process::ExitCode;
 
 /// Ask a running service in SQL
 ///
-/// Tables are `audit`, `telemetry` and `access`, and of the registry `tenants`, `principals`, `credentials`, `grants`
-/// and `elevations`, as far as the key may see them. An acknowledged event is found at once. SELECT only; `EXPLAIN` shows
+/// Tables are `audit`, `telemetry` and `access`, and of the registry `tenants`, `principals`, `credentials`, `grants`,
+/// `elevations` and `incidents`, as far as the key may see them. An acknowledged event is found at once. SELECT only; `EXPLAIN` shows
 /// what is read and what is skipped.
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -46,7 +46,7 @@ enum What {
     },
     /// Show a table
     Show {
-        /// tenants, principals, credentials, grants or elevations
+        /// tenants, principals, credentials, grants, elevations or incidents
         table: String,
         /// As it was at a time, as in 2026-05-03T00:00:00Z
         #[arg(long, value_name = "TIME")]
