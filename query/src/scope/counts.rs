@@ -36,6 +36,19 @@ pub(crate) struct Ran {
     pub denied: u64,
 }
 
+impl Ran {
+    pub(crate) fn new(tenant: &str, release: &str, since: i64) -> Self {
+        Self { tenant: tenant.into(), release: release.into(), since, events: 0, failures: 0, denied: 0 }
+    }
+
+    pub(crate) fn add(&mut self, outcome: &str, events: u64, since: i64) {
+        self.since = self.since.min(since);
+        self.events += events;
+        self.failures += if is_failure(outcome) { events } else { 0 };
+        self.denied += if outcome == "denied" { events } else { 0 };
+    }
+}
+
 /// An entry that says that something was rolled out, changed or ended.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Notable {

@@ -112,10 +112,9 @@ pub(crate) async fn gather(
         until: Some(end),
     };
     let everybody = Asking { since: asking.since, until: asking.until, ..everybody };
-    let (counts, around) = asking.compared(&everybody, before, around).await?;
-    let ran = if question.values(Dimension::Release).is_empty() { vec![] } else { asking.ran(around).await? };
+    let (counts, ran) = asking.compared(&everybody, before, around).await?;
     let touched = asking.touched().await?;
-    let ends = asking.ends().await?;
+    let ends = asking.ends(around).await?;
     let mut after = BTreeMap::new();
     for at in ends.iter().map(|end| end.at).collect::<BTreeSet<_>>().into_iter().take(MOST_ENDS) {
         after.insert(at, asking.after(at).await?);
@@ -171,67 +170,50 @@ impl Asking<'_> {
 
     /// What matches, and what it is compared with: around it; or, where little goes on around it, everything of everybody,
     /// which is little too.
-    async fn compared(
-        &self,
-        everybody: &Self,
-        before: i64,
-        around: i64,
-    ) -> Result<(Vec<Count>, Option<i64>), QueryError> {
-        let counts = self.counts(before, Some(around)).await?;
+    async fn compared(&self, everybody: &Self, before: i64, around: i64) -> Result<(Vec<Count>, Vec<Ran>), QueryError> {
+        let (counts, ran) = self.counts(before, Some(around)).await?;
         let beside: u64 = counts.iter().filter(|count| !count.is_here).map(|count| count.events).sum();
-        if beside >= ENOUGH {
-            return Ok((counts, Some(around)));
-        }
-        Ok((everybody.counts(before, None).await?, None))
+        if beside >= ENOUGH { Ok((counts, ran)) } else { everybody.counts(before, None).await }
     }
 
-    async fn counts(&self, before: i64, around: Option<i64>) -> Result<Vec<Count>, QueryError> {
-        let releases: Vec<String> = self.question.values(Dimension::Release).iter().map(|name| literal(name)).collect();
-        let is_asked =
-            if releases.is_empty() { "true".into() } else { format!("release IN ({})", releases.join(", ")) };
+    /// Counts by tenant and outcome; and, where a release was asked about, what ran besides, from the same pass.
+    async fn counts(&self, before: i64, around: Option<i64>) -> Result<(Vec<Count>, Vec<Ran>), QueryError> {
+        let asked = self.question.values(Dimension::Release);
         let time = |sign: &str, time: i64| format!("occurred_at {sign} {}", moment(time));
         let (begin, end) = (self.since.unwrap_or_default(), self.until.unwrap_or_default());
         let inside = format!("{} AND {}", time(">=", begin), time("<", end));
         let earlier = format!("{} AND {}", time(">=", before), time("<", begin));
-        let of = self.of_streams("tenant, release, occurred_at, outcome", &self.beside(around));
+        let release = if asked.is_empty() { "''" } else { "release" };
+        let of = self.of_streams(&format!("tenant, {release} AS release, occurred_at, outcome"), &self.beside(around));
         let sql = format!(
-            "SELECT tenant, CASE WHEN {inside} AND {is_asked} THEN 1 ELSE 0 END, CASE WHEN {earlier} THEN 1 ELSE 0 END, \
-             outcome, count(*) FROM {of} GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
+            "SELECT tenant, release, outcome, CASE WHEN {inside} THEN 2 WHEN {earlier} THEN 1 ELSE 0 END, count(*), \
+             min(occurred_at) FROM {of} GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
         );
         let found = self.rows(sql).await?;
-        let (tenants, here, before) = (found.texts(0)?, found.numbers(1)?, found.numbers(2)?);
-        let (outcomes, events) = (found.texts(3)?, found.numbers(4)?);
-        let count = |at: usize| Count {
-            tenant: tenants[at].clone().unwrap_or_default(),
-            is_here: here[at] == 1,
-            is_before: before[at] == 1,
-            outcome: outcomes[at].clone().unwrap_or_default(),
-            events: events[at],
+        let (tenants, releases, outcomes) = (found.texts(0)?, found.texts(1)?, found.texts(2)?);
+        let (times, events, since) = (found.numbers(3)?, found.numbers(4)?, found.times(5)?);
+        let mut counts: BTreeMap<(String, bool, bool, String), u64> = BTreeMap::new();
+        let mut ran: BTreeMap<(String, String), Ran> = BTreeMap::new();
+        for at in 0..found.len() {
+            let tenant = tenants[at].clone().unwrap_or_default();
+            let outcome = outcomes[at].clone().unwrap_or_default();
+            let is_asked = asked.is_empty() || releases[at].as_ref().is_some_and(|release| asked.contains(release));
+            let (is_here, is_before) = (times[at] == 2 && is_asked, times[at] == 1);
+            if let Some(release) = releases[at].clone().filter(|_| !is_asked) {
+                let new = || Ran::new(&tenant, &release, since[at].unwrap_or_default());
+                let one = ran.entry((tenant.clone(), release.clone())).or_insert_with(new);
+                one.add(&outcome, events[at], since[at].unwrap_or_default());
+            }
+            *counts.entry((tenant, is_here, is_before, outcome)).or_default() += events[at];
+        }
+        let count = |((tenant, is_here, is_before, outcome), events): ((String, bool, bool, String), u64)| Count {
+            tenant,
+            is_here,
+            is_before,
+            outcome,
+            events,
         };
-        Ok((0..found.len()).map(count).collect())
-    }
-
-    /// The releases that each tenant ran besides.
-    async fn ran(&self, around: Option<i64>) -> Result<Vec<Ran>, QueryError> {
-        let releases: Vec<String> = self.question.values(Dimension::Release).iter().map(|name| literal(name)).collect();
-        let condition = format!("{} AND release NOT IN ({})", self.beside(around), releases.join(", "));
-        let of = self.of_streams("tenant, release, occurred_at, outcome", &condition);
-        let sql = format!(
-            "SELECT tenant, release, min(occurred_at), count(*), sum(CASE WHEN {FAILING} THEN 1 ELSE 0 END), \
-             sum(CASE WHEN outcome = 'denied' THEN 1 ELSE 0 END) FROM {of} GROUP BY 1, 2 ORDER BY 1, 2"
-        );
-        let found = self.rows(sql).await?;
-        let (tenants, releases, since) = (found.texts(0)?, found.texts(1)?, found.times(2)?);
-        let (events, failures, denied) = (found.numbers(3)?, found.numbers(4)?, found.numbers(5)?);
-        let ran = |at: usize| Ran {
-            tenant: tenants[at].clone().unwrap_or_default(),
-            release: releases[at].clone().unwrap_or_default(),
-            since: since[at].unwrap_or_default(),
-            events: events[at],
-            failures: failures[at],
-            denied: denied[at],
-        };
-        Ok((0..found.len()).map(ran).collect())
+        Ok((counts.into_iter().map(count).collect(), ran.into_values().collect()))
     }
 
     /// The values of columns among what matches, the most frequent first: of all of them in one pass.
@@ -262,7 +244,7 @@ impl Asking<'_> {
     }
 
     /// Entries of what ends what was asked about: by its name, or a tenant's suspension.
-    async fn ends(&self) -> Result<Vec<Notable>, QueryError> {
+    async fn ends(&self, around: i64) -> Result<Vec<Notable>, QueryError> {
         let words: Vec<String> = CONTAINING.iter().map(|word| literal(word)).collect();
         let is_name = |dimension: &Dimension| {
             !matches!(dimension, Dimension::Action | Dimension::Outcome | Dimension::Reason | Dimension::Region)
@@ -277,9 +259,11 @@ impl Asking<'_> {
         if !releases.is_empty() {
             about.push(format!("action = 'release.rolled_back' AND release IN ({})", releases.join(", ")));
         }
-        let since = self.since.map(moment).unwrap_or_default();
+        // What ends something comes while it goes on, or not long after.
+        let (since, until) = (self.since.unwrap_or_default(), self.until.unwrap_or_default() + around);
+        let (since, until) = (moment(since), moment(until));
         let condition = format!(
-            "occurred_at >= {since} AND outcome = 'success' AND split_part(action, '.', 2) IN ({}) AND (({}))",
+            "occurred_at >= {since} AND occurred_at < {until} AND outcome = 'success' AND split_part(action, '.', 2) IN ({}) AND (({}))",
             words.join(", "),
             about.join(") OR (")
         );
