@@ -111,7 +111,8 @@ async fn the_report_finds_what_left_its_region_and_is_signed() {
             .map(|one| one["at"].as_str().unwrap())
             .collect();
         assert_eq!(crossed, left, "{tenant}");
-        assert_eq!(of("crossing").len(), left.len());
+        let counted = |one: &&Value| one["what"].as_str().unwrap().split(' ').next().unwrap().parse::<usize>().unwrap();
+        assert_eq!(of("crossing").iter().map(counted).sum::<usize>(), left.len());
         // Every object is listed, and lies where it is said to.
         for object in answer["storage"]["objects"].as_array().unwrap() {
             let path = folder.path().join("data/store").join(object[0].as_str().unwrap());
@@ -127,6 +128,11 @@ async fn the_report_finds_what_left_its_region_and_is_signed() {
         // The last member, so all but the closing brace.
         assert_eq!(note.sha256, ledger::Hash::of(&text.as_bytes()[begin..text.len() - 1]));
     }
+    // Who sees only some of the rows is given no report about all of them.
+    let scoped = json!({"role": "tenant-auditor", "tenants": [homes[0].0], "rows": {"region": [region]}});
+    let scoped = crate::access::principal_with(&service, "scoped", None, scoped);
+    let asked = service.with_key(&scoped).get(&format!("/v1/tenants/{}/residency", homes[0].0)).await;
+    assert!(asked.0 == 403 && asked.1.contains("you see only some of it"), "{}", asked.1);
     // Whoever may not read the tenant's events may not read where they are.
     let other = crate::access::principal(&service, "other", None, "tenant-auditor", &[homes[0].0.as_str()]);
     let asked = service.with_key(&other).get(&format!("/v1/tenants/{}/residency", homes[1].0)).await;

@@ -115,6 +115,14 @@ async fn a_bad_release_names_whom_it_broke_and_whom_not() {
     let then = ask(&service.with_key(&service.key), "/v1/incidents/scope", &again).await.1;
     assert_eq!(then["answer"], asked["answer"]);
     assert_eq!(then["answer_sha256"], asked["answer_sha256"]);
+    // Who was rolled back since, in the platform's own trail, is not told then either; nor does a tenant speak for others.
+    let theirs = json!({"id": "not-theirs", "tenant": bad["not_affected"][0], "time": bad["from"],
+        "action": "release.rolled_back", "outcome": "success", "actor": {"type": "user", "id": "x"},
+        "release": bad["release"], "resource": {"type": "release", "id": bad["release"]}});
+    assert_eq!(service.post("/v1/events", theirs.to_string()).await.1["accepted"], 1);
+    let spoken = scope(&service, question.clone()).await;
+    let contained = &of(&spoken, first)["contained"];
+    assert_eq!(contained["since"], bad["contained_by"]["time"], "{contained}");
     let mut forged = again.clone();
     forged["heads"][0]["root"] = json!("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
     assert_eq!(ask(&service.with_key(&service.key), "/v1/incidents/scope", &forged).await.0, 409);
@@ -318,6 +326,10 @@ async fn an_incident_is_kept_from_its_opening_to_its_end() {
         service.rows(&["platform"], sql).await,
         [[json!("Invoices fail"), json!("contained"), json!("critical")]]
     );
+    // Closed without being asked again, or opened over the heads of its tenant's neighbours: neither.
+    assert_eq!(step(json!({"change": "incident.close", "reason": "enough"})).0, 422);
+    let narrow = json!({"title": "x", "tenant": first, "question": question});
+    assert_eq!(ask(&analyst, "/v1/incidents", &narrow).await.0, 422);
     // Closed: asked again, with what came meanwhile.
     let spared = bad["not_affected"][0].as_str().unwrap();
     let late = |n: usize| {

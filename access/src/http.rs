@@ -103,6 +103,16 @@ async fn change(
         let why = "what was found is the service's to say: open and close with POST /v1/incidents";
         return Err(Problem::new(ProblemKind::Unprocessable, why));
     }
+    let is_asked_again = |change: &Change| match change {
+        Change::CloseIncident(fact) => {
+            door.book().read().incident(&fact.id).is_some_and(|incident| incident.fact.question.is_some())
+        }
+        _ => false,
+    };
+    if asked.changes.iter().any(is_asked_again) {
+        let why = "its scope is asked again when it is closed: POST /v1/incidents/{incident}/close";
+        return Err(Problem::new(ProblemKind::Unprocessable, why));
+    }
     let made = door.change(&caller, asked.changes).await?;
     let made: Vec<Value> = made
         .into_iter()

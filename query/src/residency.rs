@@ -15,7 +15,7 @@ use crate::scope::{literal, rows};
 use crate::state::{QueryState, seen};
 use crate::table::Seen;
 use access::registry::change::ResidencyFact;
-use access::{Caller, Opened, Problem, ProblemKind};
+use access::{Action, Caller, Opened, Problem, ProblemKind};
 use ledger::time::format_micros;
 use ledger::{StreamKind, TenantId};
 use serde::Serialize;
@@ -114,7 +114,7 @@ pub struct Violation {
     pub kind: &'static str,
     /// What, in words.
     pub what: String,
-    /// The entry, if it is one: stream and sequence number.
+    /// The first entry that says so, if there is one: stream and sequence number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entry: Option<(String, u64)>,
 }
@@ -148,7 +148,7 @@ impl QueryState {
     /// # Errors
     /// Reading its events is not granted to the caller, its store is out of reach, or see [`QueryError`].
     pub async fn residency(&self, caller: &Caller, tenant: &TenantId) -> Result<TenantResidency, Problem> {
-        let opened = self.door().read_all(caller, tenant, &STREAMS)?;
+        let opened = self.everything_of(caller, tenant).await?;
         let (policy, known) = {
             let registry = self.door().book().read();
             let policy = registry.residency(tenant).map(|(fact, set)| Policy {
@@ -172,8 +172,9 @@ impl QueryState {
         let processed = processed(self.engine(), &taken, policy.as_ref()).await?;
         let is_region =
             |name: &str| known.contains(name) || processed.iter().any(|one| one.region.as_deref() == Some(name));
-        let (crossings, crossings_count) = crossings(self.engine(), &taken, policy.as_ref(), is_region).await?;
-        let violations = violations(policy.as_ref(), &storage, &processed, &crossings);
+        let crossed = crossings(self.engine(), &taken, policy.as_ref(), is_region).await?;
+        let (crossings, crossings_count) = (crossed.listed, crossed.count);
+        let violations = violations(policy.as_ref(), &storage, &processed, crossed.violations);
         let read: Vec<HeadRead> = taken.iter().map(|seen| HeadRead::of(&seen.snapshot)).collect();
         let summary = summary(policy.as_ref(), &storage, &violations);
         let (tenant, read) = (tenant.to_string(), heads_json(&read));
@@ -188,6 +189,26 @@ impl QueryState {
             violations,
             read,
         })
+    }
+
+    /// All of a tenant's streams: a report about some of it would say of the rest that it is where it may be.
+    async fn everything_of(&self, caller: &Caller, tenant: &TenantId) -> Result<Vec<Opened>, Problem> {
+        let mut opened = Vec::new();
+        for stream in STREAMS {
+            match self.door().read(caller, tenant, stream, Action::ReadEvents).await {
+                Ok(one) if one.sight.is_whole() => opened.push(one),
+                Ok(_) => {
+                    let why = "the report is about everything of a tenant, and you see only some of it";
+                    return Err(Problem::new(ProblemKind::Forbidden, why));
+                }
+                Err(problem) if problem.kind() == ProblemKind::NotFound => {}
+                Err(problem) => return Err(problem),
+            }
+        }
+        match opened.is_empty() {
+            true => Err(Problem::new(ProblemKind::NotFound, format!("there is nothing of a tenant {tenant}"))),
+            false => Ok(opened),
+        }
     }
 
     async fn storage(&self, tenant: &TenantId, opened: &[Opened]) -> Result<Storage, Problem> {
@@ -255,20 +276,45 @@ async fn processed(engine: &Engine, seen: &[Seen], policy: Option<&Policy>) -> R
     Ok((0..found.len()).map(one).collect())
 }
 
+/// What crossed: some of it listed, all of it counted and judged.
+struct Crossed {
+    listed: Vec<Crossing>,
+    count: u64,
+    violations: Vec<Violation>,
+}
+
 /// Events with a boundary that is not one of the regions where all of the data may be.
 async fn crossings(
     engine: &Engine,
     seen: &[Seen],
     policy: Option<&Policy>,
     is_region: impl Fn(&str) -> bool,
-) -> Result<(Vec<Crossing>, u64), QueryError> {
+) -> Result<Crossed, QueryError> {
     let everywhere = policy.into_iter().flat_map(|policy| &policy.fact.regions);
     let everywhere = everywhere.filter(|region| policy.is_some_and(|policy| policy.fact.allows_all(region)));
     let names: Vec<String> = everywhere.map(|region| literal(region)).collect();
     let beyond = if names.is_empty() { String::new() } else { format!(" AND boundary NOT IN ({})", names.join(", ")) };
     let condition = format!("boundary IS NOT NULL{beyond}");
-    let of = of_streams("stream", &condition);
-    let count = rows(engine, seen, format!("SELECT count(*) FROM {of}")).await?.numbers(0)?;
+    let of = of_streams("stream, data_class, boundary, outcome, seq, occurred_at", &condition);
+    let sql = format!(
+        "SELECT stream, data_class, boundary, outcome, count(*), min(seq), min(occurred_at) FROM {of} \
+         GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
+    );
+    let all = rows(engine, seen, sql).await?;
+    let (streams, classes, boundaries, outcomes) = (all.texts(0)?, all.texts(1)?, all.texts(2)?, all.texts(3)?);
+    let (events, firsts, begins) = (all.numbers(4)?, all.numbers(5)?, all.times(6)?);
+    let count = events.iter().sum();
+    let mut violations = Vec::new();
+    for at in 0..all.len() {
+        let (stream, boundary) = (streams[at].clone().unwrap_or_default(), boundaries[at].clone().unwrap_or_default());
+        let judged = policy.filter(|_| is_region(&boundary) && outcomes[at].as_deref() == Some("success"));
+        if judged.is_some_and(|policy| !allows(policy, &stream, classes[at].as_deref(), &boundary)) {
+            let of = classes[at].as_ref().map_or(String::new(), |class| format!(" of class {class}"));
+            let begun = format_micros(begins[at].unwrap_or_default());
+            let what = format!("{} events{of} reached into {boundary}, the first at {begun}", events[at]);
+            violations.push(Violation { kind: "crossing", what, entry: Some((stream, firsts[at])) });
+        }
+    }
     let columns = "stream, seq, occurred_at, action, outcome, data_class, region, boundary";
     let of = of_streams(columns, &condition);
     let sql = format!("SELECT * FROM {of} ORDER BY 3, 1, 2 LIMIT {MOST_LISTED}");
@@ -294,14 +340,14 @@ async fn crossings(
             allowed,
         }
     };
-    Ok(((0..found.len()).map(one).collect(), count.first().copied().unwrap_or_default()))
+    Ok(Crossed { listed: (0..found.len()).map(one).collect(), count, violations })
 }
 
 fn violations(
     policy: Option<&Policy>,
     storage: &Storage,
     processed: &[Processed],
-    crossings: &[Crossing],
+    crossings: Vec<Violation>,
 ) -> Vec<Violation> {
     let Some(policy) = policy else { return Vec::new() };
     let mut all = Vec::new();
@@ -317,10 +363,7 @@ fn violations(
         let what = format!("{} {stream} events{of} were processed in {region}, the first at {}", one.events, one.first);
         all.push(Violation { kind: "processing", what, entry: None });
     }
-    for one in crossings.iter().filter(|one| one.allowed == Some(false) && one.outcome == "success") {
-        let what = format!("{} reached into {} at {}", one.action, one.boundary, one.at);
-        all.push(Violation { kind: "crossing", what, entry: Some((one.stream.clone(), one.seq)) });
-    }
+    all.extend(crossings);
     all
 }
 

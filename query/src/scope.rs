@@ -41,6 +41,15 @@ pub struct Cost {
     pub scanned_bytes: u64,
 }
 
+/// What is known of the tenants besides their entries.
+#[derive(Debug, Clone, Default)]
+pub struct Around {
+    /// Those of which the caller may not read all streams that are asked.
+    pub in_part: std::collections::BTreeSet<String>,
+    /// For each, itself and who stands above it.
+    pub above: std::collections::BTreeMap<String, Vec<String>>,
+}
+
 /// Answers a question over snapshots that the caller may see. `platform` is its own trail, where releases stand, when it
 /// is not one of those that are asked about.
 ///
@@ -51,9 +60,9 @@ pub async fn answer(
     question: ScopeQuestion,
     seen: Vec<Seen>,
     platform: Option<Seen>,
-    unexamined: Vec<Unexamined>,
+    (unexamined, around): (Vec<Unexamined>, Around),
 ) -> Result<(ScopeAnswer, Cost), QueryError> {
-    let gathered = gather::gather(engine, question, &seen, platform).await?;
+    let gathered = gather::gather(engine, question, &seen, platform.clone()).await?;
     let mut cost = Cost::default();
     let mut meters = Vec::new();
     for one in &seen {
@@ -66,5 +75,6 @@ pub async fn answer(
     let opened: u64 = meters.iter().map(|meter| meter.segments()).sum();
     cost.segments_not_read = cost.segments.saturating_sub(opened);
     cost.scanned_bytes = meters.iter().map(|meter| meter.read()).sum();
-    Ok((verdict::answer(gathered, &seen, unexamined), cost))
+    let read: Vec<Seen> = seen.into_iter().chain(platform).collect();
+    Ok((verdict::answer(gathered, &read, unexamined, &around), cost))
 }

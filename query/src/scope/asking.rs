@@ -6,7 +6,7 @@
 use super::compare::{CompareQuestion, Comparison, compare};
 use super::question::{HeadAt, Misasked, ScopeQuestion};
 use super::verdict::{ScopeAnswer, Unexamined};
-use super::{Cost, answer};
+use super::{Around, Cost, answer};
 use crate::error::QueryError;
 use crate::limits::Exceeded;
 use crate::state::{QueryState, SNAPSHOTS_AT_ONCE, seen};
@@ -15,7 +15,8 @@ use access::registry::PLATFORM;
 use access::{Asking, Caller, Opened, Problem, ProblemKind};
 use futures::{StreamExt, TryStreamExt};
 use ledger::{Hash, StreamKind, TenantId};
-use std::collections::BTreeSet;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Streams that are looked at: the question's, and who looked.
 const STREAMS: [StreamKind; 3] = [StreamKind::Audit, StreamKind::Telemetry, StreamKind::Access];
@@ -36,19 +37,50 @@ impl QueryState {
     /// The question is not well asked, nothing of it is granted to the caller, or see [`crate::QueryError`].
     pub async fn scope(&self, caller: &Caller, question: ScopeQuestion) -> Result<(ScopeAnswer, Cost), Problem> {
         let mut question = question.check()?;
-        caller.visit().note("question", serde_json::to_value(&question).unwrap_or_default());
+        if !question.heads.is_empty() && question.subtree.is_some() {
+            let why = "with heads, name the tenants: ask the question of the answer that the heads are of";
+            return Err(Misasked(why.into()).into());
+        }
+        // Tenants and heads are left out: what is put on record of one tenant names no other.
+        let noted = json!({"where": question.dimensions, "since": question.since, "until": question.until,
+            "streams": question.streams});
+        caller.visit().note("question", noted);
         let reached = self.reach(caller, question.named()?, question.subtree.take())?;
         question.tenants = reached.examined.iter().map(ToString::to_string).collect();
-        let platform = if reached.examined.iter().any(|tenant| tenant.as_str() == PLATFORM) {
-            None
-        } else {
-            self.releases(caller).await?
-        };
+        let is_asked = reached.examined.iter().any(|tenant| tenant.as_str() == PLATFORM);
+        let platform = if is_asked { None } else { self.releases(caller)? };
+        let around =
+            Around { in_part: self.in_part(caller, &question, &reached.examined), above: self.above(&reached) };
         let heads = std::mem::take(&mut question.heads);
         let seen = snapshots(reached.opened, &heads).await?;
-        let found = answer(self.engine(), question, seen, platform, reached.not_examined).await?;
+        let platform = snapshots(platform.into_iter().collect(), &heads).await?.pop();
+        let is_there = |head: &&HeadAt| {
+            let is_its = |seen: &Seen| {
+                seen.snapshot.tenant.as_str() == head.tenant && seen.snapshot.kind.as_str() == head.stream
+            };
+            seen.iter().chain(&platform).any(is_its)
+        };
+        if let Some(head) = heads.iter().filter(|head| head.size > 0).find(|head| !is_there(head)) {
+            let why = format!("{}/{} of the heads is not one that you can ask now", head.tenant, head.stream);
+            return Err(Problem::new(ProblemKind::Forbidden, why));
+        }
+        let found = answer(self.engine(), question, seen, platform, (reached.not_examined, around)).await?;
         drop(reached.asking);
         Ok(found)
+    }
+
+    /// Tenants of which the caller may not read all streams that are asked.
+    fn in_part(&self, caller: &Caller, question: &ScopeQuestion, examined: &BTreeSet<TenantId>) -> BTreeSet<String> {
+        let kinds = question.kinds();
+        let misses = |tenant: &&TenantId| kinds.iter().any(|kind| !self.door().sees(caller, tenant, *kind));
+        examined.iter().filter(misses).map(ToString::to_string).collect()
+    }
+
+    /// Who stands above each tenant.
+    fn above(&self, reached: &Reached) -> BTreeMap<String, Vec<String>> {
+        let registry = self.door().book().read();
+        let line = |tenant: &TenantId| registry.line(tenant).map(ToString::to_string).collect();
+        reached.examined.iter().map(|tenant| (tenant.to_string(), line(tenant))).collect()
     }
 
     /// Two releases beside each other.
@@ -63,7 +95,8 @@ impl QueryState {
             let parsed = time.as_deref().map(ledger::time::parse_micros).transpose();
             parsed.map_err(|e| Misasked(format!("{name} is {e}")))?;
         }
-        caller.visit().note("question", serde_json::to_value(&question).unwrap_or_default());
+        let noted = json!({"from": question.from, "to": question.to, "since": question.since, "until": question.until});
+        caller.visit().note("question", noted);
         let named = question.tenants.iter().map(|name| name.parse()).collect::<Result<Vec<TenantId>, _>>();
         let named = named.map_err(|e| Misasked(e.to_string()))?;
         let reached = self.reach(caller, named, question.subtree.take())?;
@@ -114,15 +147,12 @@ impl QueryState {
     }
 
     /// The platform's own trail, where releases stand, if the caller may read it.
-    async fn releases(&self, caller: &Caller) -> Result<Option<Seen>, Problem> {
+    fn releases(&self, caller: &Caller) -> Result<Option<Opened>, Problem> {
         let platform: TenantId = PLATFORM.parse().map_err(|_| Problem::new(ProblemKind::Internal, "no name"))?;
         if !self.door().sees(caller, &platform, StreamKind::Audit) {
             return Ok(None);
         }
-        match self.door().read_all(caller, &platform, &[StreamKind::Audit])?.first() {
-            Some(opened) => Ok(Some(seen(opened).await?)),
-            None => Ok(None),
-        }
+        Ok(self.door().read_all(caller, &platform, &[StreamKind::Audit])?.pop())
     }
 }
 

@@ -13,7 +13,7 @@ use access::registry::PLATFORM;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Second words of actions that end something: `release.rolled_back`, `session.revoke`.
-const CONTAINING: [&str; 20] = [
+const CONTAINING: [&str; 22] = [
     "rolled_back",
     "rollback",
     "revoke",
@@ -33,7 +33,9 @@ const CONTAINING: [&str; 20] = [
     "quarantine",
     "quarantined",
     "expire",
+    "expired",
     "end",
+    "ended",
 ];
 /// Releases, changes and ends that are looked at.
 const MOST_NOTABLE: usize = 1_000;
@@ -305,7 +307,8 @@ impl Asking<'_> {
     }
 
     async fn after(&self, at: i64) -> Result<Vec<(String, String, u64)>, QueryError> {
-        let condition = format!("{} AND occurred_at > {}", self.matching(), moment(at));
+        // Whatever the time that is asked about: what came later came all the same.
+        let condition = format!("{} AND occurred_at > {}", self.question.conditions(true), moment(at));
         let of = self.of_streams("tenant, outcome", &condition);
         let found =
             self.rows(format!("SELECT tenant, outcome, count(*) FROM {of} GROUP BY 1, 2 ORDER BY 1, 2")).await?;

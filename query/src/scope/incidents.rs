@@ -11,7 +11,7 @@ use access::registry::names::FactId;
 use access::registry::{LARGEST_FINDING, Made};
 use access::{Caller, Problem};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Affected tenants that an entry names.
 const MOST_NAMED: usize = 500;
@@ -28,6 +28,7 @@ impl QueryState {
         question: ScopeQuestion,
     ) -> Result<(Made, ScopeAnswer), Problem> {
         let (answer, _) = self.scope(caller, question).await?;
+        self.stays_below(&fact, &answer)?;
         let question = Some(kept_question(&answer));
         let fact = IncidentFact { question, found: Some(found(&answer)), ..fact };
         Ok((self.made(caller, Change::OpenIncident(fact)).await?, answer))
@@ -51,6 +52,21 @@ impl QueryState {
         let shown = json!({"found": now, "difference": difference});
         let made = self.made(caller, Change::CloseIncident(CloseFact { id, reason, found: now, difference })).await?;
         Ok((made, shown))
+    }
+
+    /// An incident is read by those of its tenant: it names nobody else.
+    fn stays_below(&self, fact: &IncidentFact, answer: &ScopeAnswer) -> Result<(), Problem> {
+        let Some(home) = &fact.tenant else { return Ok(()) };
+        let registry = self.door().book().read();
+        let named =
+            answer.tenants.iter().map(|one| &one.tenant).chain(answer.not_examined.iter().map(|one| &one.tenant));
+        for name in named {
+            if !name.parse().is_ok_and(|tenant| registry.is_within(&tenant, home)) {
+                let why = format!("an incident of {home} is about tenants below it, and {name} is none");
+                return Err(Problem::new(access::ProblemKind::Unprocessable, why));
+            }
+        }
+        Ok(())
     }
 
     async fn made(&self, caller: &Caller, change: Change) -> Result<Made, Problem> {
@@ -86,7 +102,9 @@ fn found(answer: &ScopeAnswer) -> Value {
     let sum = |of: fn(&super::Counts) -> u64| answer.tenants.iter().map(|one| of(&one.matching)).sum::<u64>();
     json!({
         "summary": answer.summary, "times": answer.times, "answer_sha256": super::http::hash_of(&json!(answer)),
-        "affected": affected, "affected_count": count, "not_affected_count": answer.tenants.len() - count,
+        "affected": affected, "affected_count": count, "is_cut": count > MOST_NAMED, "not_affected_count": answer.tenants.len() - count,
+        "in_part": answer.tenants.iter().filter(|one| one.in_part).map(|one| one.tenant.as_str()).take(MOST_NAMED)
+            .collect::<Vec<_>>(),
         "not_examined": answer.not_examined.iter().map(|one| one.tenant.as_str()).take(MOST_NAMED).collect::<Vec<_>>(),
         "events": sum(|counts| counts.events), "failures": sum(|counts| counts.failures),
         "denied": sum(|counts| counts.denied),
@@ -100,13 +118,19 @@ fn difference_of(then: &Value, now: &Value) -> Value {
         all.filter_map(|one| Some((one["tenant"].as_str()?.to_string(), one["events"].as_u64()?))).collect()
     };
     let (before, after) = (affected(then), affected(now));
+    // Who was not looked at, or in part, at one of the two times: of them it cannot be said.
+    let lists = [&then["not_examined"], &now["not_examined"], &then["in_part"], &now["in_part"]];
+    let unsaid: BTreeSet<&str> =
+        lists.iter().filter_map(|list| list.as_array()).flatten().filter_map(Value::as_str).collect();
+    let is_cut = then["is_cut"] == true || now["is_cut"] == true;
     let only = |one: &BTreeMap<String, u64>, other: &BTreeMap<String, u64>| -> Vec<String> {
-        one.keys().filter(|tenant| !other.contains_key(*tenant)).cloned().collect()
+        let gone = |tenant: &&String| !is_cut && !other.contains_key(*tenant) && !unsaid.contains(tenant.as_str());
+        one.keys().filter(gone).cloned().collect()
     };
     let pair = |name: &str| json!({"then": then[name], "now": now[name]});
     json!({
         "newly_affected": only(&after, &before), "no_longer_affected": only(&before, &after),
-        "events": pair("events"), "failures": pair("failures"), "denied": pair("denied"),
+        "not_compared": unsaid, "too_many_to_compare": is_cut, "events": pair("events"), "failures": pair("failures"), "denied": pair("denied"),
         "summary": pair("summary"),
     })
 }

@@ -229,7 +229,14 @@ impl ScopeQuestion {
         self.tenants.dedup();
         self.heads.sort();
         let is_of_somebody = self.dimensions.keys().any(|dimension| dimension.is_of_somebody());
-        let follows = if is_of_somebody { AffectedWhen::Touched } else { AffectedWhen::Failing };
+        // Among events that were chosen for how they ended, it says nothing how many failed.
+        let is_of_ends = [Dimension::Outcome, Dimension::Reason].iter().any(|one| self.dimensions.contains_key(one));
+        if is_of_ends && self.affected_when == Some(AffectedWhen::Failing) {
+            return wrong(
+                "with outcome or reason in where, affected_when is touched: how many failed was chosen".into(),
+            );
+        }
+        let follows = if is_of_somebody || is_of_ends { AffectedWhen::Touched } else { AffectedWhen::Failing };
         self.affected_when.get_or_insert(follows);
         Ok(self)
     }
@@ -314,6 +321,10 @@ mod tests {
             (json!({"since": "yesterday"}), "since is"),
             (json!({"since": "2026-08-14T00:00:00Z", "until": "2026-08-14T00:00:00Z"}), "before until"),
             (json!({"where": {"actor": "x"}, "streams": ["control"]}), "none of the streams"),
+            (
+                json!({"where": {"release": "x", "outcome": "error"}, "affected_when": "failing"}),
+                "how many failed was chosen",
+            ),
             (json!({"where": {"actor": "x"}, "until": "2026", "x": 1}), "unknown field `x`"),
         ] {
             let refused = checked(question.clone()).unwrap_err();

@@ -3,6 +3,7 @@
 //! Not here: counting ([`super::gather`]). Invariants: every tenant that was asked about stands in the answer once, as
 //! affected, not affected, or not examined with the reason; the order of everything is total.
 
+use super::Around;
 use super::counts::{Count, Gathered, Notable, Ran, is_failure};
 use super::gather::REASONS;
 use super::question::{AffectedWhen, ScopeQuestion};
@@ -225,7 +226,12 @@ fn counted(gathered: &Gathered) -> BTreeMap<&str, Counted> {
 }
 
 /// What all that was counted comes to.
-pub(crate) fn answer(gathered: Gathered, seen: &[Seen], mut not_examined: Vec<Unexamined>) -> ScopeAnswer {
+pub(crate) fn answer(
+    gathered: Gathered,
+    seen: &[Seen],
+    mut not_examined: Vec<Unexamined>,
+    around: &Around,
+) -> ScopeAnswer {
     let counted = counted(&gathered);
     let compared = counted.values().filter(|found| found.here.failures > 0).count().max(1);
     // What a tenant that had nothing to compare with is compared with.
@@ -237,10 +243,10 @@ pub(crate) fn answer(gathered: Gathered, seen: &[Seen], mut not_examined: Vec<Un
     let mut tenants: Vec<TenantScope> = counted
         .iter()
         .map(|(tenant, found)| TenantScope {
-            in_part: is_in_part(tenant, &gathered.question, seen),
+            in_part: around.in_part.contains(*tenant) || is_in_part(tenant, &gathered.question, seen),
             touched: touched(tenant, &gathered),
             reasons: named(gathered.touched.get(REASONS).and_then(|values| values.get(*tenant))).named,
-            contained: contained(tenant, found, &gathered),
+            contained: contained(tenant, found, &gathered, around),
             ..judged(tenant, found, all, compared, &gathered.question)
         })
         .collect();
@@ -348,14 +354,16 @@ fn named(values: Option<&Vec<(String, u64, u64)>>) -> Touched {
 }
 
 /// The first end that is one for this tenant, and what came after it.
-fn contained(tenant: &str, found: &Counted, gathered: &Gathered) -> Option<Contained> {
+fn contained(tenant: &str, found: &Counted, gathered: &Gathered, around: &Around) -> Option<Contained> {
     let first = found.first?;
     let is_its = |end: &&Notable| {
         let is_own_suspension = end.action == "tenant.suspend" && end.resource.as_deref() == Some(tenant);
         let is_named = end.action != "tenant.suspend";
-        let is_in_region =
-            end.region.as_ref().is_none_or(|region| found.regions.is_empty() || found.regions.contains(region));
-        end.at >= first && (is_own_suspension || (is_named && is_in_region))
+        // Of one of several regions, it goes on in the others.
+        let is_everywhere = end.region.as_ref().is_none_or(|region| found.regions.iter().all(|one| one == region));
+        // Its own word, or that of who stands above it: no tenant says for another that it is over.
+        let may_say = around.above.get(tenant).is_some_and(|line| line.contains(&end.tenant));
+        end.at >= first && may_say && (is_own_suspension || (is_named && is_everywhere))
     };
     let end = gathered.ends.iter().find(is_its)?;
     let after = gathered.after.get(&end.at).map(|rows| {
@@ -400,7 +408,7 @@ fn summary(tenants: &[TenantScope], counted: &BTreeMap<&str, Counted>, unexamine
     let ends: Vec<&Contained> = affected.iter().filter_map(|one| one.contained.as_ref()).collect();
     let over = match (affected.len(), ends.len()) {
         (0, _) => String::new(),
-        (all, ended) if all == ended && ends.iter().all(|end| end.holds != Some(false)) => {
+        (all, ended) if all == ended && ends.iter().all(|end| end.holds == Some(true)) => {
             format!("; contained since {}", ends.iter().map(|end| end.since.as_str()).max().unwrap_or_default())
         }
         (_, 0) => "; not contained".into(),
