@@ -61,7 +61,9 @@ const SECOND: i64 = 1_000_000;
 /// Events beside it from which on they say something.
 const ENOUGH: u64 = 1_000;
 /// How much of what ran around a shorter time it is compared with, in microseconds.
-const WEEK: i64 = 7 * 86_400 * SECOND;
+const WEEK: i64 = 7 * DAY;
+/// How long after the last match an end is looked for, at least, in microseconds.
+const DAY: i64 = 86_400 * SECOND;
 
 const FAILING: &str = "outcome IN ('failure', 'error')";
 
@@ -103,8 +105,8 @@ pub(crate) async fn gather(
     let begin = since.unwrap_or(first);
     let end = until.unwrap_or(last + 1);
     let length = (end - begin).max(0);
-    // As long before as the time that is asked about; and more of what ran around it, since few events say little.
-    let (before, around) = (begin - length, length.max(WEEK.min(7 * length)));
+    // As long before as the time that is asked about.
+    let before = begin - length;
     let asking = Asking {
         engine,
         seen: &seen,
@@ -114,9 +116,9 @@ pub(crate) async fn gather(
         until: Some(end),
     };
     let everybody = Asking { since: asking.since, until: asking.until, ..everybody };
-    let (counts, ran) = asking.compared(&everybody, before, around).await?;
+    let (counts, ran) = asking.compared(&everybody, before, length).await?;
     let touched = asking.touched().await?;
-    let ends = asking.ends(around).await?;
+    let ends = asking.ends(length.max(DAY)).await?;
     let mut after = BTreeMap::new();
     for at in ends.iter().map(|end| end.at).collect::<BTreeSet<_>>().into_iter().take(MOST_ENDS) {
         after.insert(at, asking.after(at).await?);
@@ -170,12 +172,17 @@ impl Asking<'_> {
         format!("{condition} AND occurred_at >= {from} AND occurred_at < {to}")
     }
 
-    /// What matches, and what it is compared with: around it; or, where little goes on around it, everything of everybody,
-    /// which is little too.
-    async fn compared(&self, everybody: &Self, before: i64, around: i64) -> Result<(Vec<Count>, Vec<Ran>), QueryError> {
-        let (counts, ran) = self.counts(before, Some(around)).await?;
-        let beside: u64 = counts.iter().filter(|count| !count.is_here).map(|count| count.events).sum();
-        if beside >= ENOUGH { Ok((counts, ran)) } else { everybody.counts(before, None).await }
+    /// What matches, and what it is compared with: as long before and after; or, where little goes on then, more; or,
+    /// where little goes on at all, everything of everybody, which is little too.
+    async fn compared(&self, everybody: &Self, before: i64, length: i64) -> Result<(Vec<Count>, Vec<Ran>), QueryError> {
+        for around in [length, length.max(WEEK.min(7 * length))] {
+            let (counts, ran) = self.counts(before, Some(around)).await?;
+            let beside: u64 = counts.iter().filter(|count| !count.is_here).map(|count| count.events).sum();
+            if beside >= ENOUGH {
+                return Ok((counts, ran));
+            }
+        }
+        everybody.counts(before, None).await
     }
 
     /// Counts by tenant and outcome; and, where a release was asked about, what ran besides, from the same pass.
