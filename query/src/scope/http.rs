@@ -5,7 +5,7 @@
 use super::compare::CompareQuestion;
 use super::{AffectedWhen, Dimension, Misasked, ScopeQuestion};
 use crate::state::QueryState;
-use access::openapi::{self, Operation, Parameter, json_of};
+use access::openapi::{self, Content, Operation, Parameter, json_of};
 use access::registry::change::{IncidentFact, Severity};
 use access::registry::names::{FactId, PrincipalId};
 use access::{Caller, Problem, ProblemKind, Recording, Routes};
@@ -18,68 +18,33 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-const SCOPE: Operation = Operation {
-    summary: "which tenants something touched or broke, since when, and whether it is contained",
-    parameters: &[],
-    body: &[json_of(scope_schema)],
-    answer: &[json_of(openapi::object)],
-    problems: &[
-        ProblemKind::NotFound,
-        ProblemKind::TooLarge,
-        ProblemKind::Unprocessable,
-        ProblemKind::QueryTooExpensive,
-    ],
-};
+/// What a question can come to besides.
+const REFUSALS: &[ProblemKind] = &[
+    ProblemKind::NotFound,
+    ProblemKind::Conflict,
+    ProblemKind::TooLarge,
+    ProblemKind::Unprocessable,
+    ProblemKind::QueryTooExpensive,
+];
 
-const INCIDENT: Parameter = Parameter { name: "incident", place: "path", what: "its id", schema: openapi::text };
+const fn asks(summary: &'static str, parameters: &'static [Parameter], body: &'static [Content]) -> Operation {
+    Operation { summary, parameters, body, answer: &[json_of(openapi::object)], problems: REFUSALS }
+}
 
-const OPEN: Operation = Operation {
-    summary: "open an incident with its scope: asked now, and kept with its heads",
-    parameters: &[],
-    body: &[json_of(open_schema)],
-    answer: &[json_of(openapi::object)],
-    problems: &[
-        ProblemKind::NotFound,
-        ProblemKind::TooLarge,
-        ProblemKind::Unprocessable,
-        ProblemKind::QueryTooExpensive,
-    ],
-};
+const INCIDENT: &[Parameter] = &[Parameter { name: "incident", place: "path", what: "its id", schema: openapi::text }];
 
-const SHOW: Operation = Operation {
-    summary: "an incident with all that was found, noted and decided",
-    parameters: &[INCIDENT],
-    body: &[],
-    answer: &[json_of(openapi::object)],
-    problems: &[ProblemKind::NotFound],
-};
-
-const CLOSE: Operation = Operation {
-    summary: "close an incident: its scope is asked again, and the difference kept",
-    parameters: &[INCIDENT],
-    body: &[json_of(close_schema)],
-    answer: &[json_of(openapi::object)],
-    problems: &[
-        ProblemKind::NotFound,
-        ProblemKind::Conflict,
-        ProblemKind::TooLarge,
-        ProblemKind::Unprocessable,
-        ProblemKind::QueryTooExpensive,
-    ],
-};
-
-const COMPARE: Operation = Operation {
-    summary: "what changed from one release to another, tenant by tenant",
-    parameters: &[],
-    body: &[json_of(compare_schema)],
-    answer: &[json_of(openapi::object)],
-    problems: &[
-        ProblemKind::NotFound,
-        ProblemKind::TooLarge,
-        ProblemKind::Unprocessable,
-        ProblemKind::QueryTooExpensive,
-    ],
-};
+const SCOPE: Operation = asks(
+    "which tenants something touched or broke, since when, and whether it is contained",
+    &[],
+    &[json_of(scope_schema)],
+);
+const OPEN: Operation =
+    asks("open an incident with its scope: asked now, and kept with its heads", &[], &[json_of(open_schema)]);
+const SHOW: Operation = asks("an incident with all that was found, noted and decided", INCIDENT, &[]);
+const CLOSE: Operation =
+    asks("close an incident: its scope is asked again, and the difference kept", INCIDENT, &[json_of(close_schema)]);
+const COMPARE: Operation =
+    asks("what changed from one release to another, tenant by tenant", &[], &[json_of(compare_schema)]);
 
 fn names() -> Value {
     json!({"type": "array", "items": openapi::tenant()})
