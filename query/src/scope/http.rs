@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+const ANSWER: &[Content] = &[json_of(openapi::object)];
 /// What a question can come to besides.
 const REFUSALS: &[ProblemKind] = &[
     ProblemKind::NotFound,
@@ -28,7 +29,7 @@ const REFUSALS: &[ProblemKind] = &[
 ];
 
 const fn asks(summary: &'static str, parameters: &'static [Parameter], body: &'static [Content]) -> Operation {
-    Operation { summary, parameters, body, answer: &[json_of(openapi::object)], problems: REFUSALS }
+    Operation { summary, parameters, body, answer: ANSWER, problems: REFUSALS }
 }
 
 const INCIDENT: &[Parameter] = &[Parameter { name: "incident", place: "path", what: "its id", schema: openapi::text }];
