@@ -201,6 +201,7 @@ async fn who_sees_some_tenants_is_answered_about_those_and_told_of_no_others() {
         (json!({"where": {"release": "x"}}), 400),
         (json!({"where": {"release": "x"}, "tenants": ["Not A Tenant"]}), 400),
         (json!({"where": {"release": "x' OR '1'='1"}, "tenants": [all[0]]}), 200),
+        (json!({"since": "0001-01-01T00:00:00Z", "until": "9999-12-31T23:59:59Z", "tenants": [all[0]]}), 200),
     ] {
         let (found, answer) = ask(&sre, "/v1/incidents/scope", &wrong).await;
         assert_eq!(found, status, "{wrong}: {answer}");

@@ -138,12 +138,12 @@ async fn put_on_record(
     match recording {
         Recording::Counted | Recording::ByItself => Ok(response),
         Recording::Hourly => {
-            door.pay(caller.visit());
+            door.pay(caller);
             recorder.hour(caller, length_of(&response)).await?;
             Ok(response)
         }
         Recording::Each if caller.visit().all(is_look_at_the_record) => {
-            door.pay(caller.visit());
+            door.pay(caller);
             recorder.hour(caller, length_of(&response)).await?;
             Ok(response)
         }
@@ -183,7 +183,7 @@ impl Ending {
     fn end(&mut self, outcome: &'static str) {
         let Some(begun) = self.begun.take() else { return };
         let (door, visit, bytes) = (self.door.clone(), self.caller.visit().clone(), self.bytes);
-        door.pay(&visit);
+        door.pay(&self.caller);
         tokio::spawn(async move { door.recorder().end(begun, outcome, &visit, bytes).await });
     }
 }

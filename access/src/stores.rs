@@ -33,12 +33,6 @@ impl Stores {
         Self(Arc::new(Inner { main, others, facts }))
     }
 
-    /// A store by itself.
-    pub fn only(main: Store) -> Self {
-        let facts = [(main.name().clone(), StoreFact::default())].into_iter().collect();
-        Self::new(main, facts)
-    }
-
     /// Notes that a store is open. The first that is opened under a name stays.
     pub fn opened(&self, store: Store) {
         if let Some(place) = self.0.others.get(store.name()) {

@@ -7,11 +7,11 @@ use crate::caller::Caller;
 use crate::fairness::{Asking, Over};
 use crate::policy::Action;
 use crate::problem::Problem;
-use crate::visit::Visit;
 use ledger::name::{StreamKind, TenantId};
 
 /// When to come again for who stores all that it may: retention may have made room by then.
 const STORED_AGAIN: u32 = 3_600;
+
 impl Door {
     /// Whether the tenant's quota lets a question look at its segments now. The platform's own people look all the same,
     /// and so does everybody at who looked.
@@ -30,9 +30,13 @@ impl Door {
         self.0.fairness.may_scan(&quota, tenant, self.now()).map_err(|over| over.problem(tenant))
     }
 
-    /// Takes what a request looked at out of the quotas of those that it looked at. When it is over, and once.
-    pub(crate) fn pay(&self, visit: &Visit) {
-        for (tenant, bytes) in visit.scanned() {
+    /// Takes what a request of a tenant's own looked at out of the quotas of those that it looked at. When it is over, and
+    /// once.
+    pub(crate) fn pay(&self, caller: &Caller) {
+        if caller.home().is_none() {
+            return;
+        }
+        for (tenant, bytes) in caller.visit().scanned() {
             let quota = self.0.book.read().quota(&tenant);
             self.0.fairness.scanned(&quota, &tenant, bytes, self.now());
         }

@@ -124,7 +124,8 @@ pub(crate) async fn gather(
         after.insert(at, asking.after(at).await?);
     }
     let releases = asking.releases(before, end).await?;
-    let failures = asking.failures(begin, end).await?;
+    // Stretches of what there is, however long the time that is asked about.
+    let failures = asking.failures(first, last + 1).await?;
     let looks = asking.looks(begin, end).await?;
     let (extent, before) = (Some((first, last)), Some(before));
     Ok(Gathered { extent, before, matching, counts, ran, touched, ends, after, releases, failures, looks, question })

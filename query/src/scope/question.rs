@@ -278,8 +278,12 @@ pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// A moment as SQL writes it.
+/// The years that a moment in SQL can be of: the engine counts nanoseconds since 1970 in 64 bits. In microseconds.
+const SPAN: std::ops::RangeInclusive<i64> = -9_000_000_000_000_000..=9_000_000_000_000_000;
+
+/// A moment as SQL writes it; beyond what it can say, the first or last that it can.
 pub(crate) fn moment(micros: i64) -> String {
+    let micros = micros.clamp(*SPAN.start(), *SPAN.end());
     format!("TIMESTAMP '{}'", ledger::time::format_micros(micros))
 }
 
