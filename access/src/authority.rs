@@ -83,6 +83,9 @@ pub(crate) fn may_change(
         }
         Change::SetQuota(fact) => asking.need(Action::ManageQuotas, &fact.tenant.clone().unwrap_or_else(platform)),
         Change::SetResidency(fact) => asking.need(Action::ManageResidency, &fact.tenant),
+        Change::SetReviewRules(fact) => {
+            asking.need(Action::ManageReviews, &fact.tenant.clone().unwrap_or_else(platform))
+        }
         _ if change.is_of_incident() => asking.may_manage_incident(change),
         _ => Err(Missing { why: "this is written by the service itself".into(), denied: None }),
     }

@@ -7,10 +7,12 @@
 //! Invariants: there is no default tenant and no optional one; a tenant that is not there and one that the caller has
 //! no right on are answered alike; whatever is decided is noted in the caller's visit.
 
+mod grants;
 mod quotas;
 mod tables;
 mod used;
 
+pub use self::grants::RegistrySeen;
 use crate::authority;
 use crate::caller::Caller;
 use crate::fairness::Fairness;
@@ -121,7 +123,8 @@ impl Door {
         &self.0.recorder
     }
 
-    pub(crate) fn now(&self) -> i64 {
+    /// The time, in microseconds.
+    pub fn now(&self) -> i64 {
         self.0.ambient.now_micros()
     }
 

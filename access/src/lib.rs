@@ -15,6 +15,7 @@ mod fairness;
 pub mod http;
 mod listener;
 pub mod openapi;
+pub mod pattern;
 pub mod policy;
 pub mod problem;
 pub mod record;
@@ -27,7 +28,7 @@ mod token;
 mod visit;
 
 pub use caller::Caller;
-pub use door::{Door, Opened};
+pub use door::{Door, Opened, RegistrySeen};
 pub use fairness::Asking;
 pub use listener::{Listener, Peer, TlsError, TlsFiles};
 pub use policy::{Action, Policies};

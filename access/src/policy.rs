@@ -106,6 +106,12 @@ actions! {
     ReadIncidents = "incident.read",
     /// Open incidents, decide on them, close them.
     ManageIncidents = "incident.manage",
+    /// See access reviews, and what was decided.
+    ReadReviews = "review.read",
+    /// Open access reviews, set their rules, close them.
+    ManageReviews = "review.manage",
+    /// Decide on what one was made the reviewer of.
+    DecideReviews = "review.decide",
     /// Take an elevation without approval.
     BreakGlass = "elevation.break_glass",
 }

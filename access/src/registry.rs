@@ -16,6 +16,7 @@ mod fold;
 mod incidents;
 pub mod names;
 mod residency;
+mod reviews;
 mod rows;
 mod snapshot;
 mod told;
@@ -31,8 +32,8 @@ pub use rows::{Row, Table};
 pub use snapshot::{SnapshotError, SnapshotText};
 
 use change::{
-    CredentialFact, ElevationFact, GrantFact, GrantLimits, IdentityKey, PrincipalFact, Quota, ResidencyFact, StoreFact,
-    TenantFact, Tier,
+    CredentialFact, ElevationFact, GrantFact, GrantLimits, IdentityKey, PrincipalFact, Quota, ResidencyFact,
+    ReviewRules, StoreFact, TenantFact, Tier,
 };
 use ledger::name::TenantId;
 use names::{FactId, PrincipalId, Role};
@@ -216,6 +217,7 @@ pub struct Registry {
     policies: BTreeMap<String, String>,
     incidents: BTreeMap<FactId, Incident>,
     residency: HashMap<TenantId, (ResidencyFact, Stamp)>,
+    review_rules: HashMap<TenantId, (ReviewRules, Stamp)>,
     main_store: MainStore,
     stores: BTreeMap<TenantId, StoreFact>,
     /// Below which entry the tenants of a store were told of all changes.
@@ -295,6 +297,11 @@ impl Registry {
     /// A grant.
     pub fn grant(&self, id: &FactId) -> Option<&Grant> {
         self.grants.get(id)
+    }
+
+    /// Every grant, in no order.
+    pub fn grants(&self) -> impl Iterator<Item = (&FactId, &Grant)> {
+        self.grants.iter()
     }
 
     /// An elevation.

@@ -30,6 +30,7 @@ mod prune;
 mod reader;
 mod registry;
 pub mod residency;
+pub mod review;
 mod run;
 mod scan;
 pub mod scope;

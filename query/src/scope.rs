@@ -19,10 +19,12 @@ mod tables;
 mod timeline;
 mod verdict;
 
+pub(crate) use self::asking::{Reached, snapshots};
 pub use self::compare::{CompareQuestion, Comparison, compare};
-pub(crate) use self::question::literal;
+pub(crate) use self::http::{asked, read};
 pub use self::question::{AffectedWhen, Dimension, HeadAt, Misasked, OneOrMany, ScopeQuestion};
-pub(crate) use self::tables::rows;
+pub(crate) use self::question::{literal, moment};
+pub(crate) use self::tables::{Rows, rows};
 pub use self::timeline::Moment;
 pub use self::verdict::{Contained, Counts, ScopeAnswer, Tally, TenantScope, Times, Unexamined};
 
@@ -39,6 +41,25 @@ pub struct Cost {
     pub segments_not_read: u64,
     /// Bytes of stored columns that were looked at.
     pub scanned_bytes: u64,
+}
+
+impl Cost {
+    /// What was looked at of some streams.
+    pub(crate) fn of(seen: &[Seen]) -> Self {
+        let mut cost = Self::default();
+        let mut meters = Vec::new();
+        for one in seen {
+            cost.segments += one.snapshot.segments.len() as u64;
+            // Streams of one tenant share a meter.
+            if !meters.iter().any(|meter| one.meter.is_same(meter)) {
+                meters.push(one.meter.clone());
+            }
+        }
+        let opened: u64 = meters.iter().map(|meter| meter.segments()).sum();
+        cost.segments_not_read = cost.segments.saturating_sub(opened);
+        cost.scanned_bytes = meters.iter().map(|meter| meter.read()).sum();
+        cost
+    }
 }
 
 /// What is known of the tenants besides their entries.
@@ -63,18 +84,7 @@ pub async fn answer(
     (unexamined, around): (Vec<Unexamined>, Around),
 ) -> Result<(ScopeAnswer, Cost), QueryError> {
     let gathered = gather::gather(engine, question, &seen, platform.clone()).await?;
-    let mut cost = Cost::default();
-    let mut meters = Vec::new();
-    for one in &seen {
-        cost.segments += one.snapshot.segments.len() as u64;
-        // Streams of one tenant share a meter.
-        if !meters.iter().any(|meter| one.meter.is_same(meter)) {
-            meters.push(one.meter.clone());
-        }
-    }
-    let opened: u64 = meters.iter().map(|meter| meter.segments()).sum();
-    cost.segments_not_read = cost.segments.saturating_sub(opened);
-    cost.scanned_bytes = meters.iter().map(|meter| meter.read()).sum();
+    let cost = Cost::of(&seen);
     let read: Vec<Seen> = seen.into_iter().chain(platform).collect();
     Ok((verdict::answer(gathered, &read, unexamined, &around), cost))
 }

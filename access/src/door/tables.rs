@@ -41,7 +41,7 @@ impl Door {
             None => None,
         };
         let rows = match as_of {
-            Some(at) => table.rows(&self.0.book.as_of(at).await?, at),
+            Some(at) => table.rows(&self.0.book.as_of(at, None).await?, at),
             None => table.rows(&self.0.book.read(), self.now()),
         };
         let shown = rows.into_iter().filter_map(|mut row| {

@@ -152,7 +152,7 @@ impl Book {
         &self.stores
     }
 
-    pub(super) fn main(&self) -> &Store {
+    pub(crate) fn main(&self) -> &Store {
         self.stores.main()
     }
 
@@ -183,16 +183,17 @@ impl Book {
         Ok(())
     }
 
-    /// The registry as it was at a moment, folded from zero.
+    /// The registry as it was at a moment, or when its stream held so many entries, folded from zero.
     ///
     /// # Errors
     /// As [`Book::refresh`].
-    pub async fn as_of(&self, at: i64) -> Result<Registry, BookError> {
+    pub async fn as_of(&self, at: i64, size: Option<u64>) -> Result<Registry, BookError> {
         let mut registry = Registry::default();
         let Ok(handle) = self.main().reader(&platform(), StreamKind::Control) else { return Ok(registry) };
         let each = |seq, draft: &Draft| {
             // Times of record never decrease along a stream.
             if draft.recorded_at() <= at
+                && size.is_none_or(|size| seq < size)
                 && let Some((stamp, change)) = Change::of_entry(seq, draft)?
             {
                 registry.apply(stamp, &change);

@@ -10,6 +10,7 @@ mod incident;
 mod place;
 mod quota;
 mod residency;
+mod rules;
 
 pub use self::incident::{
     AwareFact, CloseFact, IncidentFact, IncidentStatus, IncidentUpdate, Severity, Triage, TriageFact,
@@ -17,6 +18,7 @@ pub use self::incident::{
 pub use self::place::{StoreFact, Tier};
 pub use self::quota::{Quota, QuotaFact};
 pub use self::residency::{ResidencyFact, ResidencyRule};
+pub use self::rules::{Conflict, GrantForm, Means, ReviewRules, RoleRule, RulesFact};
 use super::names::{FactId, Masked, PrincipalId, Role, When, text};
 use ledger::name::{LedgerName, StreamKind, TenantId};
 use schemars::JsonSchema;
@@ -421,6 +423,9 @@ pub enum Change {
     /// In which regions a tenant's data may be.
     #[serde(rename = "residency.set")]
     SetResidency(ResidencyFact),
+    /// Rules of access reviews from now on.
+    #[serde(rename = "review.rules")]
+    SetReviewRules(Box<RulesFact>),
     /// An incident is opened.
     #[serde(rename = "incident.open")]
     OpenIncident(IncidentFact),

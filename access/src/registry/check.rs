@@ -157,6 +157,7 @@ impl Registry {
                 fact.tenant.as_ref().map_or(Ok(()), |tenant| self.need_tenant(tenant))
             }
             Change::SetResidency(fact) => self.check_residency(fact),
+            Change::SetReviewRules(fact) => self.check_rules(fact),
             _ if change.is_of_incident() => self.check_incident(change, now),
             _ => Err(wrong("this is written by the service itself")),
         }

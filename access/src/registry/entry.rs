@@ -127,6 +127,7 @@ impl Change {
             Self::NotifyIncident(_) => "incident.notify",
             Self::CloseIncident(_) => "incident.close",
             Self::SetResidency(_) => "residency.set",
+            Self::SetReviewRules(_) => "review.rules",
             Self::SetQuota(_) => "quota.set",
         }
     }
@@ -175,6 +176,9 @@ impl Change {
             Self::Told { store, .. } => ("store", store.clone()),
             Self::UseCredentials { credentials } => ("credentials", credentials.len().to_string()),
             Self::SetResidency(fact) => ("tenant", fact.tenant.to_string()),
+            Self::SetReviewRules(fact) => {
+                ("tenant", fact.tenant.as_ref().map_or(PLATFORM.to_string(), ToString::to_string))
+            }
             Self::OpenIncident(fact) => ("incident", id_of(fact.incident.as_ref())),
             Self::UpdateIncident(_)
             | Self::TriageIncident(_)

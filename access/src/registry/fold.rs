@@ -92,6 +92,10 @@ impl Registry {
             Change::SetResidency(fact) => {
                 self.residency.insert(fact.tenant.clone(), (fact.clone(), because(stamp, &fact.reason)));
             }
+            Change::SetReviewRules(fact) => {
+                let whose = fact.tenant.clone().unwrap_or_else(super::platform);
+                self.review_rules.insert(whose, (fact.rules.clone(), because(stamp, &fact.reason)));
+            }
             Change::SetStores { stores } => {
                 let named = stores.iter().filter_map(|(name, fact)| Some((name.parse().ok()?, fact.clone())));
                 self.stores = named.collect();

@@ -101,6 +101,7 @@ impl Registry {
             | Change::NotifyIncident(_)
             | Change::CloseIncident(_) => vec![],
             Change::SetResidency(fact) => vec![fact.tenant.clone()],
+            Change::SetReviewRules(fact) => fact.tenant.clone().into_iter().collect(),
             Change::SetQuota(fact) => fact.tenant.clone().into_iter().collect(),
             Change::Begin { .. }
             | Change::Secret { .. }

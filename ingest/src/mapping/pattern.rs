@@ -19,22 +19,9 @@ impl Pattern {
         Self(text.into())
     }
 
-    /// Whether the whole of `value` fits; each star is tried leftmost first, so work is bounded by
-    /// the product of the lengths and in practice by their sum.
+    /// Whether the whole of `value` fits.
     pub(super) fn fits(&self, value: &str) -> bool {
-        let Some((head, rest)) = self.0.split_once('*') else { return *self.0 == *value };
-        let Some(mut value) = value.strip_prefix(head) else { return false };
-        let mut parts = rest.split('*').peekable();
-        while let Some(part) = parts.next() {
-            if parts.peek().is_none() {
-                return value.ends_with(part);
-            }
-            match value.find(part) {
-                Some(at) => value = &value[at + part.len()..],
-                None => return false,
-            }
-        }
-        true
+        access::pattern::fits(&self.0, value)
     }
 
     fn weight(&self) -> usize {

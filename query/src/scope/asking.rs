@@ -22,12 +22,12 @@ use std::collections::{BTreeMap, BTreeSet};
 const STREAMS: [StreamKind; 3] = [StreamKind::Audit, StreamKind::Telemetry, StreamKind::Access];
 
 /// Tenants that are looked at.
-struct Reached {
-    opened: Vec<Opened>,
-    examined: BTreeSet<TenantId>,
-    not_examined: Vec<Unexamined>,
+pub(crate) struct Reached {
+    pub opened: Vec<Opened>,
+    pub examined: BTreeSet<TenantId>,
+    pub not_examined: Vec<Unexamined>,
     /// Their places in the quotas.
-    asking: Vec<Asking>,
+    pub asking: Vec<Asking>,
 }
 
 impl QueryState {
@@ -45,7 +45,7 @@ impl QueryState {
         let noted = json!({"where": question.dimensions, "since": question.since, "until": question.until,
             "streams": question.streams});
         caller.visit().note("question", noted);
-        let reached = self.reach(caller, question.named()?, question.subtree.take())?;
+        let reached = self.reach(caller, question.named()?, question.subtree.take(), &STREAMS)?;
         question.tenants = reached.examined.iter().map(ToString::to_string).collect();
         let is_asked = reached.examined.iter().any(|tenant| tenant.as_str() == PLATFORM);
         let platform = if is_asked { None } else { self.releases(caller)? };
@@ -99,7 +99,7 @@ impl QueryState {
         caller.visit().note("question", noted);
         let named = question.tenants.iter().map(|name| name.parse()).collect::<Result<Vec<TenantId>, _>>();
         let named = named.map_err(|e| Misasked(e.to_string()))?;
-        let reached = self.reach(caller, named, question.subtree.take())?;
+        let reached = self.reach(caller, named, question.subtree.take(), &STREAMS)?;
         question.tenants = reached.examined.iter().map(ToString::to_string).collect();
         let seen = snapshots(reached.opened, &[]).await?;
         let found = compare(self.engine(), question, &seen).await?;
@@ -108,7 +108,13 @@ impl QueryState {
     }
 
     /// Opens what can be opened of the tenants that are named, and of those below another.
-    fn reach(&self, caller: &Caller, named: Vec<TenantId>, subtree: Option<String>) -> Result<Reached, Problem> {
+    pub(crate) fn reach(
+        &self,
+        caller: &Caller,
+        named: Vec<TenantId>,
+        subtree: Option<String>,
+        streams: &[StreamKind],
+    ) -> Result<Reached, Problem> {
         let mut wanted: BTreeSet<TenantId> = named.into_iter().collect();
         if let Some(above) = subtree {
             let above: TenantId = above.parse().map_err(|e: ledger::name::NameError| Misasked(e.to_string()))?;
@@ -126,7 +132,7 @@ impl QueryState {
         let (mut reached, mut last) =
             (Reached { opened: vec![], examined: BTreeSet::new(), not_examined: vec![], asking: vec![] }, None);
         for tenant in wanted {
-            let opened = self.door().read_all(caller, &tenant, &STREAMS);
+            let opened = self.door().read_all(caller, &tenant, streams);
             match opened.and_then(|opened| Ok((opened, self.door().ask_about(&tenant)?))) {
                 Ok((opened, asking)) => {
                     reached.opened.extend(opened);
@@ -157,7 +163,7 @@ impl QueryState {
 }
 
 /// Streams as of now, or as of the heads that are given: then those alone.
-async fn snapshots(opened: Vec<Opened>, heads: &[HeadAt]) -> Result<Vec<Seen>, Problem> {
+pub(crate) async fn snapshots(opened: Vec<Opened>, heads: &[HeadAt]) -> Result<Vec<Seen>, Problem> {
     let taken = futures::stream::iter(opened).map(|opened| async move { as_of(&opened, heads).await });
     let taken: Vec<Option<Seen>> = taken.buffered(SNAPSHOTS_AT_ONCE).try_collect().await?;
     Ok(taken.into_iter().flatten().collect())

@@ -118,7 +118,7 @@ impl From<Misasked> for Problem {
     }
 }
 
-fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>, example: &str) -> Result<T, Problem> {
+pub(crate) fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>, example: &str) -> Result<T, Problem> {
     let body = body.map_err(|e| Problem::new(ProblemKind::TooLarge, e.body_text()))?;
     serde_json::from_slice(&body)
         .map_err(|e| Problem::new(ProblemKind::Malformed, format!("the body is not {example}: {e}")))
@@ -203,7 +203,7 @@ pub(super) fn hash_of(answer: &Value) -> String {
 }
 
 /// An answer with who asked it, and the hash of its bytes: those of the member `answer` as it is written here.
-fn asked(caller: &Caller, answer: &impl Serialize, cost: Value) -> Value {
+pub(crate) fn asked(caller: &Caller, answer: &impl Serialize, cost: Value) -> Value {
     let answer = serde_json::to_value(answer).unwrap_or_default();
     let hash = hash_of(&answer);
     json!({"asked_by": caller.principal(), "cost": cost, "answer_sha256": hash, "answer": answer})

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// Values of all dimensions together.
 const MOST_VALUES: usize = 200;
 /// The longest value, in bytes: no field that can be asked for holds more.
-const LONGEST_VALUE: usize = 1_024;
+const LONGEST_VALUE: usize = ledger::field::IDENTITY_TEXT_BYTES;
 
 /// What an event can be asked by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -321,7 +321,7 @@ mod tests {
             (json!({"where": {"colour": "red"}}), "unknown variant `colour`"),
             (json!({"where": {"actor": many}}), "201 values, and at most 200"),
             (json!({"where": {"actor": []}}), "actor needs values"),
-            (json!({"where": {"actor": "x".repeat(1_025)}}), "1 to 1024 bytes"),
+            (json!({"where": {"actor": "x".repeat(2_049)}}), "1 to 2048 bytes"),
             (json!({"since": "yesterday"}), "since is"),
             (json!({"since": "2026-08-14T00:00:00Z", "until": "2026-08-14T00:00:00Z"}), "before until"),
             (json!({"where": {"actor": "x"}, "streams": ["control"]}), "none of the streams"),

@@ -1,0 +1,195 @@
+//! Entitlements of one tenant, from its entries and from the registry, with how they are used.
+//!
+//! Not here: what is wrong with them ([`super::findings`]). Invariant: pure.
+
+use super::facts::{Right, Told};
+use super::held::{Held, Holding};
+use super::people::Who;
+use super::uses::{Acts, ByAction, Use, Visits};
+use access::pattern::fits;
+use access::registry::change::{ReviewRules, RoleRule};
+use access::registry::names::FactId;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// The source of what stands in the registry.
+pub(crate) const REGISTRY: &str = "piperoll";
+
+/// Something that the registry gives, on one tenant.
+#[derive(Debug, Clone)]
+pub(crate) struct Given {
+    pub id: FactId,
+    pub principal: String,
+    pub role: String,
+    /// Whether it reaches the tenants below, too.
+    pub subtree: bool,
+    pub holding: Holding,
+    pub is_elevation: bool,
+    /// When the principal was suspended, and by which entry.
+    pub suspended: Option<(i64, u64)>,
+}
+
+/// An entitlement.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub who: Who,
+    pub right: Right,
+    pub holding: Holding,
+    /// The grant or elevation, where it is one of the registry.
+    pub id: Option<FactId>,
+    pub is_elevation: bool,
+    pub used: Use,
+    /// What use was counted by: `subject`, `role`, `right` or `nothing`.
+    pub used_by: &'static str,
+}
+
+/// One tenant, with all that was found out about it.
+pub(crate) struct Looked<'r> {
+    pub tenant: String,
+    pub rules: &'r ReviewRules,
+    pub held: Held,
+    pub entries: Vec<Entry>,
+    /// Acts of each subject.
+    pub acts: HashMap<Who, Use>,
+    /// Of each subject, kind by kind, where it was asked for.
+    pub by_action: HashMap<Who, BTreeMap<String, Use>>,
+    /// Whether acts of anybody are on record: without, nobody can be said to use nothing.
+    pub is_observed: bool,
+    /// Of each credential, who used it in the period.
+    pub credentials: BTreeMap<String, BTreeSet<Who>>,
+}
+
+/// A rule of a role: the one of its name, or the longest pattern that fits.
+pub(crate) fn role_rule<'r>(rules: &'r ReviewRules, role: &str) -> Option<&'r RoleRule> {
+    longest(&rules.roles, role)
+}
+
+/// What the longest pattern that fits stands for.
+pub(crate) fn longest<'r, T>(patterns: &'r BTreeMap<String, T>, value: &str) -> Option<&'r T> {
+    if let Some(found) = patterns.get(value) {
+        return Some(found);
+    }
+    let fitting = patterns.iter().filter(|(pattern, _)| fits(pattern, value));
+    fitting.max_by_key(|(pattern, _)| (pattern.len(), std::cmp::Reverse(*pattern))).map(|(_, found)| found)
+}
+
+impl<'r> Looked<'r> {
+    /// Puts together what one tenant's entries and the registry say. Acts are of this tenant alone.
+    pub fn of(tenant: String, rules: &'r ReviewRules, told: Vec<Told>, given: Vec<Given>, acts: Vec<Acts>) -> Self {
+        let mut held = Held::of(rules, told);
+        let mut entries = Vec::with_capacity(held.holdings.len() + given.len());
+        for one in given {
+            let who = held.people.named(&one.principal);
+            if let Some(suspended) = one.suspended {
+                held.persons.entry(who).or_default().left.get_or_insert(suspended);
+            }
+            let target = one.subtree.then(|| format!("{tenant} and below"));
+            let right = Right { source: REGISTRY.into(), role: one.role, target };
+            let (id, is_elevation, used) = (Some(one.id), one.is_elevation, Use::default());
+            entries.push(Entry { who, right, holding: one.holding, id, is_elevation, used, used_by: "right" });
+        }
+        for ((who, right), holding) in &held.holdings {
+            let (who, right, holding) = (*who, right.clone(), holding.clone());
+            let (id, is_elevation, used, used_by) = (None, false, Use::default(), "subject");
+            entries.push(Entry { who, right, holding, id, is_elevation, used, used_by });
+        }
+        let mut looked = Self {
+            tenant,
+            rules,
+            held,
+            entries,
+            acts: HashMap::new(),
+            by_action: HashMap::new(),
+            is_observed: !acts.is_empty(),
+            credentials: BTreeMap::new(),
+        };
+        looked.count(acts);
+        looked
+    }
+
+    fn count(&mut self, acts: Vec<Acts>) {
+        for one in acts {
+            // Who has nothing may still share a credential with somebody who has.
+            let who = match self.held.people.actor(&self.tenant, &one.actor) {
+                Some(who) => who,
+                None if one.credential.is_some() => self.held.people.named(&one.actor),
+                None => continue,
+            };
+            self.acts.entry(who).or_default().add(one.used);
+            if let Some(credential) = one.credential.filter(|_| one.used.times > 0) {
+                self.credentials.entry(credential).or_default().insert(who);
+            }
+        }
+        self.credentials.retain(|_, who| who.len() > 1);
+    }
+
+    /// Names of those whose acts must be known kind by kind, because a rule speaks of a role of theirs.
+    pub fn names_by_action(&self) -> BTreeSet<String> {
+        let is_ruled = |entry: &&Entry| entry.id.is_none() && role_rule(self.rules, &entry.right.role).is_some();
+        let ruled: BTreeSet<Who> = self.entries.iter().filter(is_ruled).map(|entry| entry.who).collect();
+        if ruled.is_empty() {
+            return BTreeSet::new();
+        }
+        let names = self.held.people.all_names();
+        let of = |who: &Who| names.get(who).map(|(name, also)| std::iter::once(name).chain(also).cloned().collect());
+        ruled.iter().filter_map(of).flat_map(|names: Vec<String>| names).collect()
+    }
+
+    /// Counts the use of each entitlement.
+    pub fn attribute(&mut self, by_action: &ByAction, visits: &Visits) {
+        for (actor, kinds) in by_action.get(&self.tenant).into_iter().flatten() {
+            let Some(who) = self.held.people.actor(&self.tenant, actor) else { continue };
+            let of_who = self.by_action.entry(who).or_default();
+            for (action, used) in kinds {
+                of_who.entry(action.clone()).or_default().add(*used);
+            }
+        }
+        for ((tenant, principal), actions) in &visits.actions {
+            if *tenant != self.tenant {
+                continue;
+            }
+            let Some(who) = self.held.people.find(principal) else { continue };
+            let of_who = self.by_action.entry(who).or_default();
+            for action in actions {
+                of_who.entry(action.clone()).or_default().add(Use { times: 1, last: None });
+            }
+        }
+        for entry in &mut self.entries {
+            let rule = role_rule(self.rules, &entry.right.role).filter(|rule| !rule.uses.is_empty());
+            let mut used = match (&entry.id, rule) {
+                (Some(id), _) => {
+                    let mut used = Use::default();
+                    if entry.right.target.is_some() {
+                        // It reaches below: wherever it was used.
+                        let all = visits.by_right.iter().filter(|((_, right), _)| right == id.as_str());
+                        all.for_each(|(_, one)| used.add(*one));
+                    } else if let Some(one) = visits.by_right.get(&(self.tenant.clone(), id.to_string())) {
+                        used = *one;
+                    }
+                    used
+                }
+                (None, Some(rule)) => {
+                    entry.used_by = "role";
+                    let mut used = Use::default();
+                    for (action, one) in self.by_action.get(&entry.who).into_iter().flatten() {
+                        if rule.uses.iter().any(|pattern| fits(pattern, action)) {
+                            used.add(*one);
+                        }
+                    }
+                    used
+                }
+                (None, None) if !self.is_observed => {
+                    entry.used_by = "nothing";
+                    Use::default()
+                }
+                (None, None) => self.acts.get(&entry.who).copied().unwrap_or_default(),
+            };
+            // What was done before it was given was not done with it.
+            used.last = used.last.filter(|last| *last >= entry.holding.since || !entry.holding.is_granted);
+            if used.last.is_none() {
+                used.times = 0;
+            }
+            used.last = used.last.max(entry.holding.last_used);
+            entry.used = used;
+        }
+    }
+}

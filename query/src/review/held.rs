@@ -1,0 +1,276 @@
+//! Who has what: the fold of one tenant's entries about access, in order of time.
+//!
+//! A grant begins something, a revocation ends it. A snapshot shows everything that there is at its moment in its part of
+//! a source: what is not in it is over by then, what was not there before has come since the one before. Not here: reading
+//! entries ([`super::facts`]), names ([`super::people`]), what is wrong with it ([`super::findings`]).
+//!
+//! Invariants: pure; a snapshot of which not all arrived ends nothing, and is named; entries of one moment are taken in
+//! order of their numbers.
+
+use super::facts::{Fact, Observed, Right, Told};
+use super::people::{People, Who};
+use access::registry::change::ReviewRules;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Something that a subject has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Holding {
+    /// Since when, in microseconds.
+    pub since: i64,
+    /// Whether a grant says so; else it is the first snapshot that shows it.
+    pub is_granted: bool,
+    /// The entry that says so.
+    pub seq: u64,
+    pub granted_by: Option<String>,
+    pub approved_by: Option<String>,
+    pub approval: Option<String>,
+    pub until: Option<i64>,
+    /// Last used, as a snapshot says.
+    pub last_used: Option<i64>,
+    /// The part of the source whose snapshots show it.
+    part: Option<String>,
+    /// Whether a revocation said that it is over, and a snapshot shows that it is not.
+    pub came_back: bool,
+}
+
+/// What subjects have.
+pub(crate) type Rights = BTreeSet<(Who, Right)>;
+/// An entitlement of a snapshot, with the time and number of its entry.
+type Arriving = (i64, u64, Observed);
+
+/// What is known of a subject besides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Person {
+    /// When it left, and which entry says so.
+    pub left: Option<(i64, u64)>,
+    pub manager: Option<String>,
+    /// When its contract ends.
+    pub until: Option<i64>,
+}
+
+/// A snapshot, and what changed since the one before of the same part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub source: String,
+    pub part: Option<String>,
+    /// The moments of the one before and of this one.
+    pub from: i64,
+    pub to: i64,
+    /// Who has what in each.
+    pub before: Rights,
+    pub now: Rights,
+}
+
+/// What entries said between snapshots: given (or taken), to whom, of which right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub at: i64,
+    pub seq: u64,
+    pub who: Who,
+    pub source: String,
+    pub role: Option<String>,
+    pub target: Option<String>,
+    pub is_given: bool,
+}
+
+/// Where one tenant's access stands.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    pub people: People,
+    pub holdings: BTreeMap<(Who, Right), Holding>,
+    pub persons: BTreeMap<Who, Person>,
+    pub steps: Vec<Step>,
+    pub said: Vec<Said>,
+    /// Snapshots of which not all arrived: source, id, and how many entitlements did.
+    pub incomplete: Vec<(String, String, u64)>,
+    /// What a revocation ended and nothing gave again.
+    revoked: Rights,
+    /// Of snapshots whose end did not come yet.
+    pending: BTreeMap<(String, String), Vec<Arriving>>,
+    /// The last snapshot of each part of a source.
+    last: BTreeMap<(String, Option<String>), (i64, Rights)>,
+}
+
+impl Held {
+    /// Folds one tenant's entries.
+    pub fn of(rules: &ReviewRules, mut told: Vec<Told>) -> Self {
+        told.sort_by_key(|one| (one.at, one.seq));
+        let mut held = Self { people: People::of(rules, &told), ..Self::default() };
+        for one in told {
+            held.take(one);
+        }
+        for ((source, snapshot), observed) in std::mem::take(&mut held.pending) {
+            held.incomplete.push((source, snapshot, observed.len() as u64));
+            // It is there all the same; only what is missing says nothing.
+            for (at, seq, one) in observed {
+                held.observe(at, seq, one);
+            }
+        }
+        held
+    }
+
+    fn take(&mut self, told: Told) {
+        let Told { seq, at, by, fact, .. } = told;
+        match fact {
+            Fact::Grant { .. } => self.grant(at, seq, by, fact),
+            Fact::Revoke { .. } => self.revoke(at, seq, fact),
+            Fact::Leave { subject } => {
+                let who = self.people.named(&subject);
+                self.persons.entry(who).or_default().left.get_or_insert((at, seq));
+            }
+            Fact::Return { subject } => {
+                let who = self.people.named(&subject);
+                self.persons.entry(who).or_default().left = None;
+            }
+            // The names were joined before.
+            Fact::Rename { .. } => {}
+            Fact::Observed(one) => {
+                let key = (one.right.source.clone(), one.snapshot.clone());
+                self.pending.entry(key).or_default().push((at, seq, *one));
+            }
+            Fact::Subject(one) => {
+                let who = self.people.named(&one.subject);
+                let person = self.persons.entry(who).or_default();
+                match one.active {
+                    Some(true) => person.left = None,
+                    Some(false) => _ = person.left.get_or_insert((at, seq)),
+                    None => {}
+                }
+                person.manager = one.manager.or(person.manager.take());
+                person.until = one.until.or(person.until);
+            }
+            Fact::Snapshot { source, snapshot, part, entitlements } => {
+                self.snapshot(at, source, snapshot, part, entitlements);
+            }
+        }
+    }
+
+    fn grant(&mut self, at: i64, seq: u64, by: Option<String>, fact: Fact) {
+        let Fact::Grant { subject, right, until, approver, approval } = fact else { return };
+        let who = self.people.named(&subject);
+        self.said.push(said(at, seq, who, &right, true));
+        self.revoked.remove(&(who, right.clone()));
+        let (part, came_back, last_used) = (None, false, None);
+        let (granted_by, approved_by) = (by, approver);
+        let new = Holding {
+            since: at,
+            is_granted: true,
+            seq,
+            granted_by,
+            approved_by,
+            approval,
+            until,
+            last_used,
+            part,
+            came_back,
+        };
+        self.holdings.entry((who, right)).and_modify(|old| old.granted_again(&new)).or_insert(new);
+    }
+
+    fn revoke(&mut self, at: i64, seq: u64, fact: Fact) {
+        let Fact::Revoke { subject, source, role, target } = fact else { return };
+        let who = self.people.named(&subject);
+        self.said.push(Said {
+            at,
+            seq,
+            who,
+            source: source.clone(),
+            role: role.clone(),
+            target: target.clone(),
+            is_given: false,
+        });
+        let is_meant = |right: &Right| {
+            right.source == source
+                && role.as_ref().is_none_or(|role| *role == right.role)
+                && (target.is_none() || target == right.target)
+        };
+        let gone: Vec<_> = self.holdings.keys().filter(|(of, right)| *of == who && is_meant(right)).cloned().collect();
+        for key in gone {
+            self.holdings.remove(&key);
+            self.revoked.insert(key);
+        }
+    }
+
+    fn observe(&mut self, at: i64, seq: u64, one: Observed) -> (Who, Right) {
+        let who = self.people.named(&one.subject);
+        let key = (who, one.right);
+        let came_back = self.revoked.remove(&key);
+        let new = Holding {
+            since: one.since.unwrap_or(at).min(at),
+            is_granted: false,
+            seq,
+            granted_by: None,
+            approved_by: one.approver,
+            approval: None,
+            until: one.until,
+            last_used: one.last_used,
+            part: one.part,
+            came_back,
+        };
+        self.holdings.entry(key.clone()).and_modify(|old| old.seen_again(&new)).or_insert(new);
+        key
+    }
+
+    fn snapshot(&mut self, at: i64, source: String, snapshot: String, part: Option<String>, entitlements: u64) {
+        let observed = self.pending.remove(&(source.clone(), snapshot.clone())).unwrap_or_default();
+        let is_whole = observed.len() as u64 == entitlements;
+        if !is_whole {
+            self.incomplete.push((source.clone(), snapshot, observed.len() as u64));
+        }
+        let now: Rights = observed.into_iter().map(|(at, seq, one)| self.observe(at, seq, one)).collect();
+        if !is_whole {
+            return;
+        }
+        let is_of_part = |right: &Right, holding: &Holding| match (&part, &right.target) {
+            (None, _) => true,
+            (Some(_), _) if holding.part == part => true,
+            // Granted by an entry, which names no part: by what it is on.
+            (Some(part), Some(target)) => {
+                target == part || target.strip_prefix(part).is_some_and(|t| t.starts_with('/'))
+            }
+            (Some(_), None) => false,
+        };
+        self.holdings
+            .retain(|key, holding| now.contains(key) || key.1.source != source || !is_of_part(&key.1, holding));
+        let last = self.last.insert((source.clone(), part.clone()), (at, now.clone()));
+        if let Some((from, before)) = last {
+            self.steps.push(Step { source, part, from, to: at, before, now });
+        }
+    }
+}
+
+fn said(at: i64, seq: u64, who: Who, right: &Right, is_given: bool) -> Said {
+    let Right { source, role, target } = right.clone();
+    Said { at, seq, who, source, role: Some(role), target, is_given }
+}
+
+impl Holding {
+    /// What a grant of the registry gives.
+    pub fn granted(since: i64, seq: u64, by: &str, approved_by: Option<&str>, until: Option<i64>) -> Self {
+        let (granted_by, approved_by) = (Some(by.to_string()), approved_by.map(str::to_string));
+        let (approval, last_used, part, came_back, is_granted) = (None, None, None, false, true);
+        Self { since, is_granted, seq, granted_by, approved_by, approval, until, last_used, part, came_back }
+    }
+
+    /// It is given to who has it: since then it stands on the newer approval.
+    fn granted_again(&mut self, new: &Self) {
+        if !self.is_granted {
+            (self.seq, self.is_granted) = (new.seq, true);
+        }
+        self.granted_by = new.granted_by.clone().or(self.granted_by.take());
+        self.approved_by = new.approved_by.clone().or(self.approved_by.take());
+        self.approval = new.approval.clone().or(self.approval.take());
+        self.until = new.until;
+    }
+
+    fn seen_again(&mut self, new: &Self) {
+        self.since = self.since.min(new.since);
+        self.part = new.part.clone();
+        self.approved_by = self.approved_by.take().or(new.approved_by.clone());
+        self.until = new.until.or(self.until);
+        self.last_used = new.last_used.max(self.last_used);
+    }
+}
+
+#[cfg(test)]
+mod tests;
