@@ -3,6 +3,7 @@
 //! Not here: what a command is about. Invariant: a command answers with an exit code or an error, and prints
 //! nothing on standard output but its result.
 
+mod access;
 mod administrator_key;
 mod demo;
 mod fsck;
@@ -42,6 +43,7 @@ pub enum Command {
     Query(query::Arguments),
     Incident(incident::Arguments),
     Release(release::Arguments),
+    Access(access::Arguments),
     Residency(residency::Arguments),
     Verify(verify::Arguments),
     Fsck(fsck::Arguments),
@@ -63,6 +65,7 @@ pub fn run(command: Command) -> Outcome {
         Command::Query(arguments) => query::run(&arguments),
         Command::Incident(arguments) => incident::run(&arguments),
         Command::Release(arguments) => release::run(&arguments),
+        Command::Access(arguments) => access::run(&arguments),
         Command::Residency(arguments) => residency::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Fsck(arguments) => fsck::run(&arguments),

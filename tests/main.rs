@@ -17,6 +17,7 @@ mod foreign;
 mod identity;
 mod ingest;
 mod openapi;
+mod org_changes;
 mod placement;
 mod program;
 mod python;

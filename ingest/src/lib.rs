@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`json`] (strict JSON), [`wire`] (one event), [`batch`] (a body of events),
 //! [`admission`] (drafts to verdicts), [`http`] (the routes); [`mapping`] turns other products' audit logs
-//! into wire events.
+//! into wire events, [`snapshot`] the documents that say who has access.
 //!
 //! Not here: sequencing and durability (`ledger-store`), who may write what (`access`).
 //!
@@ -17,4 +17,5 @@ pub mod http;
 pub mod json;
 pub mod limits;
 pub mod mapping;
+pub mod snapshot;
 pub mod wire;

@@ -7,6 +7,7 @@
 
 mod answer;
 mod asking;
+mod changes;
 mod entry;
 mod facts;
 mod findings;
@@ -17,5 +18,6 @@ mod question;
 mod uses;
 
 pub use self::answer::{AccessAnswer, Entitlement, Incomplete, RulesRead};
+pub use self::changes::{Changed, Changes, ChangesAnswer, Disagreement};
 pub use self::findings::{Finding, Kind};
 pub use self::question::AccessQuestion;

@@ -50,14 +50,14 @@ pub struct Arguments {
 
 /// What became of the lines of one or more files.
 #[derive(Debug, Default, Serialize)]
-struct Tally {
-    lines: u64,
-    accepted: u64,
-    duplicates: u64,
-    conflicts: u64,
-    rejected: u64,
+pub(super) struct Tally {
+    pub lines: u64,
+    pub accepted: u64,
+    pub duplicates: u64,
+    pub conflicts: u64,
+    pub rejected: u64,
     /// Reasons, and how many lines each.
-    reasons: BTreeMap<String, u64>,
+    pub reasons: BTreeMap<String, u64>,
 }
 
 /// Runs the command.
@@ -69,8 +69,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let total = arguments.files.iter().map(|file| std::fs::metadata(file).map_or(0, |meta| meta.len())).sum();
     let bar = output::progress(total, "read", true);
     let tally = block_on(async {
-        let mut sender =
-            Sender { client: arguments.target.client(), batch: vec![], events: 0, tally: Tally::default() };
+        let mut sender = Sender::new(arguments.target.client());
         for file in &arguments.files {
             let counting = bar.clone();
             sender.file(file, mapping.as_ref(), arguments.tenant.as_deref(), move |bytes| counting.inc(bytes)).await?;
@@ -102,14 +101,34 @@ fn load(name: &str, tenant: Option<&str>) -> Result<Mapping, Box<dyn std::error:
     })
 }
 
-struct Sender {
+/// Sends events in batches, and counts what becomes of them.
+pub(super) struct Sender {
     client: Client,
     batch: Vec<u8>,
     events: usize,
-    tally: Tally,
+    pub tally: Tally,
 }
 
 impl Sender {
+    /// For a service.
+    pub fn new(client: Client) -> Self {
+        Self { client, batch: vec![], events: 0, tally: Tally::default() }
+    }
+
+    /// Takes an event of ours on its way.
+    ///
+    /// # Errors
+    /// The service does not answer.
+    pub async fn event(&mut self, event: &str) -> Result<(), Box<dyn std::error::Error>> {
+        self.tally.lines += 1;
+        self.line(event.as_bytes(), None, None);
+        if self.is_full() { self.flush().await } else { Ok(()) }
+    }
+
+    fn is_full(&self) -> bool {
+        self.batch.len() >= BATCH_BYTES || self.events >= BATCH_EVENTS
+    }
+
     async fn file(
         &mut self,
         path: &Path,
@@ -132,7 +151,7 @@ impl Sender {
             for record in records(&line, mapping) {
                 self.tally.lines += 1;
                 self.line(&record, mapping, tenant);
-                if self.batch.len() >= BATCH_BYTES || self.events >= BATCH_EVENTS {
+                if self.is_full() {
                     self.flush().await?;
                 }
             }
@@ -167,7 +186,11 @@ impl Sender {
         *self.tally.reasons.entry(reason).or_default() += 1;
     }
 
-    async fn flush(&mut self) -> Result<(), Box<dyn std::error::Error>> {
+    /// Sends what is on its way.
+    ///
+    /// # Errors
+    /// The service does not answer.
+    pub async fn flush(&mut self) -> Result<(), Box<dyn std::error::Error>> {
         if self.events == 0 {
             return Ok(());
         }

@@ -183,7 +183,7 @@ impl QueryState {
         let actions: Vec<String> = actions(rules.values().map(Arc::as_ref)).iter().map(|name| literal(name)).collect();
         let sql = format!(
             "SELECT tenant, seq, occurred_at, action, actor_id, on_behalf_of, resource_id, resource_name, approval_id, \
-             attributes FROM audit WHERE outcome = 'success' AND occurred_at <= {} AND action IN ({})",
+             attributes, resource_type FROM audit WHERE outcome = 'success' AND occurred_at <= {} AND action IN ({})",
             moment(period.as_of),
             actions.join(", ")
         );
@@ -192,6 +192,7 @@ impl QueryState {
         let texts = |column| found.texts(column);
         let (tenant, action, actor, on_behalf_of) = (texts(0)?, texts(3)?, texts(4)?, texts(5)?);
         let (resource, name, approval, attributes) = (texts(6)?, texts(7)?, texts(8)?, texts(9)?);
+        let kind = texts(10)?;
         let default = ReviewRules::default();
         let mut forms: BTreeMap<&str, Forms<'_>> = BTreeMap::new();
         let mut told: BTreeMap<String, Vec<Told>> = BTreeMap::new();
@@ -202,6 +203,7 @@ impl QueryState {
                 action,
                 actor_id: actor[row].as_deref(),
                 on_behalf_of: on_behalf_of[row].as_deref(),
+                resource_type: kind[row].as_deref(),
                 resource_id: resource[row].as_deref(),
                 resource_name: name[row].as_deref(),
                 approval_id: approval[row].as_deref(),

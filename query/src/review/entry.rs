@@ -177,7 +177,7 @@ impl<'r> Looked<'r> {
                     }
                     used
                 }
-                (None, None) if !self.is_observed => {
+                (None, None) if !self.is_observed || entry.holding.is_group => {
                     entry.used_by = "nothing";
                     Use::default()
                 }

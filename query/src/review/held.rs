@@ -27,6 +27,8 @@ pub(crate) struct Holding {
     pub until: Option<i64>,
     /// Last used, as a snapshot says.
     pub last_used: Option<i64>,
+    /// Whether who has it is a group or the like, which never acts by itself.
+    pub is_group: bool,
     /// The part of the source whose snapshots show it.
     part: Option<String>,
     /// Whether a revocation said that it is over, and a snapshot shows that it is not.
@@ -150,7 +152,7 @@ impl Held {
         let who = self.people.named(&subject);
         self.said.push(said(at, seq, who, &right, true));
         self.revoked.remove(&(who, right.clone()));
-        let (part, came_back, last_used) = (None, false, None);
+        let (part, came_back, is_group, last_used) = (None, false, false, None);
         let (granted_by, approved_by) = (by, approver);
         let new = Holding {
             since: at,
@@ -161,6 +163,7 @@ impl Held {
             approval,
             until,
             last_used,
+            is_group,
             part,
             came_back,
         };
@@ -204,6 +207,7 @@ impl Held {
             approval: None,
             until: one.until,
             last_used: one.last_used,
+            is_group: one.is_group,
             part: one.part,
             came_back,
         };
@@ -249,7 +253,8 @@ impl Holding {
     pub fn granted(since: i64, seq: u64, by: &str, approved_by: Option<&str>, until: Option<i64>) -> Self {
         let (granted_by, approved_by) = (Some(by.to_string()), approved_by.map(str::to_string));
         let (approval, last_used, part, came_back, is_granted) = (None, None, None, false, true);
-        Self { since, is_granted, seq, granted_by, approved_by, approval, until, last_used, part, came_back }
+        let is_group = false;
+        Self { since, is_granted, seq, granted_by, approved_by, approval, until, last_used, is_group, part, came_back }
     }
 
     /// It is given to who has it: since then it stands on the newer approval.

@@ -32,6 +32,11 @@ const ENTITLEMENTS: Operation = Operation {
     problems: REFUSALS,
 };
 
+const CHANGES: Operation = Operation {
+    summary: "who came, who went and who changed roles from one snapshot to the next, and whether events say the same",
+    ..ENTITLEMENTS
+};
+
 fn question_schema() -> Value {
     let texts = json!({"type": "array", "items": {"type": "string"}});
     json!({
@@ -48,7 +53,13 @@ fn question_schema() -> Value {
 
 /// Adds the routes.
 pub fn routes(routes: Routes<QueryState>) -> Routes<QueryState> {
-    routes.route("POST", "/v1/access/entitlements", Recording::Each, ENTITLEMENTS, post(entitlements))
+    routes.route("POST", "/v1/access/entitlements", Recording::Each, ENTITLEMENTS, post(entitlements)).route(
+        "POST",
+        "/v1/access/changes",
+        Recording::Each,
+        CHANGES,
+        post(changes),
+    )
 }
 
 async fn entitlements(
@@ -60,4 +71,15 @@ async fn entitlements(
     let (answer, cost) = state.entitlements(&caller, question).await?;
     caller.visit().count(answer.entitlements.len() as u64);
     Ok(Json(asked(&caller, &answer, json!(cost))))
+}
+
+async fn changes(
+    State(state): State<QueryState>,
+    caller: Caller,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Problem> {
+    let question: AccessQuestion = read(body, "{\"tenants\":[…],\"since\":…}")?;
+    let answer = state.access_changes(&caller, question).await?;
+    caller.visit().count(answer.steps.len() as u64);
+    Ok(Json(asked(&caller, &answer, Value::Null)))
 }

@@ -25,6 +25,7 @@ fn seen(snapshot: &str, part: &str, subject: &str, role: &str, target: &str) -> 
         snapshot: snapshot.into(),
         part: Some(part.into()),
         subject: subject.into(),
+        is_group: false,
         right: right(role, Some(target)),
         since: None,
         until: None,
