@@ -70,7 +70,7 @@ pub struct Service {
     opening: Opening,
     door: Door,
     founded: Option<Founded>,
-    ticking: tokio::task::AbortHandle,
+    ticking: [tokio::task::AbortHandle; 2],
     address: SocketAddr,
     is_tls: bool,
     stop: oneshot::Sender<()>,
@@ -98,14 +98,15 @@ impl Service {
         book.note_stores(&settings.moved).await?;
         book.note_policies(&settings.policies).await?;
         let door = Door::new(book, policies, settings.issuers.clone(), Arc::clone(&ambient));
-        let (app, _) = routes(&door, ambient, metrics, settings.query.clone())?;
+        let state = query::QueryState::new(door.clone(), settings.query.clone())?;
+        let (app, _) = routes(&door, ambient, metrics, state.clone())?;
         let (stop, stopped) = oneshot::channel();
         let app = app.into_make_service_with_connect_info::<Peer>();
         let serving = axum::serve(listener, app).with_graceful_shutdown(async move {
             let _ = stopped.await;
         });
         let served = tokio::spawn(async move { serving.await });
-        let ticking = tokio::spawn(tick(door.clone())).abort_handle();
+        let ticking = [tokio::spawn(tick(door.clone())), tokio::spawn(confirm(state))].map(|task| task.abort_handle());
         Ok(Self { opening, door, founded, ticking, address, is_tls: settings.tls.is_some(), stop, served })
     }
 
@@ -138,7 +139,7 @@ impl Service {
             Ok(_) => {}
             Err(_) => tracing::warn!("requests were still open after 30 seconds and were cut off"),
         }
-        self.ticking.abort();
+        self.ticking.iter().for_each(tokio::task::AbortHandle::abort);
         self.door.close().await;
         self.opening.stop(seal).await
     }
@@ -152,15 +153,23 @@ async fn tick(door: Door) {
     }
 }
 
+/// Looks now and then whether what reviewers took elsewhere is gone there.
+async fn confirm(state: query::QueryState) {
+    let mut confirming = query::review::Confirming::new(state);
+    loop {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        confirming.tick().await;
+    }
+}
+
 /// All routes, each with its guard, and the table of them.
 fn routes(
     door: &Door,
     ambient: Arc<dyn Ambient>,
     metrics: dashboards::Metrics,
-    query_limits: query::Limits,
+    state: query::QueryState,
 ) -> Result<(Router, Vec<Route>), ServiceError> {
     let admission = ingest::admission::Admission::new(door.clone(), ambient, ingest::limits::IngestLimits::default());
-    let state = query::QueryState::new(door.clone(), query_limits)?;
     let watched = "heads and keys are for whoever watches the ledger, and tell nothing of what it holds";
     let own = Routes::new(door.clone())
         .open(

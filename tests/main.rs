@@ -26,6 +26,7 @@ mod reading;
 mod real_data;
 mod registry;
 mod residency;
+mod reviews;
 mod scope;
 mod servers;
 mod stores;

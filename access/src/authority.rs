@@ -9,7 +9,7 @@ use crate::caller::Caller;
 use crate::policy::{Action, Granting, Policies, Question};
 use crate::registry::change::{Change, ElevationFact, FactAct, GrantFact, PrincipalKind, TenantFact};
 use crate::registry::names::{PrincipalId, Role};
-use crate::registry::{Incident, Registry, Right, Tenant, platform};
+use crate::registry::{Incident, Registry, Review, Right, Tenant, numbers, platform};
 use crate::sight::View;
 use crate::visit::Denied;
 use ledger::name::{StreamKind, TenantId};
@@ -86,6 +86,7 @@ pub(crate) fn may_change(
         Change::SetReviewRules(fact) => {
             asking.need(Action::ManageReviews, &fact.tenant.clone().unwrap_or_else(platform))
         }
+        _ if change.is_of_review() => asking.may_change_review(change),
         _ if change.is_of_incident() => asking.may_manage_incident(change),
         _ => Err(Missing { why: "this is written by the service itself".into(), denied: None }),
     }
@@ -129,6 +130,35 @@ impl Asking<'_> {
             _ => change.incident().and_then(|id| self.registry.incident(id)).map(Incident::home),
         };
         self.need(Action::ManageIncidents, &home.unwrap_or_else(platform))
+    }
+
+    fn may_change_review(&self, change: &Change) -> Result<(), Missing> {
+        let review = change.review().and_then(|id| self.registry.review(id));
+        let home = match change {
+            Change::OpenReview(fact) => fact.tenant.clone(),
+            _ => review.map(Review::home),
+        };
+        let Change::DecideReview(made) = change else {
+            return self.need(Action::ManageReviews, &home.unwrap_or_else(platform));
+        };
+        // That one was made the reviewer of an item is what gives the right to decide on it.
+        let Some(review) = review else { return self.need(Action::ManageReviews, &platform()) };
+        let own = self.registry.own_names(self.caller.principal());
+        for number in numbers(&made.items).take(review.size() as usize) {
+            let Some(item) = review.item(number) else { continue };
+            let why = match () {
+                () if review.reviewer(number) != Some(self.caller.principal()) => {
+                    format!("item {number} is for somebody else to decide on")
+                }
+                () if item.is_about(&own) => format!("item {number} is about you: somebody else decides on it"),
+                () if !self.caller.reaches(self.registry, Action::DecideReviews, &item.tenant) => {
+                    format!("this credential cannot be used to decide about {}", item.tenant)
+                }
+                () => continue,
+            };
+            return Err(Missing { why, denied: None });
+        }
+        Ok(())
     }
 
     fn need(&self, action: Action, tenant: &TenantId) -> Result<(), Missing> {

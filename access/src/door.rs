@@ -9,6 +9,7 @@
 
 mod grants;
 mod quotas;
+mod reviews;
 mod tables;
 mod used;
 
@@ -394,6 +395,7 @@ impl Door {
                 tracing::warn!(error = &error as &dyn std::error::Error, "an expiry could not be put on record");
             }
         }
+        self.tick_reviews(now).await;
         self.note_use(now).await;
         if let Err(error) = self.0.book.keep().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "no snapshot of the registry could be kept");

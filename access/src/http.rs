@@ -103,6 +103,10 @@ async fn change(
         let why = "what was found is the service's to say: open and close with POST /v1/incidents";
         return Err(Problem::new(ProblemKind::Unprocessable, why));
     }
+    if asked.changes.iter().any(Change::is_of_review) {
+        let why = "reviews have routes of their own, below /v1/access/reviews: items are found, and what is taken is taken there";
+        return Err(Problem::new(ProblemKind::Unprocessable, why));
+    }
     let is_asked_again = |change: &Change| match change {
         Change::CloseIncident(fact) => {
             door.book().read().incident(&fact.id).is_some_and(|incident| incident.fact.question.is_some())

@@ -28,6 +28,7 @@ pub use check::Refusal;
 pub use entry::Author;
 pub(crate) use entry::Entry;
 pub use incidents::{Incident, LARGEST_FINDING};
+pub use reviews::{MOST_ITEMS, Review, numbers, spans};
 pub use rows::{Row, Table};
 pub use snapshot::{SnapshotError, SnapshotText};
 
@@ -218,6 +219,7 @@ pub struct Registry {
     incidents: BTreeMap<FactId, Incident>,
     residency: HashMap<TenantId, (ResidencyFact, Stamp)>,
     review_rules: HashMap<TenantId, (ReviewRules, Stamp)>,
+    reviews: BTreeMap<FactId, Review>,
     main_store: MainStore,
     stores: BTreeMap<TenantId, StoreFact>,
     /// Below which entry the tenants of a store were told of all changes.

@@ -380,14 +380,3 @@ fn summary(policy: Option<&Policy>, storage: &Storage, violations: &[Violation])
         }
     }
 }
-
-/// The kind of report that is signed.
-pub(crate) const REPORT: &str = "residency";
-
-/// The report with the ledger's signature over the hash of its bytes.
-pub(crate) fn signed(state: &QueryState, tenant: &TenantId, report: &TenantResidency) -> Result<Value, Problem> {
-    let answer = serde_json::to_value(report).map_err(|_| Problem::new(ProblemKind::Internal, "no report"))?;
-    let hash = ledger::Hash::of(answer.to_string().as_bytes());
-    let note = state.door().sign_report(tenant, REPORT, hash)?;
-    Ok(serde_json::json!({"answer_sha256": hash.to_hex(), "note": note, "answer": answer}))
-}

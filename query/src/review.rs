@@ -7,7 +7,9 @@
 
 mod answer;
 mod asking;
+mod campaign;
 mod changes;
+mod confirming;
 mod entry;
 mod facts;
 mod findings;
@@ -18,6 +20,8 @@ mod question;
 mod uses;
 
 pub use self::answer::{AccessAnswer, Entitlement, Incomplete, RulesRead};
+pub use self::campaign::{Deciding, Selection};
 pub use self::changes::{Changed, Changes, ChangesAnswer, Disagreement};
+pub use self::confirming::Confirming;
 pub use self::findings::{Finding, Kind};
 pub use self::question::AccessQuestion;

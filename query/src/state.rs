@@ -13,8 +13,10 @@ use crate::session::TABLES;
 use crate::table::Seen;
 use access::{Action, Asking, Caller, Door, Opened, Problem, ProblemKind, View};
 use futures::{StreamExt, TryStreamExt};
-use ledger::{StreamKind, TenantId};
+use ledger::{Hash, StreamKind, TenantId};
 use ledger_store::StreamHandle;
+use serde::Serialize;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -107,6 +109,17 @@ impl QueryState {
         }
         let detail = "these tiles hold the skeletons of all entries, and you see only some of them";
         Err(Problem::new(ProblemKind::Forbidden, detail))
+    }
+
+    /// A report with the ledger's signature over the hash of its bytes.
+    ///
+    /// # Errors
+    /// The tenant's store is not open now.
+    pub(crate) fn signed(&self, tenant: &TenantId, kind: &str, report: &impl Serialize) -> Result<Value, Problem> {
+        let answer = serde_json::to_value(report).map_err(|_| Problem::new(ProblemKind::Internal, "no report"))?;
+        let hash = Hash::of(answer.to_string().as_bytes());
+        let note = self.door.sign_report(tenant, kind, hash)?;
+        Ok(json!({"answer_sha256": hash.to_hex(), "note": note, "answer": answer}))
     }
 
     async fn snapshots(&self, caller: &Caller, tenants: &[TenantId]) -> Result<Vec<Seen>, Problem> {

@@ -4,6 +4,7 @@
 //! the service answered.
 
 mod import;
+mod review;
 
 use super::query::shown;
 use super::{FOUND, Outcome, block_on};
@@ -49,6 +50,8 @@ enum What {
     Changes(Question),
     /// Bring snapshots of who has access in other systems
     Import(import::Arguments),
+    /// Hold reviews: freeze who has what, decide on each item, report
+    Review(review::Arguments),
 }
 
 /// What is asked.
@@ -109,6 +112,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     block_on(async {
         let (path, question) = match &arguments.what {
             What::Import(import) => return import::run(import, client, arguments.json).await,
+            What::Review(review) => return review::run(review, client, arguments.json).await,
             What::Show(question) => ("/v1/access/entitlements", question),
             What::Changes(question) => ("/v1/access/changes", question),
         };
@@ -125,6 +129,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
 
 fn day(time: &Value) -> String {
     shown(time).chars().take(10).collect()
+}
+
+fn to_the_minute(time: &Value) -> String {
+    shown(time).chars().take(16).collect::<String>() + "Z"
 }
 
 fn list(value: &Value) -> &[Value] {

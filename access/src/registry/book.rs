@@ -229,7 +229,15 @@ impl Book {
     /// # Errors
     /// The store does not accept.
     pub async fn note(&self, change: Change) -> Decided {
-        self.make(&Author::system(), vec![change], |_, _, _| Ok(())).await
+        self.note_all(vec![change]).await
+    }
+
+    /// Makes changes that the service itself decides on, together or not at all.
+    ///
+    /// # Errors
+    /// The store does not accept.
+    pub async fn note_all(&self, changes: Vec<Change>) -> Decided {
+        self.make(&Author::system(), changes, |_, _, _| Ok(())).await
     }
 
     /// Puts the deployer's policies on record, if they are others than those that are.
@@ -359,6 +367,10 @@ impl Book {
             Change::CreateGrant(fact) => fact.grant = Some(self.new_id("g")),
             Change::OpenIncident(fact) => {
                 fact.incident = Some(self.new_id("i"));
+                fact.owner.get_or_insert(author.principal.clone());
+            }
+            Change::OpenReview(fact) => {
+                fact.review = Some(self.new_id("r"));
                 fact.owner.get_or_insert(author.principal.clone());
             }
             Change::AskElevation(fact) | Change::BreakGlass(fact) => {

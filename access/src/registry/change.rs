@@ -10,6 +10,8 @@ mod incident;
 mod place;
 mod quota;
 mod residency;
+mod review;
+mod right;
 mod rules;
 
 pub use self::incident::{
@@ -18,9 +20,14 @@ pub use self::incident::{
 pub use self::place::{StoreFact, Tier};
 pub use self::quota::{Quota, QuotaFact};
 pub use self::residency::{ResidencyFact, ResidencyRule};
+pub use self::review::{
+    Confirmation, Narrowed, ReviewClose, ReviewConfirmations, ReviewDecision, ReviewEscalation, ReviewFact, ReviewItem,
+    ReviewItems, ReviewReminder, ReviewerRule, Span, Verdict,
+};
+pub use self::right::{Dimension, ElevationFact, GrantFact, GrantLimits, RowScope};
 pub use self::rules::{Conflict, GrantForm, Means, ReviewRules, RoleRule, RulesFact};
-use super::names::{FactId, Masked, PrincipalId, Role, When, text};
-use ledger::name::{LedgerName, StreamKind, TenantId};
+use super::names::{FactId, PrincipalId, When, text};
+use ledger::name::{LedgerName, TenantId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -56,27 +63,6 @@ impl PrincipalKind {
         }
     }
 }
-
-/// A part of a tenant by which rows are kept apart (architecture §4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Dimension {
-    /// `legal_entity`
-    LegalEntity,
-    /// `business_unit`
-    BusinessUnit,
-    /// `client`
-    Client,
-    /// `project`
-    Project,
-    /// `partner`
-    Partner,
-    /// `region`
-    Region,
-}
-
-/// The rows a grant shows: of each dimension named, only these values. A row without a value is not shown.
-pub type RowScope = BTreeMap<Dimension, Vec<String>>;
 
 /// A new tenant, or what it is from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -150,82 +136,6 @@ pub struct CredentialFact {
     /// How long the replaced one stays valid; a day when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap_minutes: Option<u32>,
-}
-
-/// What a principal may do, on which tenants.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct GrantFact {
-    /// Its id, made by the service.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grant: Option<FactId>,
-    /// Whose.
-    pub principal: PrincipalId,
-    /// As what.
-    pub role: Role,
-    /// On which tenants.
-    #[schemars(with = "Vec<String>")]
-    #[serde(with = "text::list")]
-    pub tenants: Vec<TenantId>,
-    /// Whether also on the tenants below them.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub subtree: bool,
-    /// What it shows and for how long.
-    #[serde(flatten)]
-    pub limits: GrantLimits,
-}
-
-/// What narrows a grant.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct GrantLimits {
-    /// On which streams; on all when left out.
-    #[schemars(with = "Vec<String>")]
-    #[serde(default, with = "text::list", skip_serializing_if = "Vec::is_empty")]
-    pub streams: Vec<StreamKind>,
-    /// Which rows.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub rows: RowScope,
-    /// Sections that are not shown.
-    #[schemars(with = "Vec<String>")]
-    #[serde(default, with = "text::list", skip_serializing_if = "Vec::is_empty")]
-    pub masked: Vec<Masked>,
-    /// Only what occurred since then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<When>,
-    /// Only what occurred before then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<When>,
-    /// What for.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub purpose: String,
-    /// Until when it holds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<When>,
-}
-
-/// A grant that is asked for, for a while.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ElevationFact {
-    /// Its id, made by the service.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub elevation: Option<FactId>,
-    /// For whom; filled in by the service with who asks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub principal: Option<PrincipalId>,
-    /// As what.
-    pub role: Role,
-    /// On which tenants.
-    #[schemars(with = "Vec<String>")]
-    #[serde(with = "text::list")]
-    pub tenants: Vec<TenantId>,
-    /// Why, in words that the customer will read.
-    pub reason: String,
-    /// The ticket it belongs to.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub ticket: String,
-    /// For how long, from approval on.
-    pub minutes: u32,
 }
 
 /// An identity that somebody else vouches for: a certificate's name, or an issuer's subject.
@@ -426,6 +336,27 @@ pub enum Change {
     /// Rules of access reviews from now on.
     #[serde(rename = "review.rules")]
     SetReviewRules(Box<RulesFact>),
+    /// A review is opened.
+    #[serde(rename = "review.open")]
+    OpenReview(Box<ReviewFact>),
+    /// Items of a review. Written by the service.
+    #[serde(rename = "review.items")]
+    AddReviewItems(ReviewItems),
+    /// A reviewer decided.
+    #[serde(rename = "review.decide")]
+    DecideReview(ReviewDecision),
+    /// Reviewers were reminded. Written by the service.
+    #[serde(rename = "review.remind")]
+    RemindReview(ReviewReminder),
+    /// What was open when it was due went to somebody else. Written by the service.
+    #[serde(rename = "review.escalate")]
+    EscalateReview(ReviewEscalation),
+    /// Events showed that things were taken. Written by the service.
+    #[serde(rename = "review.confirm")]
+    ConfirmReview(ReviewConfirmations),
+    /// The end of a review.
+    #[serde(rename = "review.close")]
+    CloseReview(Box<ReviewClose>),
     /// An incident is opened.
     #[serde(rename = "incident.open")]
     OpenIncident(IncidentFact),

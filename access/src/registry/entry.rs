@@ -128,6 +128,13 @@ impl Change {
             Self::CloseIncident(_) => "incident.close",
             Self::SetResidency(_) => "residency.set",
             Self::SetReviewRules(_) => "review.rules",
+            Self::OpenReview(_) => "review.open",
+            Self::AddReviewItems(_) => "review.items",
+            Self::DecideReview(_) => "review.decide",
+            Self::RemindReview(_) => "review.remind",
+            Self::EscalateReview(_) => "review.escalate",
+            Self::ConfirmReview(_) => "review.confirm",
+            Self::CloseReview(_) => "review.close",
             Self::SetQuota(_) => "quota.set",
         }
     }
@@ -179,6 +186,13 @@ impl Change {
             Self::SetReviewRules(fact) => {
                 ("tenant", fact.tenant.as_ref().map_or(PLATFORM.to_string(), ToString::to_string))
             }
+            Self::OpenReview(fact) => ("review", id_of(fact.review.as_ref())),
+            Self::AddReviewItems(_)
+            | Self::DecideReview(_)
+            | Self::RemindReview(_)
+            | Self::EscalateReview(_)
+            | Self::ConfirmReview(_)
+            | Self::CloseReview(_) => ("review", id_of(self.review())),
             Self::OpenIncident(fact) => ("incident", id_of(fact.incident.as_ref())),
             Self::UpdateIncident(_)
             | Self::TriageIncident(_)

@@ -24,6 +24,8 @@ pub enum Table {
     Elevations,
     /// What went wrong, and what was made of it.
     Incidents,
+    /// Reviews of who has access.
+    Reviews,
 }
 
 /// One row, and whom it concerns.
@@ -37,8 +39,15 @@ pub struct Row {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 6] =
-        [Self::Tenants, Self::Principals, Self::Credentials, Self::Grants, Self::Elevations, Self::Incidents];
+    pub const ALL: [Table; 7] = [
+        Self::Tenants,
+        Self::Principals,
+        Self::Credentials,
+        Self::Grants,
+        Self::Elevations,
+        Self::Incidents,
+        Self::Reviews,
+    ];
 
     /// The name in paths and in SQL.
     pub fn name(self) -> &'static str {
@@ -49,6 +58,7 @@ impl Table {
             Self::Grants => "grants",
             Self::Elevations => "elevations",
             Self::Incidents => "incidents",
+            Self::Reviews => "reviews",
         }
     }
 
@@ -57,12 +67,13 @@ impl Table {
         match self {
             Self::Tenants => Action::ReadTenant,
             Self::Incidents => Action::ReadIncidents,
+            Self::Reviews => Action::ReadReviews,
             _ => Action::ReadGrants,
         }
     }
 
-    /// The columns, in order. Those that end in `_at` are times, `version`, `minutes`, `entries` and
-    /// `stored_bytes` are whole numbers, `subtree`,
+    /// The columns, in order. Those that end in `_at` are times, `version`, `minutes`, `entries`,
+    /// `stored_bytes`, `items` and `open_items` are whole numbers, `subtree`,
     /// `suspended` and `break_glass` truth values, all others text; lists are JSON.
     pub fn columns(self) -> Vec<&'static str> {
         let names = match self {
@@ -85,6 +96,7 @@ impl Table {
                  revoked_because reviewed_at reviewed_by reviewed_because"
             }
             Self::Incidents => super::incidents::COLUMNS,
+            Self::Reviews => super::reviews::COLUMNS,
         };
         names.split_whitespace().collect()
     }
@@ -100,6 +112,7 @@ impl Table {
             Self::Grants => registry.grants.values().map(|grant| of_grant(grant, now)).collect(),
             Self::Elevations => registry.elevations.values().map(|elevation| of_elevation(elevation, now)).collect(),
             Self::Incidents => registry.incidents.values().map(super::Incident::row).collect(),
+            Self::Reviews => registry.reviews.values().map(super::Review::row).collect(),
         };
         let key = self.columns()[0];
         rows.sort_by(|a, b| a.columns[key].as_str().cmp(&b.columns[key].as_str()));

@@ -102,6 +102,14 @@ impl Registry {
             | Change::CloseIncident(_) => vec![],
             Change::SetResidency(fact) => vec![fact.tenant.clone()],
             Change::SetReviewRules(fact) => fact.tenant.clone().into_iter().collect(),
+            Change::OpenReview(fact) => fact.tenant.clone().into_iter().collect(),
+            // What a review is about may be many tenants' access: who it is of is told that it goes on and how it ended,
+            // and each of what is taken from somebody there.
+            Change::RemindReview(_) | Change::EscalateReview(_) | Change::CloseReview(_) => {
+                let home = change.review().and_then(|id| self.review(id)).and_then(|found| found.fact.tenant.clone());
+                home.into_iter().collect()
+            }
+            Change::AddReviewItems(_) | Change::DecideReview(_) | Change::ConfirmReview(_) => vec![],
             Change::SetQuota(fact) => fact.tenant.clone().into_iter().collect(),
             Change::Begin { .. }
             | Change::Secret { .. }

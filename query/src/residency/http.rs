@@ -2,7 +2,6 @@
 //!
 //! Not here: what a report says ([`super`]).
 
-use super::signed;
 use crate::state::QueryState;
 use access::openapi::{self, Operation, json_of};
 use access::{Caller, Problem, ProblemKind, Recording, Routes};
@@ -20,6 +19,9 @@ const RESIDENCY: Operation = Operation {
     problems: &[ProblemKind::NotFound, ProblemKind::Unprocessable, ProblemKind::QueryTooExpensive],
 };
 
+/// The kind of report that is signed.
+const REPORT: &str = "residency";
+
 /// Adds the route.
 pub fn routes(routes: Routes<QueryState>) -> Routes<QueryState> {
     routes.route("GET", "/v1/tenants/{tenant}/residency", Recording::Each, RESIDENCY, get(residency))
@@ -34,5 +36,5 @@ async fn residency(
     let tenant: TenantId = name.parse().map_err(wrong)?;
     let report = state.residency(&caller, &tenant).await?;
     caller.visit().count(report.crossings_count);
-    Ok(Json(signed(&state, &tenant, &report)?))
+    Ok(Json(state.signed(&tenant, REPORT, &report)?))
 }

@@ -174,7 +174,7 @@ impl QueryState {
     }
 
     /// The entries that say something of access, by tenant.
-    async fn told(
+    pub(super) async fn told(
         &self,
         seen: &[Seen],
         period: Period,

@@ -83,9 +83,11 @@ pub(crate) struct Held {
     pub persons: BTreeMap<Who, Person>,
     pub steps: Vec<Step>,
     pub said: Vec<Said>,
+    /// What ended and was not given again: by which entry, and when.
+    pub ended: BTreeMap<(Who, Right), (u64, i64)>,
     /// Snapshots of which not all arrived: source, id, and how many entitlements did.
     pub incomplete: Vec<(String, String, u64)>,
-    /// What a revocation ended and nothing gave again.
+    /// Of what ended, what a revocation did.
     revoked: Rights,
     /// Of snapshots whose end did not come yet.
     pending: BTreeMap<(String, String), Vec<Arriving>>,
@@ -142,7 +144,7 @@ impl Held {
                 person.until = one.until.or(person.until);
             }
             Fact::Snapshot { source, snapshot, part, entitlements } => {
-                self.snapshot(at, source, snapshot, part, entitlements);
+                self.snapshot((at, seq), source, snapshot, part, entitlements);
             }
         }
     }
@@ -152,6 +154,7 @@ impl Held {
         let who = self.people.named(&subject);
         self.said.push(said(at, seq, who, &right, true));
         self.revoked.remove(&(who, right.clone()));
+        self.ended.remove(&(who, right.clone()));
         let (part, came_back, is_group, last_used) = (None, false, false, None);
         let (granted_by, approved_by) = (by, approver);
         let new = Holding {
@@ -187,9 +190,11 @@ impl Held {
                 && role.as_ref().is_none_or(|role| *role == right.role)
                 && (target.is_none() || target == right.target)
         };
-        let gone: Vec<_> = self.holdings.keys().filter(|(of, right)| *of == who && is_meant(right)).cloned().collect();
+        let own = self.holdings.range((who, Right::default())..).map(|(key, _)| key).take_while(|(of, _)| *of == who);
+        let gone: Vec<_> = own.filter(|(_, right)| is_meant(right)).cloned().collect();
         for key in gone {
             self.holdings.remove(&key);
+            self.ended.insert(key.clone(), (seq, at));
             self.revoked.insert(key);
         }
     }
@@ -198,6 +203,7 @@ impl Held {
         let who = self.people.named(&one.subject);
         let key = (who, one.right);
         let came_back = self.revoked.remove(&key);
+        self.ended.remove(&key);
         let new = Holding {
             since: one.since.unwrap_or(at).min(at),
             is_granted: false,
@@ -215,7 +221,14 @@ impl Held {
         key
     }
 
-    fn snapshot(&mut self, at: i64, source: String, snapshot: String, part: Option<String>, entitlements: u64) {
+    fn snapshot(
+        &mut self,
+        (at, seq): (i64, u64),
+        source: String,
+        snapshot: String,
+        part: Option<String>,
+        entitlements: u64,
+    ) {
         let observed = self.pending.remove(&(source.clone(), snapshot.clone())).unwrap_or_default();
         let is_whole = observed.len() as u64 == entitlements;
         if !is_whole {
@@ -234,8 +247,17 @@ impl Held {
             }
             (Some(_), None) => false,
         };
-        self.holdings
-            .retain(|key, holding| now.contains(key) || key.1.source != source || !is_of_part(&key.1, holding));
+        let stays = |key: &(Who, Right), holding: &Holding| {
+            now.contains(key) || key.1.source != source || !is_of_part(&key.1, holding)
+        };
+        let ended = &mut self.ended;
+        self.holdings.retain(|key, holding| {
+            let stays = stays(key, holding);
+            if !stays {
+                ended.insert(key.clone(), (seq, at));
+            }
+            stays
+        });
         let last = self.last.insert((source.clone(), part.clone()), (at, now.clone()));
         if let Some((from, before)) = last {
             self.steps.push(Step { source, part, from, to: at, before, now });
