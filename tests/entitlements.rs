@@ -147,6 +147,8 @@ async fn the_same_question_against_the_same_heads_gives_the_same_bytes() {
     let question = json!({"subtree": "platform", "since": planted["first_time"]});
     let (status, asked) = ask(&service, &question).await;
     assert_eq!(status, 200, "{asked}");
+    // Also without rules of anybody.
+    assert!(!found(&asked["answer"], "outside_without_elevation").is_empty());
     let tenant = "hollowmere";
     let more = json!({"id": "later", "tenant": tenant, "time": planted["last_time"], "action": "role.grant",
         "outcome": "success", "actor": {"type": "user", "id": "x"}, "resource": {"type": "user", "id": "y"},

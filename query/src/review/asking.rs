@@ -54,8 +54,9 @@ impl QueryState {
     ) -> Result<(AccessAnswer, Cost), Problem> {
         let material = self.material(caller, question).await?;
         let uses = Uses { engine: self.engine(), seen: &material.seen, period: material.period };
-        let rules = material.rules.values();
-        let outside: BTreeSet<&str> = rules.clone().flat_map(|rules| outside_of(rules)).collect();
+        let default = Arc::new(ReviewRules::default());
+        let rules = material.rules.values().chain([&default]);
+        let outside: BTreeSet<&str> = rules.flat_map(|rules| outside_of(rules)).collect();
         let acts = uses.acts().await?;
         let visits = uses.visits().await?;
         let outside = uses.outside(&outside).await?;
@@ -68,7 +69,6 @@ impl QueryState {
         let mut told = material.told;
         let mut given_of: BTreeMap<String, Vec<Given>> = given;
         let tenants: BTreeSet<String> = told.keys().chain(given_of.keys()).chain(acts_of.keys()).cloned().collect();
-        let default = Arc::new(ReviewRules::default());
         let mut looked: Vec<Looked<'_>> = Vec::with_capacity(tenants.len());
         for tenant in tenants {
             let rules = material.rules.get(&tenant).unwrap_or(&default);

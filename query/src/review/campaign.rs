@@ -121,7 +121,10 @@ impl QueryState {
         if let Some(one) = answer.not_examined.first() {
             return Err(refused(format!("{} could not be looked at: {}", one.tenant, one.why)));
         }
-        let count = u32::try_from(answer.entitlements.len()).unwrap_or(u32::MAX);
+        // What is held above and reaches down is for a review there to decide on.
+        let is_asked = |one: &&Entitlement| answer.question.tenants.binary_search(&one.tenant).is_ok();
+        let entitlements: Vec<&Entitlement> = answer.entitlements.iter().filter(is_asked).collect();
+        let count = u32::try_from(entitlements.len()).unwrap_or(u32::MAX);
         if count == 0 {
             return Err(refused("nobody has anything that the question asks about: there is nothing to review".into()));
         }
@@ -131,8 +134,7 @@ impl QueryState {
         let owner = fact.owner.clone().unwrap_or_else(|| caller.principal().clone());
         let items = {
             let registry = self.door().book().read();
-            let outside = answer
-                .entitlements
+            let outside = entitlements
                 .iter()
                 .find(|one| !one.tenant.parse().is_ok_and(|tenant| registry.is_within(&tenant, &home)));
             if let Some(one) = outside {
@@ -145,7 +147,7 @@ impl QueryState {
             };
             let rules = answer.question.rules.as_ref();
             let assigning = Assigning::new(&registry, rules, reviewers, [Some(&owner), fact.escalate_to.as_ref()]);
-            answer.entitlements.iter().map(|one| assigning.item(one)).collect::<Result<Vec<_>, _>>().map_err(refused)?
+            entitlements.iter().map(|one| assigning.item(one)).collect::<Result<Vec<_>, _>>().map_err(refused)?
         };
         let lines: String = items.iter().map(|item| json!(item).to_string() + "\n").collect();
         let heads_sha256 = Some(Hash::of(answer.read.to_string().as_bytes()).to_hex());
