@@ -217,6 +217,12 @@ fn more(count: usize) {
 }
 
 fn show_changes(answer: &Value) {
+    if list(&answer["steps"]).is_empty() {
+        println!(
+            "no two snapshots of the same part lie in that time: `piperoll access import` brings some, --since looks further back"
+        );
+        return;
+    }
     println!("{}\n", shown(&answer["summary"]));
     let names =
         ["tenant", "source", "part", "from", "to", "joined", "left", "changed", "agreed", "unexplained", "disagree"];

@@ -209,7 +209,7 @@ fn show_all(answer: &Value) {
 
 fn show_opened(answer: &Value) {
     let found = &answer["found"];
-    println!("{}\n", shown(&found["summary"]));
+    println!("{} items are to be decided on.\n", output::grouped(found["items"].as_u64().unwrap_or_default()));
     let mut table = output::table(&["reviewer", "items"]);
     for (reviewer, items) in found["by_reviewer"].as_object().into_iter().flatten() {
         table.add_row([reviewer.clone(), shown(items)]);
