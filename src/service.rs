@@ -157,7 +157,7 @@ async fn tick(door: Door) {
 async fn confirm(state: query::QueryState) {
     let mut confirming = query::review::Confirming::new(state);
     loop {
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
         confirming.tick().await;
     }
 }

@@ -143,15 +143,21 @@ impl Admission {
         });
         let (mut fates, mut receipts) = (vec![Err(not_appended()); parts.len()], BTreeMap::new());
         for (store, numbers, taken) in join_all(taken).await {
-            let (verdicts, receipt) = match taken {
-                Ok(Appended::Done { verdicts, receipt }) => (verdicts, receipt),
-                Ok(Appended::Repeated { answer, receipt }) => (repeated(&answer, &numbers, &parts)?, receipt),
+            let judged = match taken {
+                Ok(Appended::Done { verdicts, receipt }) => Ok((verdicts, receipt)),
+                Ok(Appended::Repeated { answer, receipt }) => {
+                    repeated(&answer, &numbers, &parts).map(|verdicts| (verdicts, receipt))
+                }
                 Ok(Appended::Refused { conflicts }) => {
                     let conflict =
                         |part: usize, at: usize| conflicts[part][at].map(Verdict::Conflict).ok_or_else(not_appended);
                     let results = results_of(places, &parts, conflict);
                     return Err(refused("an event conflicts with one of the same id", &results));
                 }
+                Err(problem) => Err(problem),
+            };
+            let (verdicts, receipt) = match judged {
+                Ok(judged) => judged,
                 // What other stores took stands, and says so.
                 Err(problem) if !is_only => {
                     let why = Rejection::new("tenant", problem.detail().to_string());

@@ -3,6 +3,8 @@
 //! Not here: the story ([`crate::generate`]), the service ([`crate::service`]). Invariant: every tick mark was
 //! earned: an answer is compared with the planted record, a proof is checked, a tampered byte is searched for.
 
+mod review;
+
 use super::query::shown;
 use super::{FOUND, Outcome, block_on, interrupted, start_logging};
 use crate::client::{Client, ClientError};
@@ -101,9 +103,12 @@ async fn tell(service: &Service, settings: &Settings, arguments: &Arguments) -> 
     }
     step(5, "The bad release as an incident: whom it broke, whom not, and since when it is over");
     scope(&client, &planted).await?;
-    step(6, "Support comes in only when asked and approved, and the customer sees it");
+    step(6, "Who has access that they should not: reviewed, decided, and confirmed when it is gone");
+    review::hold(&Client::new(&service.url(), &keys.officer), &Client::new(&service.url(), &keys.services), &planted)
+        .await?;
+    step(7, "Support comes in only when asked and approved, and the customer sees it");
     lend(&service.url(), &administrator).await?;
-    step(7, "The ledger is sealed and verified from its files alone");
+    step(8, "The ledger is sealed and verified from its files alone");
     service.stores().main().seal_all().await?;
     // What is merged now is not merged while a copy is made.
     service.stores().main().upkeep().await?;
@@ -116,9 +121,9 @@ async fn tell(service: &Service, settings: &Settings, arguments: &Arguments) -> 
     println!(
         "   ✓ {entries} entries of {streams} streams: every leaf recomputed, every signed root confirmed ({took} ms)"
     );
-    step(8, "One byte of a copy is flipped");
+    step(9, "One byte of a copy is flipped");
     tamper(settings).await?;
-    step(9, "Where to go from here");
+    step(10, "Where to go from here");
     where_next(&service.url(), &settings.data);
     Ok(ExitCode::SUCCESS)
 }
@@ -157,6 +162,7 @@ const CANDIDATES: usize = 8;
 struct Keys {
     services: String,
     analyst: String,
+    officer: String,
 }
 
 /// Makes the tenants, and who may bring their events and who may read them.
@@ -164,9 +170,11 @@ async fn set_up(administrator: &Client, tenants: &BTreeSet<String>) -> Result<Ke
     // The platform's own tenant is there from the first start on.
     let tenants = tenants.iter().filter(|tenant| *tenant != access::registry::PLATFORM);
     let mut changes: Vec<Value> = tenants.map(|tenant| json!({"change": "tenant.create", "tenant": tenant})).collect();
-    for (principal, kind, role) in
-        [("platform-services", "service", "ingest-service"), ("analyst", "user", "security-analyst")]
-    {
+    for (principal, kind, role) in [
+        ("platform-services", "service", "ingest-service"),
+        ("analyst", "user", "security-analyst"),
+        ("officer", "user", "compliance-officer"),
+    ] {
         changes.push(json!({"change": "principal.create", "principal": principal, "kind": kind}));
         changes.push(json!({"change": "grant.create", "principal": principal, "role": role,
             "tenants": ["platform"], "subtree": true}));
@@ -176,8 +184,10 @@ async fn set_up(administrator: &Client, tenants: &BTreeSet<String>) -> Result<Ke
     let mut keys = made["changes"].as_array().into_iter().flatten().filter_map(|one| one["key"].as_str());
     let mut next = || keys.next().map(str::to_string).ok_or_else(|| Unexpected("a key is missing".into()));
     let count = changes_of(&made, "tenant.create");
-    println!("   ✓ {count} tenants, a service that brings their events, an analyst who may read them");
-    Ok(Keys { services: next()?, analyst: next()? })
+    println!(
+        "   ✓ {count} tenants, a service that brings their events, an analyst and a compliance officer who may read them"
+    );
+    Ok(Keys { services: next()?, analyst: next()?, officer: next()? })
 }
 
 fn changes_of(made: &Value, name: &str) -> usize {

@@ -7,6 +7,7 @@ use super::facts::Right;
 use super::findings::{self, Finding, Kind};
 use super::people::Who;
 use super::question::{AccessQuestion, Period};
+use super::uses::Purposes;
 use crate::error::QueryError;
 use crate::limits::Exceeded;
 use crate::scope::Unexamined;
@@ -108,6 +109,7 @@ pub(crate) struct Read {
     pub rules: Vec<RulesRead>,
     pub in_part: BTreeMap<String, String>,
     pub not_examined: Vec<Unexamined>,
+    pub purposes: Purposes,
 }
 
 /// The answer.
@@ -153,7 +155,7 @@ pub(crate) fn answer(
     let mut incomplete = Vec::new();
     for one in looked {
         let names = one.held.people.all_names();
-        let (kinds, found) = findings::of_entries(one, &names, period);
+        let (kinds, found) = findings::of_entries(one, &names, &read.purposes, period);
         let peers = peers(one);
         let mut kept: BTreeSet<(String, String)> = BTreeSet::new();
         for (entry, kinds) in one.entries.iter().zip(kinds) {
@@ -184,7 +186,7 @@ pub(crate) fn answer(
     let mut counts: BTreeMap<Kind, u64> = BTreeMap::new();
     findings.iter().for_each(|finding| *counts.entry(finding.kind).or_default() += 1);
     let summary = summary(&entitlements, &counts);
-    let Read { heads, rules, in_part, not_examined } = read;
+    let Read { heads, rules, in_part, not_examined, .. } = read;
     incomplete.sort();
     let read = heads;
     Ok(AccessAnswer {

@@ -9,7 +9,7 @@ use super::facts::{Columns, Forms, Told, actions};
 use super::findings;
 use super::held::Holding;
 use super::question::{AccessQuestion, Period};
-use super::uses::{Acts, Uses};
+use super::uses::{Acts, Purposes, Uses};
 use crate::answer::heads_json;
 use crate::error::QueryError;
 use crate::run::HeadRead;
@@ -32,7 +32,6 @@ pub(crate) struct Material {
     pub question: AccessQuestion,
     pub period: Period,
     pub seen: Vec<Seen>,
-    pub told: BTreeMap<String, Vec<Told>>,
     pub rules: BTreeMap<String, Arc<ReviewRules>>,
     /// The rules that were held to, each once.
     pub rules_read: Vec<RulesRead>,
@@ -57,16 +56,18 @@ impl QueryState {
         let default = Arc::new(ReviewRules::default());
         let rules = material.rules.values().chain([&default]);
         let outside: BTreeSet<&str> = rules.flat_map(|rules| outside_of(rules)).collect();
-        let acts = uses.acts().await?;
+        let purposes = Purposes::of(material.rules.values().map(AsRef::as_ref))?;
+        // Two at a time: while rows of the one are read, the other is worked on.
+        let (told, acts) =
+            tokio::try_join!(self.told(&material.seen, material.period, &material.rules), uses.acts(&purposes))?;
+        let (outside, under) = tokio::try_join!(uses.outside(&outside), uses.under_elevations())?;
         let visits = uses.visits().await?;
-        let outside = uses.outside(&outside).await?;
-        let under = uses.under_elevations().await?;
         let mut acts_of: BTreeMap<String, Vec<Acts>> = BTreeMap::new();
         for one in acts {
             acts_of.entry(one.tenant.clone()).or_default().push(one);
         }
         let given = given(&material.registry, &material.reached.examined, material.period.as_of);
-        let mut told = material.told;
+        let mut told = told;
         let mut given_of: BTreeMap<String, Vec<Given>> = given;
         let tenants: BTreeSet<String> = told.keys().chain(given_of.keys()).chain(acts_of.keys()).cloned().collect();
         let mut looked: Vec<Looked<'_>> = Vec::with_capacity(tenants.len());
@@ -77,12 +78,7 @@ impl QueryState {
                 (told.remove(&tenant).unwrap_or_default(), given_of.remove(&tenant).unwrap_or_default());
             looked.push(Looked::of(tenant, rules, told, given, acts));
         }
-        let names: BTreeSet<String> = looked.iter().flat_map(Looked::names_by_action).collect();
-        let by_action = match names.is_empty() {
-            true => Default::default(),
-            false => uses.by_action(&names.iter().map(String::as_str).collect()).await?,
-        };
-        looked.iter_mut().for_each(|one| one.attribute(&by_action, &visits));
+        looked.iter_mut().for_each(|one| one.attribute(&purposes, &visits));
         let mut findings = findings::of_elevations(&under, material.period, |tenant, one, other| {
             one == other || same_subject(&looked, tenant, one, other)
         });
@@ -106,6 +102,7 @@ impl QueryState {
             rules: material.rules_read,
             in_part: material.in_part,
             not_examined: material.reached.not_examined,
+            purposes,
         };
         drop(material.reached.asking);
         Ok((answer::answer(material.question, material.period, &looked, findings, read)?, cost))
@@ -136,9 +133,8 @@ impl QueryState {
             false => snapshots(std::mem::take(&mut reached.opened), &of_streams).await?,
         };
         let (rules, rules_read) = rules_of(&question, &registry.registry, &reached.examined);
-        let told = self.told(&seen, period, &rules).await?;
         question.heads.clear();
-        Ok(Material { question, period, seen, told, rules, rules_read, registry, reached, in_part })
+        Ok(Material { question, period, seen, rules, rules_read, registry, reached, in_part })
     }
 
     /// What the caller does not see of tenants that are asked about.
@@ -180,10 +176,13 @@ impl QueryState {
         period: Period,
         rules: &BTreeMap<String, Arc<ReviewRules>>,
     ) -> Result<BTreeMap<String, Vec<Told>>, QueryError> {
-        let actions: Vec<String> = actions(rules.values().map(Arc::as_ref)).iter().map(|name| literal(name)).collect();
+        let all = actions(rules.values().map(Arc::as_ref));
+        let actions: Vec<String> = all.keys().map(|name| literal(name)).collect();
+        let read: Vec<String> = all.iter().filter(|(_, is_read)| **is_read).map(|(name, _)| literal(name)).collect();
         let sql = format!(
             "SELECT tenant, seq, occurred_at, action, actor_id, on_behalf_of, resource_id, resource_name, approval_id, \
-             attributes, resource_type FROM audit WHERE outcome = 'success' AND occurred_at <= {} AND action IN ({})",
+             CASE WHEN action IN ({}) THEN attributes END, resource_type FROM audit WHERE outcome = 'success' AND occurred_at <= {} AND action IN ({})",
+            read.join(", "),
             moment(period.as_of),
             actions.join(", ")
         );

@@ -99,10 +99,11 @@ impl QueryState {
     /// # Errors
     /// As [`QueryState::entitlements`].
     pub async fn access_changes(&self, caller: &Caller, question: AccessQuestion) -> Result<ChangesAnswer, Problem> {
-        let mut material = self.material(caller, question).await?;
+        let material = self.material(caller, question).await?;
+        let told = self.told(&material.seen, material.period, &material.rules).await?;
         let default = ReviewRules::default();
         let mut steps = Vec::new();
-        for (tenant, told) in std::mem::take(&mut material.told) {
+        for (tenant, told) in told {
             let held = Held::of(material.rules.get(&tenant).map_or(&default, AsRef::as_ref), told);
             let names = held.people.all_names();
             let period = material.period.since..=material.period.as_of;

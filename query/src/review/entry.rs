@@ -5,7 +5,7 @@
 use super::facts::{Right, Told};
 use super::held::{Held, Holding};
 use super::people::Who;
-use super::uses::{Acts, ByAction, Use, Visits};
+use super::uses::{Acts, Purposes, Use, Visits};
 use access::pattern::fits;
 use access::registry::change::{ReviewRules, RoleRule};
 use access::registry::names::FactId;
@@ -50,8 +50,8 @@ pub(crate) struct Looked<'r> {
     pub entries: Vec<Entry>,
     /// Acts of each subject.
     pub acts: HashMap<Who, Use>,
-    /// Of each subject, kind by kind, where it was asked for.
-    pub by_action: HashMap<Who, BTreeMap<String, Use>>,
+    /// The same by what they were for.
+    pub by_purpose: HashMap<Who, BTreeMap<u64, Use>>,
     /// Whether acts of anybody are on record: without, nobody can be said to use nothing.
     pub is_observed: bool,
     /// Of each credential, who used it in the period.
@@ -98,7 +98,7 @@ impl<'r> Looked<'r> {
             held,
             entries,
             acts: HashMap::new(),
-            by_action: HashMap::new(),
+            by_purpose: HashMap::new(),
             is_observed: !acts.is_empty(),
             credentials: BTreeMap::new(),
         };
@@ -115,6 +115,7 @@ impl<'r> Looked<'r> {
                 None => continue,
             };
             self.acts.entry(who).or_default().add(one.used);
+            self.by_purpose.entry(who).or_default().entry(one.purposes).or_default().add(one.used);
             if let Some(credential) = one.credential.filter(|_| one.used.times > 0) {
                 self.credentials.entry(credential).or_default().insert(who);
             }
@@ -122,35 +123,14 @@ impl<'r> Looked<'r> {
         self.credentials.retain(|_, who| who.len() > 1);
     }
 
-    /// Names of those whose acts must be known kind by kind, because a rule speaks of a role of theirs.
-    pub fn names_by_action(&self) -> BTreeSet<String> {
-        let is_ruled = |entry: &&Entry| entry.id.is_none() && role_rule(self.rules, &entry.right.role).is_some();
-        let ruled: BTreeSet<Who> = self.entries.iter().filter(is_ruled).map(|entry| entry.who).collect();
-        if ruled.is_empty() {
-            return BTreeSet::new();
-        }
-        let names = self.held.people.all_names();
-        let of = |who: &Who| names.get(who).map(|(name, also)| std::iter::once(name).chain(also).cloned().collect());
-        ruled.iter().filter_map(of).flat_map(|names: Vec<String>| names).collect()
-    }
-
     /// Counts the use of each entitlement.
-    pub fn attribute(&mut self, by_action: &ByAction, visits: &Visits) {
-        for (actor, kinds) in by_action.get(&self.tenant).into_iter().flatten() {
-            let Some(who) = self.held.people.actor(&self.tenant, actor) else { continue };
-            let of_who = self.by_action.entry(who).or_default();
-            for (action, used) in kinds {
-                of_who.entry(action.clone()).or_default().add(*used);
-            }
-        }
-        for ((tenant, principal), actions) in &visits.actions {
-            if *tenant != self.tenant {
-                continue;
-            }
+    pub fn attribute(&mut self, purposes: &Purposes, visits: &Visits) {
+        let of_tenant = (self.tenant.clone(), String::new())..;
+        for ((_, principal), actions) in visits.actions.range(of_tenant).take_while(|((of, _), _)| *of == self.tenant) {
             let Some(who) = self.held.people.find(principal) else { continue };
-            let of_who = self.by_action.entry(who).or_default();
+            let of_who = self.by_purpose.entry(who).or_default();
             for action in actions {
-                of_who.entry(action.clone()).or_default().add(Use { times: 1, last: None });
+                of_who.entry(purposes.of_action(action)).or_default().add(Use { times: 1, last: None });
             }
         }
         for entry in &mut self.entries {
@@ -170,11 +150,9 @@ impl<'r> Looked<'r> {
                 (None, Some(rule)) => {
                     entry.used_by = "role";
                     let mut used = Use::default();
-                    for (action, one) in self.by_action.get(&entry.who).into_iter().flatten() {
-                        if rule.uses.iter().any(|pattern| fits(pattern, action)) {
-                            used.add(*one);
-                        }
-                    }
+                    let bit = purposes.bit(&rule.uses);
+                    let all = self.by_purpose.get(&entry.who).into_iter().flatten();
+                    all.filter(|(of, _)| *of & bit != 0).for_each(|(_, one)| used.add(*one));
                     used
                 }
                 (None, None) if !self.is_observed || entry.holding.is_group => {

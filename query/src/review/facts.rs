@@ -7,7 +7,7 @@
 use access::registry::change::{GrantForm, Means, ReviewRules};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// One entitlement, as a snapshot shows it.
 pub const OBSERVED: &str = "entitlement.observed";
@@ -175,11 +175,22 @@ fn known() -> impl Iterator<Item = GrantForm> {
     })
 }
 
-/// The actions of entries that may say something of access under any of some rules.
-pub(crate) fn actions<'r>(rules: impl Iterator<Item = &'r ReviewRules>) -> BTreeSet<String> {
-    let own = rules.flat_map(|rules| rules.forms.iter().map(|form| form.action.clone()));
-    let all = [OBSERVED, SUBJECT, SNAPSHOT].map(str::to_string);
-    all.into_iter().chain(KNOWN.map(|form| form.0.to_string())).chain(own).collect()
+/// The actions of entries that may say something of access under any of some rules, and whether attributes are looked at.
+pub(crate) fn actions<'r>(rules: impl Iterator<Item = &'r ReviewRules>) -> BTreeMap<String, bool> {
+    let mut all: BTreeMap<String, bool> = [OBSERVED, SUBJECT, SNAPSHOT].map(|name| (name.to_string(), true)).into();
+    for form in known().chain(rules.flat_map(|rules| rules.forms.iter().cloned())) {
+        *all.entry(form.action.clone()).or_default() |= is_read(&form);
+    }
+    all
+}
+
+/// Whether a form looks at attributes.
+fn is_read(form: &GrantForm) -> bool {
+    let places = match form.means {
+        Means::Leave | Means::Return => vec![&form.subject],
+        _ => vec![&form.subject, &form.source, &form.role, &form.target, &form.until, &form.approver, &form.to],
+    };
+    places.into_iter().any(|place| place.starts_with('/'))
 }
 
 impl<'r> Forms<'r> {

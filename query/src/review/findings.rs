@@ -6,7 +6,7 @@
 use super::entry::{Entry, Looked, REGISTRY, role_rule};
 use super::people::Who;
 use super::question::{DAY, Period};
-use super::uses::{Outside, Under};
+use super::uses::{Outside, Purposes, Under};
 use access::pattern::fits;
 use access::registry::change::ReviewRules;
 use ledger::time::format_micros;
@@ -105,9 +105,10 @@ pub struct Finding {
 pub(crate) fn of_entries(
     looked: &Looked<'_>,
     names: &HashMap<Who, (String, Vec<String>)>,
+    purposes: &Purposes,
     period: Period,
 ) -> (Vec<BTreeSet<Kind>>, Vec<Finding>) {
-    let looking = Looking { looked, names, period };
+    let looking = Looking { looked, names, purposes, period };
     let (mut kinds, mut all) = (Vec::with_capacity(looked.entries.len()), Vec::new());
     for entry in &looked.entries {
         let mut of_entry = looking.life(entry);
@@ -124,6 +125,7 @@ pub(crate) fn of_entries(
 struct Looking<'a> {
     looked: &'a Looked<'a>,
     names: &'a HashMap<Who, (String, Vec<String>)>,
+    purposes: &'a Purposes,
     period: Period,
 }
 
@@ -225,13 +227,12 @@ impl Looking<'_> {
             _ => {}
         }
         let lesser = role_rule(self.rules(), &entry.right.role).and_then(|rule| rule.lesser.as_ref());
-        let lesser = lesser.and_then(|name| Some((name, self.rules().roles.get(name)?)));
-        if let (Some((name, lesser)), Some(kinds)) = (lesser, self.looked.by_action.get(&entry.who)) {
-            let in_period: Vec<&String> =
-                kinds.iter().filter(|(_, used)| used.times > 0).map(|(action, _)| action).collect();
-            let would_do = |action: &&String| lesser.uses.iter().any(|pattern| fits(pattern, action));
-            if !in_period.is_empty() && in_period.iter().all(would_do) {
-                let what = format!("used for {} kinds of acts only, all of which {name} is for", in_period.len());
+        let lesser = lesser.and_then(|name| Some((name, self.purposes.bit(&self.rules().roles.get(name)?.uses))));
+        if let (Some((name, bit)), Some(by_purpose)) = (lesser, self.looked.by_purpose.get(&entry.who)) {
+            let in_period = || by_purpose.iter().filter(|(_, used)| used.times > 0);
+            let times: u64 = in_period().map(|(_, used)| used.times).sum();
+            if times > 0 && in_period().all(|(of, _)| of & bit != 0) {
+                let what = format!("all that was done in the period, {times} times, is what {name} is for");
                 found.push((Kind::OverPrivileged, what));
             }
         }

@@ -4,7 +4,7 @@
 
 use super::AccessQuestion;
 use super::campaign::{Deciding, Page, report_of};
-use crate::scope::{Misasked, asked, read};
+use crate::scope::{Asked, Misasked, asked, read};
 use crate::state::QueryState;
 use access::openapi::{self, Content, Operation, Parameter, json_of};
 use access::registry::change::{ReviewFact, ReviewerRule, Verdict};
@@ -142,22 +142,22 @@ async fn entitlements(
     State(state): State<QueryState>,
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Asked>, Problem> {
     let question: AccessQuestion = read(body, "{\"tenants\":[…],\"as_of\":…}")?;
     let (answer, cost) = state.entitlements(&caller, question).await?;
     caller.visit().count(answer.entitlements.len() as u64);
-    Ok(Json(asked(&caller, &answer, json!(cost))))
+    asked(&caller, &answer, Some(cost))
 }
 
 async fn changes(
     State(state): State<QueryState>,
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Asked>, Problem> {
     let question: AccessQuestion = read(body, "{\"tenants\":[…],\"since\":…}")?;
     let answer = state.access_changes(&caller, question).await?;
     caller.visit().count(answer.steps.len() as u64);
-    Ok(Json(asked(&caller, &answer, Value::Null)))
+    asked(&caller, &answer, None)
 }
 
 /// A review as it is asked for.

@@ -6,12 +6,11 @@
 use super::question::Period;
 use crate::error::QueryError;
 use crate::run::Engine;
-use crate::scope::{literal, moment, rows};
+use crate::scope::{Misasked, literal, moment, rows};
 use crate::table::Seen;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-
-/// Names that are asked for one by one; of more, all are asked for.
-const MOST_NAMES: usize = 500;
+use access::pattern::fits;
+use access::registry::change::ReviewRules;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How often, and when last.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,12 +28,14 @@ impl Use {
     }
 }
 
-/// Acts of one actor with one credential.
+/// Acts of one actor with one credential, for the same purposes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Acts {
     pub tenant: String,
     pub actor: String,
     pub credential: Option<String>,
+    /// What they are for, as [`Purposes`] count it.
+    pub purposes: u64,
     pub used: Use,
 }
 
@@ -72,8 +73,62 @@ pub(crate) struct Visits {
     pub actions: BTreeMap<(String, String), BTreeSet<String>>,
 }
 
-/// By tenant, then by name of an actor, what was done how often.
-pub(crate) type ByAction = HashMap<String, BTreeMap<String, Vec<(String, Use)>>>;
+/// What roles are for, as the rules say: lists of patterns of actions, each a bit.
+#[derive(Debug, Default)]
+pub(crate) struct Purposes(Vec<Vec<String>>);
+
+/// Lists that one question can tell apart.
+const MOST_PURPOSES: usize = 62;
+
+impl Purposes {
+    /// Those of some rules.
+    ///
+    /// # Errors
+    /// There are more than can be told apart.
+    pub fn of<'r>(rules: impl Iterator<Item = &'r ReviewRules>) -> Result<Self, Misasked> {
+        let lists = rules.flat_map(|rules| rules.roles.values()).map(|role| role.uses.clone());
+        let distinct: BTreeSet<Vec<String>> = lists.filter(|uses| !uses.is_empty()).collect();
+        if distinct.len() > MOST_PURPOSES {
+            let why = format!(
+                "the rules of these tenants tell {} uses of roles apart, and one question at most \
+                {MOST_PURPOSES}: ask about fewer tenants",
+                distinct.len()
+            );
+            return Err(Misasked(why));
+        }
+        Ok(Self(distinct.into_iter().collect()))
+    }
+
+    /// The bit of a list; none for one that is not there.
+    pub fn bit(&self, uses: &[String]) -> u64 {
+        self.0.iter().position(|list| list == uses).map_or(0, |at| 1 << at)
+    }
+
+    /// The bits of an action.
+    pub fn of_action(&self, action: &str) -> u64 {
+        let is_for = |(_, list): &(usize, &Vec<String>)| list.iter().any(|pattern| fits(pattern, action));
+        self.0.iter().enumerate().filter(is_for).map(|(at, _)| 1 << at).sum()
+    }
+
+    /// The same as an expression of SQL.
+    fn sql(&self) -> String {
+        let is_for = |pattern: &String| match pattern.contains('*') {
+            true => format!("action LIKE {}", literal(&like(pattern))),
+            false => format!("action = {}", literal(pattern)),
+        };
+        let bit = |(at, list): (usize, &Vec<String>)| {
+            let any: Vec<String> = list.iter().map(is_for).collect();
+            format!("CASE WHEN {} THEN {} ELSE 0 END", any.join(" OR "), 1u64 << at)
+        };
+        let all: Vec<String> = self.0.iter().enumerate().map(bit).collect();
+        if all.is_empty() { "0".into() } else { all.join(" + ") }
+    }
+}
+
+/// A pattern of ours as LIKE writes it.
+fn like(pattern: &str) -> String {
+    pattern.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_").replace('*', "%")
+}
 
 /// Asks about one set of snapshots and one period.
 pub(crate) struct Uses<'a> {
@@ -97,52 +152,23 @@ impl Uses<'_> {
     }
 
     /// Acts of everybody.
-    pub async fn acts(&self) -> Result<Vec<Acts>, QueryError> {
+    pub async fn acts(&self, purposes: &Purposes) -> Result<Vec<Acts>, QueryError> {
         let sql = format!(
-            "SELECT tenant, actor_id, credential, {} FROM audit WHERE {} AND actor_id IS NOT NULL GROUP BY 1, 2, 3",
+            "SELECT tenant, actor_id, credential, {} AS purposes, {} FROM audit WHERE {} AND actor_id IS NOT NULL \
+             GROUP BY 1, 2, 3, 4",
+            purposes.sql(),
             self.times(),
             self.done()
         );
         let found = self.rows(sql).await?;
         let (tenant, actor, credential) = (found.texts(0)?, found.texts(1)?, found.texts(2)?);
-        let (times, last) = (found.numbers(3)?, found.times(4)?);
+        let (of, times, last) = (found.numbers(3)?, found.numbers(4)?, found.times(5)?);
         let acts = |row: usize| {
             let used = Use { times: times[row], last: last[row] };
-            Some(Acts {
-                tenant: tenant[row].clone()?,
-                actor: actor[row].clone()?,
-                credential: credential[row].clone(),
-                used,
-            })
+            let (tenant, actor, credential) = (tenant[row].clone()?, actor[row].clone()?, credential[row].clone());
+            Some(Acts { tenant, actor, credential, purposes: of[row], used })
         };
         Ok((0..found.len()).filter_map(acts).collect())
-    }
-
-    /// What these actors did, kind by kind.
-    pub async fn by_action(&self, names: &BTreeSet<&str>) -> Result<ByAction, QueryError> {
-        let mut condition = self.done();
-        if names.len() <= MOST_NAMES {
-            let list: Vec<String> = names.iter().map(|name| literal(name)).collect();
-            condition.push_str(&format!(" AND actor_id IN ({})", list.join(", ")));
-        }
-        let times = self.times();
-        let sql = format!(
-            "SELECT tenant, actor_id, action, {times} FROM audit WHERE {condition} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
-        );
-        let found = self.rows(sql).await?;
-        let (tenant, actor, action) = (found.texts(0)?, found.texts(1)?, found.texts(2)?);
-        let (times, last) = (found.numbers(3)?, found.times(4)?);
-        let mut all = ByAction::new();
-        for row in 0..found.len() {
-            if let (Some(tenant), Some(actor), Some(action)) = (&tenant[row], &actor[row], &action[row])
-                && names.contains(actor.as_str())
-            {
-                let used = Use { times: times[row], last: last[row] };
-                let of_actor = all.entry(tenant.clone()).or_default().entry(actor.clone()).or_default();
-                of_actor.push((action.clone(), used));
-            }
-        }
-        Ok(all)
     }
 
     /// Acts from outside on classified data in the period, without an elevation.

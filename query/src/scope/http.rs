@@ -3,7 +3,7 @@
 //! Not here: what an answer says ([`super`]).
 
 use super::compare::CompareQuestion;
-use super::{AffectedWhen, Dimension, Misasked, ScopeQuestion};
+use super::{AffectedWhen, Cost, Dimension, Misasked, ScopeQuestion};
 use crate::state::QueryState;
 use access::openapi::{self, Content, Operation, Parameter, json_of};
 use access::registry::change::{IncidentFact, Severity};
@@ -16,6 +16,7 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
 const ANSWER: &[Content] = &[json_of(openapi::object)];
@@ -128,23 +129,23 @@ async fn scope(
     State(state): State<QueryState>,
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Asked>, Problem> {
     let example = "{\"tenants\":[…],\"where\":{\"release\":…}}";
     let question: ScopeQuestion = read(body, example)?;
     let (answer, cost) = state.scope(&caller, question).await?;
     caller.visit().count(answer.tenants.len() as u64);
-    Ok(Json(asked(&caller, &answer, json!(cost))))
+    asked(&caller, &answer, Some(cost))
 }
 
 async fn compare(
     State(state): State<QueryState>,
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Asked>, Problem> {
     let question: CompareQuestion = read(body, "{\"from\":…,\"to\":…,\"tenants\":[…]}")?;
     let answer = state.compare(&caller, question).await?;
     caller.visit().count(answer.tenants.len() as u64);
-    Ok(Json(asked(&caller, &answer, Value::Null)))
+    asked(&caller, &answer, None)
 }
 
 #[derive(Deserialize)]
@@ -198,13 +199,26 @@ fn id_of(text: &str) -> Result<FactId, Problem> {
 }
 
 /// The hash of an answer, as it is written in one.
-pub(super) fn hash_of(answer: &Value) -> String {
-    ledger::Hash::of(answer.to_string().as_bytes()).to_hex()
+pub(super) fn hash_of(answer: &impl Serialize) -> String {
+    ledger::Hash::of(serde_json::to_string(answer).unwrap_or_default().as_bytes()).to_hex()
 }
 
 /// An answer with who asked it, and the hash of its bytes: those of the member `answer` as it is written here.
-pub(crate) fn asked(caller: &Caller, answer: &impl Serialize, cost: Value) -> Value {
-    let answer = serde_json::to_value(answer).unwrap_or_default();
-    let hash = hash_of(&answer);
-    json!({"asked_by": caller.principal(), "cost": cost, "answer_sha256": hash, "answer": answer})
+#[derive(Serialize)]
+pub(crate) struct Asked {
+    asked_by: PrincipalId,
+    cost: Option<Cost>,
+    answer_sha256: String,
+    answer: Box<RawValue>,
+}
+
+/// An answer as it is given: written once, since it may be large.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn asked(caller: &Caller, answer: &impl Serialize, cost: Option<Cost>) -> Result<Json<Asked>, Problem> {
+    let answer =
+        to_raw_value(answer).map_err(|_| Problem::new(ProblemKind::Internal, "the answer cannot be written"))?;
+    let answer_sha256 = ledger::Hash::of(answer.get().as_bytes()).to_hex();
+    Ok(Json(Asked { asked_by: caller.principal().clone(), cost, answer_sha256, answer }))
 }

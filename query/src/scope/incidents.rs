@@ -101,7 +101,7 @@ fn found(answer: &ScopeAnswer) -> Value {
     let count = answer.tenants.iter().filter(|one| one.affected).count();
     let sum = |of: fn(&super::Counts) -> u64| answer.tenants.iter().map(|one| of(&one.matching)).sum::<u64>();
     json!({
-        "summary": answer.summary, "times": answer.times, "answer_sha256": super::http::hash_of(&json!(answer)),
+        "summary": answer.summary, "times": answer.times, "answer_sha256": super::http::hash_of(answer),
         "affected": affected, "affected_count": count, "is_cut": count > MOST_NAMED, "not_affected_count": answer.tenants.len() - count,
         "in_part": answer.tenants.iter().filter(|one| one.in_part).map(|one| one.tenant.as_str()).take(MOST_NAMED)
             .collect::<Vec<_>>(),
