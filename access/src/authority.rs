@@ -7,7 +7,7 @@
 
 use crate::caller::Caller;
 use crate::policy::{Action, Granting, Policies, Question};
-use crate::registry::change::{Change, ElevationFact, FactAct, GrantFact, PrincipalKind, TenantFact};
+use crate::registry::change::{Change, ElevationFact, FactAct, GrantFact, PrincipalKind, TenantFact, Verdict};
 use crate::registry::names::{PrincipalId, Role};
 use crate::registry::{Incident, Registry, Review, Right, Tenant, numbers, platform};
 use crate::sight::View;
@@ -143,6 +143,10 @@ impl Asking<'_> {
         };
         // That one was made the reviewer of an item is what gives the right to decide on it.
         let Some(review) = review else { return self.need(Action::ManageReviews, &platform()) };
+        // Who manages a review gives what is stuck to somebody else, and decides nothing by that.
+        if made.decision == Verdict::Delegate && self.need(Action::ManageReviews, &review.home()).is_ok() {
+            return Ok(());
+        }
         let own = self.registry.own_names(self.caller.principal());
         for number in numbers(&made.items).take(review.size() as usize) {
             let Some(item) = review.item(number) else { continue };

@@ -14,6 +14,7 @@ mod tables;
 mod used;
 
 pub use self::grants::RegistrySeen;
+pub use self::reviews::ReviewSight;
 use crate::authority;
 use crate::caller::Caller;
 use crate::fairness::Fairness;

@@ -28,7 +28,7 @@ mod token;
 mod visit;
 
 pub use caller::Caller;
-pub use door::{Door, Opened, RegistrySeen};
+pub use door::{Door, Opened, RegistrySeen, ReviewSight};
 pub use fairness::Asking;
 pub use listener::{Listener, Peer, TlsError, TlsFiles};
 pub use policy::{Action, Policies};

@@ -145,9 +145,7 @@ impl Admission {
         for (store, numbers, taken) in join_all(taken).await {
             let judged = match taken {
                 Ok(Appended::Done { verdicts, receipt }) => Ok((verdicts, receipt)),
-                Ok(Appended::Repeated { answer, receipt }) => {
-                    repeated(&answer, &numbers, &parts).map(|verdicts| (verdicts, receipt))
-                }
+                Ok(Appended::Repeated { answer, receipt }) => repeated(&answer, &numbers, &parts).map(|v| (v, receipt)),
                 Ok(Appended::Refused { conflicts }) => {
                     let conflict =
                         |part: usize, at: usize| conflicts[part][at].map(Verdict::Conflict).ok_or_else(not_appended);

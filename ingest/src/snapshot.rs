@@ -112,6 +112,10 @@ pub struct Snapshots {
     form: Form,
     given: Given,
     gathered: BTreeMap<Place, Gathered>,
+    /// Of lists that come in pages: how many resources they say that there are, and how many came.
+    pages: Option<(u64, u64)>,
+    /// Whether something was not taken: what is left is not all that there is.
+    is_partial: bool,
 }
 
 /// A snapshot as events.
@@ -132,7 +136,7 @@ pub struct Written {
 impl Snapshots {
     /// For documents of a form.
     pub fn new(form: Form, given: Given) -> Self {
-        Self { form, given, gathered: BTreeMap::new() }
+        Self { form, given, gathered: BTreeMap::new(), pages: None, is_partial: false }
     }
 
     /// Takes a document.
@@ -140,6 +144,18 @@ impl Snapshots {
     /// # Errors
     /// It says nothing of access, or not whose or when; in words that name no value of it.
     pub fn take(&mut self, document: &Value) -> Result<(), String> {
+        let taken = self.read(document);
+        self.is_partial |= taken.is_err();
+        taken
+    }
+
+    fn read(&mut self, document: &Value) -> Result<(), String> {
+        if self.form == Form::Scim
+            && let Some((total, came)) = scim::page(document)
+        {
+            let (_, so_far) = self.pages.unwrap_or_default();
+            self.pages = Some((total, so_far + came));
+        }
         let said = match self.form {
             Form::GithubOrg => vec![github::read(document, self.given.part.as_deref())?],
             Form::Scim => scim::read(document)?,
@@ -162,10 +178,29 @@ impl Snapshots {
         Ok(())
     }
 
-    /// The snapshots, in order. `digest` is SHA-256.
-    pub fn finish(self, digest: impl Fn(&[u8]) -> [u8; 32]) -> Vec<Written> {
+    /// Why what was taken is not all that there is, if it is not.
+    pub fn is_partial(&self) -> Option<String> {
+        match self.pages {
+            _ if self.is_partial => Some("documents were not taken".into()),
+            Some((total, came)) if came < total => {
+                Some(format!("the lists say that there are {total}, and {came} came"))
+            }
+            _ => None,
+        }
+    }
+
+    /// The snapshots, in order. Those that are not all there is lack their end, so that nothing is over by them. `digest`
+    /// is SHA-256.
+    pub fn finish(mut self, digest: impl Fn(&[u8]) -> [u8; 32]) -> Vec<Written> {
+        let is_whole = self.is_partial().is_none();
+        // That there is nothing any more is said as well, of what was named.
+        let named = self.given.tenant.clone().zip(self.given.as_of.as_deref().and_then(time));
+        if let Some((tenant, as_of)) = named.filter(|_| self.gathered.is_empty() && is_whole) {
+            let part = self.given.part.clone();
+            self.gathered.insert(Place { tenant, part, as_of }, Gathered::default());
+        }
         let source = self.given.source.clone().unwrap_or_else(|| self.form.source().to_string());
-        self.gathered.into_iter().map(|(place, gathered)| write(place, &source, gathered, &digest)).collect()
+        self.gathered.into_iter().map(|(place, gathered)| write(place, &source, gathered, &digest, is_whole)).collect()
     }
 }
 
@@ -175,7 +210,13 @@ fn time(text: &str) -> Option<String> {
     ledger::time::parse_micros(&whole).ok().map(ledger::time::format_micros)
 }
 
-fn write(place: Place, source: &str, gathered: Gathered, digest: impl Fn(&[u8]) -> [u8; 32]) -> Written {
+fn write(
+    place: Place,
+    source: &str,
+    gathered: Gathered,
+    digest: impl Fn(&[u8]) -> [u8; 32],
+    is_whole: bool,
+) -> Written {
     let Place { tenant, part, as_of } = place;
     let Gathered { entitlements, subjects } = gathered;
     let content = json!([source, part, as_of, entitlements, subjects]).to_string();
@@ -205,7 +246,9 @@ fn write(place: Place, source: &str, gathered: Gathered, digest: impl Fn(&[u8]) 
     }
     let count = entitlements.len() as u64;
     let resource = json!({"type": "access-source", "id": source});
-    events.push(event(format!("snap-{snapshot}-end"), "access.snapshot", resource, json!({"entitlements": count})));
+    if is_whole {
+        events.push(event(format!("snap-{snapshot}-end"), "access.snapshot", resource, json!({"entitlements": count})));
+    }
     Written { tenant, part, as_of, entitlements: count, events }
 }
 

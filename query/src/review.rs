@@ -7,6 +7,7 @@
 
 mod answer;
 mod asking;
+mod assigning;
 mod campaign;
 mod changes;
 mod confirming;
@@ -17,6 +18,7 @@ mod held;
 pub mod http;
 mod people;
 mod question;
+mod report;
 mod uses;
 
 pub use self::answer::{AccessAnswer, Entitlement, Incomplete, RulesRead};

@@ -189,6 +189,17 @@ fn show(answer: &Value, cost: &Value) {
         println!("\n{table}");
         more(entitlements.len());
     }
+    show_gaps(answer);
+    let heads = output::grouped(list(&answer["read"]).len() as u64);
+    let [all, left] = ["segments", "segments_not_read"].map(|name| output::grouped(cost[name].as_u64().unwrap_or(0)));
+    println!(
+        "\nAs of {}; an answer to {heads} heads; of {all} segments {left} were not read.",
+        shown(&answer["question"]["as_of"])
+    );
+}
+
+/// What the answer does not speak of.
+fn show_gaps(answer: &Value) {
     for one in list(&answer["incomplete"]) {
         println!(
             "a snapshot of {} at {} did not arrive whole: it ends nothing",
@@ -199,15 +210,12 @@ fn show(answer: &Value, cost: &Value) {
     for (tenant, why) in answer["in_part"].as_object().into_iter().flatten() {
         println!("not wholly seen: {tenant} ({})", shown(why));
     }
+    if answer["grants_above_not_shown"] == true {
+        println!("grants of tenants above that reach down are not shown: you may not read them");
+    }
     for one in list(&answer["not_examined"]) {
         println!("not examined: {} ({})", shown(&one["tenant"]), shown(&one["why"]));
     }
-    let heads = output::grouped(list(&answer["read"]).len() as u64);
-    let [all, left] = ["segments", "segments_not_read"].map(|name| output::grouped(cost[name].as_u64().unwrap_or(0)));
-    println!(
-        "\nAs of {}; an answer to {heads} heads; of {all} segments {left} were not read.",
-        shown(&answer["question"]["as_of"])
-    );
 }
 
 fn more(count: usize) {

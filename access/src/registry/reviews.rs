@@ -4,24 +4,21 @@
 //! Invariants: items never change, and there are as many as the opening said before anything is decided; a closed review
 //! takes no more decisions, only confirmations; what was revoked stays revoked.
 
+mod check;
+
 use super::change::{
-    Change, Confirmation, IdentityKey, ReviewClose, ReviewDecision, ReviewFact, ReviewItem, ReviewRules, RulesFact,
-    Span, Verdict,
+    Change, Confirmation, IdentityKey, ReviewClose, ReviewDecision, ReviewFact, ReviewItem, ReviewRules, Span, Verdict,
 };
-use super::check::{Checked, conflict, reason, require, text, wrong};
-use super::incidents::LARGEST_FINDING;
 use super::names::{FactId, PrincipalId};
 use super::rows::{Columns, done, time};
 use super::{Registry, Row, Stamp, platform};
 use ledger::name::TenantId;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// Items of one review.
 pub const MOST_ITEMS: u32 = 200_000;
-/// Spans of one decision: with more than that, name them by what they have in common, in parts.
-const MOST_SPANS: usize = 10_000;
 /// When reviewers are reminded if nothing is said, in days before it is due.
 const REMIND_DAYS: [u32; 2] = [7, 1];
 /// A day in microseconds.
@@ -41,10 +38,11 @@ pub struct Review {
     /// Who decides on each now, by place in `people`.
     reviewers: Arc<Vec<u32>>,
     people: Vec<PrincipalId>,
+    places: BTreeMap<PrincipalId, u32>,
     /// Of each, which of the decisions holds, counted from 1.
     decided: Arc<Vec<u32>>,
     /// Every decision, in order.
-    pub decisions: Vec<(Stamp, ReviewDecision)>,
+    pub decisions: Vec<Arc<(Stamp, ReviewDecision)>>,
     /// What events showed to be taken.
     pub confirmed: Arc<BTreeMap<u32, Confirmation>>,
     /// Which reminders were given, in days before it is due.
@@ -99,12 +97,12 @@ impl Review {
 
     /// The decision on an item that holds, with who made it.
     pub fn decision(&self, number: u32) -> Option<&(Stamp, ReviewDecision)> {
-        self.decisions.get(self.decided.get(number as usize)?.checked_sub(1)? as usize)
+        self.decisions.get(self.decided.get(number as usize)?.checked_sub(1)? as usize).map(Arc::as_ref)
     }
 
     /// Numbers of the items on which nothing is decided.
     pub fn open(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..self.arrived).filter(|number| self.decided[*number as usize] == 0)
+        (0..self.arrived).filter(|number| self.is_open(*number))
     }
 
     /// Who has how many items open.
@@ -118,13 +116,18 @@ impl Review {
 
     /// Items that are to be taken or narrowed elsewhere, and of which no event shows yet that they were.
     pub fn outstanding(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..self.arrived).filter(|number| {
-            let is_to_go = self
-                .decision(*number)
-                .is_some_and(|(_, made)| matches!(made.decision, Verdict::Revoke | Verdict::Narrow));
-            let is_elsewhere = || self.item(*number).is_some_and(|item| item.grant.is_none());
-            is_to_go && is_elsewhere() && !self.confirmed.contains_key(number)
-        })
+        (0..self.arrived).filter(|number| self.is_outstanding(*number))
+    }
+
+    fn is_open(&self, number: u32) -> bool {
+        self.decided.get(number as usize) == Some(&0)
+    }
+
+    fn is_outstanding(&self, number: u32) -> bool {
+        let made = self.decision(number).map(|(_, made)| made.decision);
+        let is_to_go = matches!(made, Some(Verdict::Revoke | Verdict::Narrow));
+        let is_elsewhere = || self.item(number).is_some_and(|item| item.grant.is_none());
+        is_to_go && is_elsewhere() && !self.confirmed.contains_key(&number)
     }
 
     /// The reminder that is due at a moment, if one is: in days before the review is.
@@ -132,15 +135,25 @@ impl Review {
         let days = self.fact.remind_days.as_deref().unwrap_or(&REMIND_DAYS);
         let is_due = |days: &&u32| {
             let at = self.fact.due_at.0.saturating_sub(i64::from(**days) * DAY);
-            at <= now && now < self.fact.due_at.0 && !self.reminded.contains_key(*days)
+            // One that was given nearer to the end spoke for those before it.
+            let is_given = self.reminded.keys().any(|given| given <= *days);
+            at <= now && now < self.fact.due_at.0 && !is_given
         };
         // Of several that are late, the last speaks for all.
         days.iter().filter(is_due).min().copied()
     }
 
-    /// Who gets what is open when it is due.
-    pub(crate) fn heir(&self) -> Option<&PrincipalId> {
-        self.fact.escalate_to.as_ref().or(self.fact.owner.as_ref())
+    /// Who gets what is open when it is due: the first of them who can.
+    pub(crate) fn heirs(&self) -> impl Iterator<Item = &PrincipalId> {
+        self.fact.escalate_to.iter().chain(&self.fact.owner)
+    }
+
+    /// The tenants that its items are at.
+    pub fn tenants(&self) -> BTreeSet<TenantId> {
+        let items = self.chunks.iter().flat_map(|(_, items)| items.iter());
+        let mut tenants: Vec<&TenantId> = items.map(|item| &item.tenant).collect();
+        tenants.dedup();
+        tenants.into_iter().cloned().collect()
     }
 
     /// Counts of what was decided, by decision.
@@ -193,12 +206,13 @@ impl Review {
     }
 
     fn person(&mut self, principal: &PrincipalId) -> u32 {
-        let known = self.people.iter().position(|one| one == principal);
-        let at = known.unwrap_or_else(|| {
-            self.people.push(principal.clone());
-            self.people.len() - 1
-        });
-        u32::try_from(at).unwrap_or(u32::MAX)
+        if let Some(at) = self.places.get(principal) {
+            return *at;
+        }
+        let at = u32::try_from(self.people.len()).unwrap_or(u32::MAX);
+        self.people.push(principal.clone());
+        self.places.insert(principal.clone(), at);
+        at
     }
 
     fn arrive(&mut self, first: u32, items: &[ReviewItem]) {
@@ -229,7 +243,7 @@ impl Review {
                 chosen.into_iter().for_each(|number| decided[number as usize] = which);
             }
         }
-        self.decisions.push((stamp, made.clone()));
+        self.decisions.push(Arc::new((stamp, made.clone())));
     }
 }
 
@@ -285,12 +299,6 @@ impl Registry {
         own.chain(self.identities.iter().filter_map(named)).collect()
     }
 
-    pub(super) fn check_rules(&self, fact: &RulesFact) -> Checked {
-        reason(&fact.reason)?;
-        fact.tenant.as_ref().map_or(Ok(()), |tenant| self.need_tenant(tenant))?;
-        fact.rules.check().map_err(wrong)
-    }
-
     /// Applies a change of a review; others change nothing here.
     pub(super) fn apply_to_review(&mut self, stamp: Stamp, change: &Change) {
         if let Change::OpenReview(fact) = change {
@@ -302,6 +310,7 @@ impl Registry {
                 arrived: 0,
                 reviewers: Arc::default(),
                 people: vec![],
+                places: BTreeMap::new(),
                 decided: Arc::default(),
                 decisions: vec![],
                 confirmed: Arc::default(),
@@ -319,99 +328,23 @@ impl Registry {
             Change::RemindReview(fact) => _ = review.reminded.insert(fact.days, stamp),
             Change::EscalateReview(fact) => {
                 let to = review.person(&fact.to);
-                let arrived = review.arrived;
+                // What was decided while this was on its way stays with who decided.
+                let open: Vec<u32> = numbers(&fact.items).filter(|number| review.is_open(*number)).collect();
                 let reviewers = Arc::make_mut(&mut review.reviewers);
-                spans_below(&fact.items, arrived).for_each(|number| reviewers[number as usize] = to);
-                review.escalated = Some(stamp);
+                open.into_iter().for_each(|number| reviewers[number as usize] = to);
+                review.escalated.get_or_insert(stamp);
             }
             Change::ConfirmReview(fact) => {
+                // Of what was decided otherwise while somebody looked, nothing is confirmed.
+                let shown: Vec<_> =
+                    fact.confirmed.iter().filter(|one| review.is_outstanding(one.item)).cloned().collect();
                 let confirmed = Arc::make_mut(&mut review.confirmed);
-                confirmed.extend(fact.confirmed.iter().map(|one| (one.item, one.clone())));
+                confirmed.extend(shown.into_iter().map(|one| (one.item, one)));
             }
             Change::CloseReview(fact) => {
                 review.closed = Some((Stamp { reason: fact.reason.clone(), ..stamp }, (**fact).clone()));
             }
             _ => {}
-        }
-    }
-
-    /// Whether a change of a review fits.
-    pub(super) fn check_review(&self, change: &Change, now: i64) -> Checked {
-        match change {
-            Change::OpenReview(fact) => self.check_new_review(fact, now),
-            Change::DecideReview(made) => self.check_decision(made),
-            Change::CloseReview(fact) => {
-                reason(&fact.reason)?;
-                require(self.need_review(&fact.id)?.closed.is_none(), || conflict("it is closed already"))?;
-                let size = fact.report.as_ref().map_or(0, |report| report.to_string().len());
-                require(size <= LARGEST_FINDING, || wrong(format!("a report has at most {LARGEST_FINDING} bytes")))
-            }
-            _ => Err(wrong("this is written by the service itself")),
-        }
-    }
-
-    fn need_review(&self, id: &FactId) -> Result<&Review, super::Refusal> {
-        self.reviews.get(id).ok_or_else(|| wrong(format!("there is no review {id}")))
-    }
-
-    fn need_person(&self, principal: &PrincipalId) -> Checked {
-        let found = self.principals.get(principal);
-        require(found.is_some(), || wrong(format!("there is no principal {principal}")))?;
-        require(found.is_some_and(|found| found.suspended.is_none()), || wrong(format!("{principal} is suspended")))
-    }
-
-    fn check_new_review(&self, fact: &ReviewFact, now: i64) -> Checked {
-        text("title", &fact.title)?;
-        require(!fact.title.trim().is_empty(), || wrong("title is required: it names the review for people"))?;
-        fact.tenant.as_ref().map_or(Ok(()), |tenant| self.need_tenant(tenant))?;
-        let people = fact.owner.iter().chain(&fact.escalate_to);
-        people.into_iter().try_for_each(|one| self.need_person(one))?;
-        require(fact.due_at.0 > now, || wrong("due_at must lie in the future"))?;
-        let days = fact.remind_days.as_deref().unwrap_or_default();
-        require(days.len() <= 20 && days.iter().all(|days| *days <= 365), || {
-            wrong("remind_days names at most 20, each at most 365")
-        })?;
-        require(fact.items.is_some_and(|items| (1..=MOST_ITEMS).contains(&items)), || {
-            wrong(format!("a review has 1 to {MOST_ITEMS} items"))
-        })
-    }
-
-    fn check_decision(&self, made: &ReviewDecision) -> Checked {
-        reason(&made.reason)?;
-        let review = self.need_review(&made.review)?;
-        require(review.closed.is_none(), || conflict("the review is closed"))?;
-        require(review.is_complete(), || conflict("not all items of the review are there"))?;
-        require((1..=MOST_SPANS).contains(&made.items.len()), || {
-            wrong(format!("items must name 1 to {MOST_SPANS} spans"))
-        })?;
-        let in_order = made.items.windows(2).all(|pair| pair[0].1 < pair[1].0);
-        let is_within = made.items.iter().all(|(first, last)| first <= last && *last < review.size());
-        require(in_order && is_within, || {
-            wrong(format!("items are spans in order, from the first to the last, below {}", review.size()))
-        })?;
-        let is_over = |number: &u32| {
-            let decided = review.decision(*number).is_some_and(|(_, made)| made.decision == Verdict::Revoke);
-            let is_ours = review.item(*number).is_some_and(|item| item.grant.is_some());
-            (decided && is_ours) || review.confirmed.contains_key(number)
-        };
-        if let Some(over) = numbers(&made.items).find(is_over) {
-            return Err(conflict(format!("item {over} was revoked, and that was carried out")));
-        }
-        match (made.decision, &made.delegate, &made.to) {
-            (Verdict::Delegate, Some(to), None) => {
-                self.need_person(to)?;
-                let names = self.own_names(to);
-                let own = |number: &u32| review.item(*number).is_some_and(|item| item.is_about(&names));
-                match numbers(&made.items).find(own) {
-                    Some(own) => Err(wrong(format!("item {own} is about {to}: nobody decides on what is theirs"))),
-                    None => Ok(()),
-                }
-            }
-            (Verdict::Delegate, ..) => Err(wrong("delegate goes with who decides, and with nothing else")),
-            (Verdict::Narrow, None, Some(_)) => Ok(()),
-            (Verdict::Narrow, ..) => Err(wrong("narrow goes with to: what it becomes")),
-            (_, None, None) => Ok(()),
-            (other, ..) => Err(wrong(format!("{} goes with neither delegate nor to", other.as_str()))),
         }
     }
 }

@@ -30,6 +30,12 @@ pub(super) fn read(row: &Value) -> Result<Said, String> {
     if let Some(unknown) = members.keys().find(|name| !COLUMNS.contains(&name.as_str())) {
         return Err(format!("there is no column {unknown:?}; known are {}", COLUMNS.join(", ")));
     }
+    let is_odd = |(name, value): &(&String, &Value)| {
+        (value.is_object() || value.is_array() || value.is_boolean()) && !["also", "active"].contains(&name.as_str())
+    };
+    if let Some((name, _)) = members.iter().find(is_odd) {
+        return Err(format!("{name} is no text and no number"));
+    }
     let get = |name: &str| text(members.get(name));
     let moment = |name: &str| {
         let given = get(name).map(|text| time(&text).ok_or(format!("{name} is no RFC 3339 time and no date")));
@@ -49,8 +55,8 @@ pub(super) fn read(row: &Value) -> Result<Said, String> {
         None | Some(Value::Null) => None,
         Some(Value::Bool(active)) => Some(*active),
         Some(Value::String(text)) if text.is_empty() => None,
-        Some(Value::String(text)) if text == "true" || text == "yes" => Some(true),
-        Some(Value::String(text)) if text == "false" || text == "no" => Some(false),
+        Some(Value::String(text)) if ["true", "yes"].contains(&text.to_lowercase().as_str()) => Some(true),
+        Some(Value::String(text)) if ["false", "no"].contains(&text.to_lowercase().as_str()) => Some(false),
         Some(_) => return Err("active is true or false".into()),
     };
     let (manager, until) = (get("manager"), moment("contract_end")?);

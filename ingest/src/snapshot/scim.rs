@@ -8,26 +8,32 @@ const GROUP: &str = "urn:ietf:params:scim:schemas:core:2.0:Group";
 const LIST: &str = "urn:ietf:params:scim:api:messages:2.0:ListResponse";
 const ENTERPRISE: &str = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User";
 
-/// Reads a document; of a list, each of its resources.
-pub(super) fn read(document: &Value) -> Result<Vec<Said>, String> {
-    let is = |schema: &str| list(document, "schemas").any(|one| one == schema);
-    if is(LIST) {
-        let known = list(document, "Resources").filter_map(|one| read_one(one).transpose());
-        return known.collect();
-    }
-    let said = read_one(document)?.ok_or("it is no User, no Group and no list of them")?;
-    Ok(vec![said])
+/// Of a list, how many resources it says that there are, and how many of them it holds.
+pub(super) fn page(document: &Value) -> Option<(u64, u64)> {
+    let total = document.get("totalResults")?.as_u64()?;
+    Some((total, list(document, "Resources").count() as u64))
 }
 
-fn read_one(document: &Value) -> Result<Option<Said>, String> {
+/// Reads a document; of a list, each of its resources.
+pub(super) fn read(document: &Value) -> Result<Vec<Said>, String> {
+    let is_list = list(document, "schemas").any(|one| one == LIST) || document.get("Resources").is_some();
+    if is_list {
+        return list(document, "Resources").map(read_one).collect();
+    }
+    Ok(vec![read_one(document)?])
+}
+
+fn read_one(document: &Value) -> Result<Said, String> {
     let is = |schema: &str| list(document, "schemas").any(|one| one == schema);
-    if is(USER) {
-        return user(document).map(Some);
+    // Some servers leave schemas out inside of lists.
+    let is_unnamed = document.get("schemas").is_none();
+    if is(USER) || (is_unnamed && document.get("userName").is_some()) {
+        return user(document);
     }
-    if is(GROUP) {
-        return group(document).map(Some);
+    if is(GROUP) || (is_unnamed && document.get("members").is_some()) {
+        return group(document);
     }
-    Ok(None)
+    Err("it is no User, no Group and no list of them".into())
 }
 
 fn user(document: &Value) -> Result<Said, String> {

@@ -90,6 +90,13 @@ fn users_and_groups_of_scim() {
         (&more["names"], &more["active"], &more["manager"]),
         (&json!(["7", "babs@example.com"]), &json!(false), &json!("9"))
     );
+    // A page of more is not all that there is: it ends nothing.
+    let page = json!({"totalResults": 100, "Resources": [{"userName": "ann", "roles": [{"value": "clerk"}]}]});
+    let mut all = Snapshots::new(Form::Scim, given());
+    all.take(&page).unwrap();
+    assert!(all.is_partial().unwrap().contains("100, and 1 came"));
+    let written = all.finish(|bytes| ledger::Hash::of(bytes).0);
+    assert!(!written[0].events.iter().any(|event| event.contains("access.snapshot")));
     let refused = snapshots(Form::Scim, given(), &[json!({"schemas": ["urn:x"], "detail": "secret"})]).unwrap_err();
     assert!(refused.contains("no User, no Group") && !refused.contains("secret"));
 }
@@ -104,7 +111,7 @@ fn users_groups_roles_and_policies_of_iam() {
     let user = json!({"Arn": arn("user/ops/bob"), "UserName": "bob", "UserId": "AIDA1", "ManagedPolicyNames": ["ReadOnly"],
         "InlinePolicyNames": ["own"], "Groups": [{"GroupName": "admins"}],
         "CredentialReport": {"PasswordLastUsed": "2026-01-02T00:00:00Z", "AccessKey1LastUsedDate": "0001-01-01T00:00:00Z"}});
-    let group = json!({"Arn": arn("group/admins"), "GroupName": "admins", "ManagedPolicyARNs": ["arn:p"],
+    let group = json!({"Arn": arn("group/admins"), "GroupName": "admins", "ManagedPolicyARNs": ["arn:aws:iam::aws:policy/p"],
         "Users": [{"UserName": "bob"}]});
     let trust = r#"{"Statement":[{"Effect":"Allow","Principal":{"AWS":["arn:x","arn:y"],"Service":"ec2.amazonaws.com"}},
         {"Effect":"Deny","Principal":"*"}]}"#;
@@ -118,16 +125,16 @@ fn users_groups_roles_and_policies_of_iam() {
     assert_eq!((written.tenant.as_str(), written.part.as_deref()), ("123456789012", Some("123456789012")));
     let mut expected = [
         "bob ReadOnly -",
-        "bob inline:own -",
-        "bob member group:admins",
-        "group:admins arn:p -",
+        "bob own -",
+        "bob member admins",
+        "group:admins p -",
         "arn:x assume role:deployer",
         "arn:y assume role:deployer",
         "ec2.amazonaws.com assume role:deployer",
-        "deployer inline:put -",
+        "role:deployer put -",
         "bob p -",
-        "deployer p -",
-        "bob member group:admins",
+        "role:deployer p -",
+        "bob member admins",
     ];
     let mut found = held(written);
     expected.sort_unstable();
@@ -151,6 +158,7 @@ fn rows_say_what_is_wrong_with_them() {
         (json!({"subject": "ann", "rolle": "x"}), "no column \"rolle\""),
         (json!({"role": "x"}), "no subject"),
         (json!({"subject": "ann"}), "neither a role"),
+        (json!({"subject": "ann", "role": ["admin"], "active": true}), "role is no text"),
         (json!({"subject": "ann", "role": "x", "since": "soon"}), "since is no"),
         (json!({"subject": "ann", "role": "x", "active": "maybe"}), "active is"),
         (json!({"subject": "ann", "role": "x", "kind": "robot"}), "kind is"),
@@ -160,6 +168,15 @@ fn rows_say_what_is_wrong_with_them() {
         let refused = snapshots(Form::Rows, given(), std::slice::from_ref(&row)).unwrap_err();
         assert!(refused.contains(why), "{row}: {refused}");
     }
+    // A row that is not taken leaves the snapshot without its end; and that nobody is left is said.
+    let ends = |rows: &[Value]| {
+        let mut all = Snapshots::new(Form::Rows, given());
+        rows.iter().for_each(|row| drop(all.take(row)));
+        let written = all.finish(|bytes| ledger::Hash::of(bytes).0);
+        written.iter().flat_map(|one| &one.events).filter(|event| event.contains("access.snapshot")).count()
+    };
+    let row = json!({"subject": "ann", "role": "x"});
+    assert_eq!((ends(std::slice::from_ref(&row)), ends(&[row, json!({"role": "x"})]), ends(&[])), (1, 0, 1));
     let nobody = Given { as_of: Some("2026-08-14".into()), ..Given::default() };
     let refused = snapshots(Form::Rows, nobody, &[json!({"subject": "ann", "role": "x"})]).unwrap_err();
     assert!(refused.contains("--tenant"), "{refused}");

@@ -5,6 +5,7 @@
 use super::entry::{Entry, Looked};
 use super::facts::Right;
 use super::findings::{self, Finding, Kind};
+use super::held::Held;
 use super::people::Who;
 use super::question::{AccessQuestion, Period};
 use super::uses::Purposes;
@@ -103,12 +104,24 @@ pub struct Incomplete {
     pub entitlements: u64,
 }
 
+impl Incomplete {
+    /// Those of a tenant.
+    pub(crate) fn of(tenant: &str, held: &Held) -> Vec<Self> {
+        let one = |(source, snapshot, entitlements): &(String, String, u64)| {
+            let (tenant, source, snapshot) = (tenant.to_string(), source.clone(), snapshot.clone());
+            Self { tenant, source, snapshot, entitlements: *entitlements }
+        };
+        held.incomplete.iter().map(one).collect()
+    }
+}
+
 /// What an answer was made from, besides entries.
 pub(crate) struct Read {
     pub heads: Value,
     pub rules: Vec<RulesRead>,
     pub in_part: BTreeMap<String, String>,
     pub not_examined: Vec<Unexamined>,
+    pub is_above_hidden: bool,
     pub purposes: Purposes,
 }
 
@@ -131,6 +144,9 @@ pub struct AccessAnswer {
     /// Tenants of which not all was seen, and why.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub in_part: BTreeMap<String, String>,
+    /// Whether tenants above may have grants that reach down, which you may not read.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub grants_above_not_shown: bool,
     /// Tenants that could not be looked at, and why.
     pub not_examined: Vec<Unexamined>,
     /// The rules that it was held to.
@@ -171,12 +187,7 @@ pub(crate) fn answer(
         let is_kept =
             |finding: &Finding| !is_narrowed || kept.contains(&(finding.subject.clone(), finding.about.clone()));
         findings.extend(found.into_iter().filter(is_kept));
-        incomplete.extend(one.held.incomplete.iter().map(|(source, snapshot, entitlements)| Incomplete {
-            tenant: one.tenant.clone(),
-            source: source.clone(),
-            snapshot: snapshot.clone(),
-            entitlements: *entitlements,
-        }));
+        incomplete.extend(Incomplete::of(&one.tenant, &one.held));
         if entitlements.len() as u64 > MOST_ENTITLEMENTS {
             return Err(Exceeded::Rows { rows: MOST_ENTITLEMENTS }.into());
         }
@@ -186,7 +197,8 @@ pub(crate) fn answer(
     let mut counts: BTreeMap<Kind, u64> = BTreeMap::new();
     findings.iter().for_each(|finding| *counts.entry(finding.kind).or_default() += 1);
     let summary = summary(&entitlements, &counts);
-    let Read { heads, rules, in_part, not_examined, .. } = read;
+    let Read { heads, rules, in_part, not_examined, is_above_hidden, .. } = read;
+    let grants_above_not_shown = is_above_hidden;
     incomplete.sort();
     let read = heads;
     Ok(AccessAnswer {
@@ -197,6 +209,7 @@ pub(crate) fn answer(
         counts,
         incomplete,
         in_part,
+        grants_above_not_shown,
         not_examined,
         rules,
         read,
@@ -212,17 +225,10 @@ fn key(one: &Entitlement) -> Key<'_> {
 fn is_asked(question: &AccessQuestion, entry: &Entry, names: Option<&(String, Vec<String>)>) -> bool {
     let any =
         |patterns: &[String], value: &str| patterns.is_empty() || patterns.iter().any(|pattern| fits(pattern, value));
-    let is_named = || {
-        names.is_some_and(|(name, also)| {
-            std::iter::once(name).chain(also).any(|name| {
-                question.subjects.iter().any(|asked| name == asked || name.to_lowercase() == asked.to_lowercase())
-            })
-        })
-    };
     any(&question.sources, &entry.right.source)
         && any(&question.roles, &entry.right.role)
         && any(&question.targets, entry.right.target.as_deref().unwrap_or_default())
-        && (question.subjects.is_empty() || is_named())
+        && question.is_about(names)
 }
 
 /// How many subjects have the same right.
@@ -244,6 +250,9 @@ fn shown(
     let (subject, also) = names.get(&entry.who).cloned().unwrap_or_default();
     let holding = &entry.holding;
     let manager = looked.held.persons.get(&entry.who).and_then(|person| person.manager.clone());
+    // By the name that people know, where one is known.
+    let known = manager.as_ref().and_then(|name| names.get(&looked.held.people.find(name)?));
+    let manager = known.map(|(name, _)| name.clone()).or(manager);
     Entitlement {
         tenant: looked.tenant.clone(),
         source: entry.right.source.clone(),

@@ -4,20 +4,20 @@
 //! door; grants of the registry are shown to who may read them, and nobody else learns that there are any.
 
 use super::answer::{self, AccessAnswer, Read, RulesRead};
-use super::entry::{Given, Looked};
+use super::entry::{Given, Looked, Sees};
 use super::facts::{Columns, Forms, Told, actions};
 use super::findings;
 use super::held::Holding;
 use super::question::{AccessQuestion, Period};
-use super::uses::{Acts, Purposes, Uses};
+use super::uses::{Acts, DONE, Purposes, Uses};
 use crate::answer::heads_json;
 use crate::error::QueryError;
 use crate::run::HeadRead;
 use crate::scope::{Cost, Misasked, Reached, literal, moment, rows, snapshots};
 use crate::state::QueryState;
 use crate::table::Seen;
+use access::registry::PLATFORM;
 use access::registry::change::ReviewRules;
-use access::registry::{PLATFORM, Registry};
 use access::{Caller, Problem, RegistrySeen};
 use ledger::{Hash, StreamKind, TenantId};
 use serde_json::json;
@@ -26,6 +26,11 @@ use std::sync::Arc;
 
 /// What is looked at: what was done and what was given, and who visited.
 const STREAMS: [StreamKind; 2] = [StreamKind::Audit, StreamKind::Access];
+
+/// Tenants of which not all is seen, and why.
+type InPart = BTreeMap<String, String>;
+/// Streams of which not all is seen.
+type Partly = BTreeSet<(String, StreamKind)>;
 
 /// What a question about access is answered from.
 pub(crate) struct Material {
@@ -38,7 +43,11 @@ pub(crate) struct Material {
     pub registry: RegistrySeen,
     pub reached: Reached,
     /// Tenants of which not all was seen, and why.
-    pub in_part: BTreeMap<String, String>,
+    pub in_part: InPart,
+    /// Streams of which that is so.
+    pub partly: Partly,
+    /// Whether tenants above may have grants that reach down and are not shown to the caller.
+    pub is_above_hidden: bool,
 }
 
 impl QueryState {
@@ -56,7 +65,8 @@ impl QueryState {
         let default = Arc::new(ReviewRules::default());
         let rules = material.rules.values().chain([&default]);
         let outside: BTreeSet<&str> = rules.flat_map(|rules| outside_of(rules)).collect();
-        let purposes = Purposes::of(material.rules.values().map(AsRef::as_ref))?;
+        let rules = || material.rules.values().map(AsRef::as_ref);
+        let purposes = Purposes::of(rules(), actions(rules()).into_keys().collect())?;
         // Two at a time: while rows of the one are read, the other is worked on.
         let (told, acts) =
             tokio::try_join!(self.told(&material.seen, material.period, &material.rules), uses.acts(&purposes))?;
@@ -76,7 +86,11 @@ impl QueryState {
             let acts = acts_of.remove(&tenant).unwrap_or_default();
             let (told, given) =
                 (told.remove(&tenant).unwrap_or_default(), given_of.remove(&tenant).unwrap_or_default());
-            looked.push(Looked::of(tenant, rules, told, given, acts));
+            let sees = Sees {
+                acts: !material.partly.contains(&(tenant.clone(), StreamKind::Audit)),
+                visits: tenant != PLATFORM && !material.partly.contains(&(tenant.clone(), StreamKind::Access)),
+            };
+            looked.push(Looked::of((tenant, rules), told, given, acts, sees));
         }
         looked.iter_mut().for_each(|one| one.attribute(&purposes, &visits));
         let mut findings = findings::of_elevations(&under, material.period, |tenant, one, other| {
@@ -102,6 +116,7 @@ impl QueryState {
             rules: material.rules_read,
             in_part: material.in_part,
             not_examined: material.reached.not_examined,
+            is_above_hidden: material.is_above_hidden,
             purposes,
         };
         drop(material.reached.asking);
@@ -110,6 +125,7 @@ impl QueryState {
 
     /// Reads what a question is answered from.
     pub(crate) async fn material(&self, caller: &Caller, question: AccessQuestion) -> Result<Material, Problem> {
+        let is_now = question.as_of.is_none() && question.heads.is_empty();
         let (mut question, period) = question.check(self.door().now())?;
         if !question.heads.is_empty() && question.subtree.is_some() {
             let why = "with heads, name the tenants: ask the question of the answer that the heads are of";
@@ -121,43 +137,44 @@ impl QueryState {
             "roles": question.roles, "sources": question.sources, "targets": question.targets}),
         );
         let mut reached = self.reach(caller, question.named()?, question.subtree.take(), &STREAMS)?;
-        question.tenants = reached.examined.iter().map(ToString::to_string).collect();
+        // Also those that cannot be looked at: asked again, that is said again.
+        let asked = reached.examined.iter().map(ToString::to_string);
+        let asked: BTreeSet<String> = asked.chain(reached.not_examined.iter().map(|one| one.tenant.clone())).collect();
+        question.tenants = asked.into_iter().collect();
         let control = question.heads.iter().find(|head| head.tenant == PLATFORM && head.stream == "control");
-        let as_of = Some(period.as_of).filter(|_| !question.heads.is_empty() || period.as_of < self.door().now());
+        let as_of = (!is_now).then_some(period.as_of);
         let size = control.map(|head| (head.size, head.root.as_deref().and_then(Hash::from_base64)));
         let registry = self.door().registry_seen(caller, &reached.examined, as_of, size).await?;
-        let in_part = self.seen_in_part(caller, &reached, &registry);
+        let (in_part, partly) = self.seen_in_part(caller, &reached, &registry);
+        let above =
+            |tenant: &TenantId| registry.registry.line(tenant).skip(1).any(|one| !registry.readable.contains(one));
+        let is_above_hidden = reached.examined.iter().any(above);
         let of_streams: Vec<_> = question.heads.iter().filter(|head| head.stream != "control").cloned().collect();
         let seen = match question.heads.is_empty() {
             true => snapshots(std::mem::take(&mut reached.opened), &[]).await?,
             false => snapshots(std::mem::take(&mut reached.opened), &of_streams).await?,
         };
-        let (rules, rules_read) = rules_of(&question, &registry.registry, &reached.examined);
+        let (rules, rules_read) = rules_of(&question, &registry, &reached.examined);
         question.heads.clear();
-        Ok(Material { question, period, seen, rules, rules_read, registry, reached, in_part })
+        Ok(Material { question, period, seen, rules, rules_read, registry, reached, in_part, partly, is_above_hidden })
     }
 
     /// What the caller does not see of tenants that are asked about.
-    fn seen_in_part(&self, caller: &Caller, reached: &Reached, registry: &RegistrySeen) -> BTreeMap<String, String> {
-        let whole: BTreeSet<(&TenantId, StreamKind)> = reached
-            .opened
-            .iter()
-            .filter(|one| one.sight.is_whole())
-            .map(|one| (one.handle.tenant(), one.handle.kind()))
-            .collect();
-        let opened = |tenant: &TenantId, kind| {
-            reached.opened.iter().any(|one| one.handle.tenant() == tenant && one.handle.kind() == kind)
-        };
-        let mut in_part = BTreeMap::new();
+    fn seen_in_part(&self, caller: &Caller, reached: &Reached, registry: &RegistrySeen) -> (InPart, Partly) {
+        // Whether a stream is there, and whether all of it is seen.
+        let opened: BTreeMap<(&TenantId, StreamKind), bool> =
+            reached.opened.iter().map(|one| ((one.handle.tenant(), one.handle.kind()), one.sight.is_whole())).collect();
+        let (mut in_part, mut partly) = (InPart::new(), Partly::new());
         for tenant in &reached.examined {
             let mut missing: Vec<String> = Vec::new();
             for kind in STREAMS {
-                let is_there = opened(tenant, kind);
-                if is_there && !whole.contains(&(tenant, kind)) {
-                    missing.push(format!("you see part of {kind}"));
-                } else if !is_there && !self.door().sees(caller, tenant, kind) {
-                    missing.push(format!("{kind} is not granted to you"));
+                match opened.get(&(tenant, kind)) {
+                    Some(true) => continue,
+                    Some(false) => missing.push(format!("you see part of {kind}")),
+                    None if self.door().sees(caller, tenant, kind) => continue,
+                    None => missing.push(format!("{kind} is not granted to you")),
                 }
+                partly.insert((tenant.to_string(), kind));
             }
             if !registry.readable.contains(tenant) {
                 missing.push("grant.read is not granted to you".into());
@@ -166,7 +183,7 @@ impl QueryState {
                 in_part.insert(tenant.to_string(), missing.join(", "));
             }
         }
-        in_part
+        (in_part, partly)
     }
 
     /// The entries that say something of access, by tenant.
@@ -181,7 +198,7 @@ impl QueryState {
         let read: Vec<String> = all.iter().filter(|(_, is_read)| **is_read).map(|(name, _)| literal(name)).collect();
         let sql = format!(
             "SELECT tenant, seq, occurred_at, action, actor_id, on_behalf_of, resource_id, resource_name, approval_id, \
-             CASE WHEN action IN ({}) THEN attributes END, resource_type FROM audit WHERE outcome = 'success' AND occurred_at <= {} AND action IN ({})",
+             CASE WHEN action IN ({}) THEN attributes END, resource_type FROM audit WHERE {DONE} AND occurred_at <= {} AND action IN ({})",
             read.join(", "),
             moment(period.as_of),
             actions.join(", ")
@@ -232,9 +249,11 @@ fn same_subject(looked: &[Looked<'_>], tenant: &str, one: &str, other: &str) -> 
 /// The rules of each tenant: those of the question, or those on record. And what was held to, each once.
 fn rules_of(
     question: &AccessQuestion,
-    registry: &Registry,
-    tenants: &BTreeSet<TenantId>,
+    seen: &RegistrySeen,
+    examined: &BTreeSet<TenantId>,
 ) -> (BTreeMap<String, Arc<ReviewRules>>, Vec<RulesRead>) {
+    // Those above too, of whom something may be shown that reaches down.
+    let tenants: BTreeSet<&TenantId> = examined.iter().chain(&seen.readable).collect();
     if let Some(rules) = &question.rules {
         let read = RulesRead { version: None, sha256: hash(rules) };
         let rules = Arc::new(rules.clone());
@@ -243,7 +262,7 @@ fn rules_of(
     let mut by_version: BTreeMap<u64, Arc<ReviewRules>> = BTreeMap::new();
     let mut rules = BTreeMap::new();
     for tenant in tenants {
-        if let Some((found, set)) = registry.review_rules(tenant) {
+        if let Some((found, set)) = seen.registry.review_rules(tenant) {
             let one = by_version.entry(set.seq).or_insert_with(|| Arc::new(found.clone()));
             rules.insert(tenant.to_string(), Arc::clone(one));
         }

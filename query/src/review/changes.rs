@@ -3,11 +3,15 @@
 //! Not here: snapshots by themselves ([`super::held`]). Invariants: pure but for the reading; what events do not speak of
 //! is not held against them, nor what they speak of outside two snapshots.
 
+use super::answer::{Incomplete, RulesRead};
+use super::asking::Material;
+use super::facts::Right;
 use super::held::{Held, Said, Step};
 use super::people::Who;
 use super::question::AccessQuestion;
 use crate::answer::heads_json;
 use crate::run::HeadRead;
+use crate::scope::Unexamined;
 use crate::state::QueryState;
 use access::pattern::fits;
 use access::registry::change::ReviewRules;
@@ -86,6 +90,13 @@ pub struct ChangesAnswer {
     pub summary: String,
     /// Step by step.
     pub steps: Vec<Changes>,
+    /// Snapshots that did not arrive whole: they are no step.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub incomplete: Vec<Incomplete>,
+    /// Tenants that could not be looked at, and why.
+    pub not_examined: Vec<Unexamined>,
+    /// The rules that it was held to.
+    pub rules: Vec<RulesRead>,
     /// Tenants of which not all was seen, and why.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub in_part: BTreeMap<String, String>,
@@ -102,10 +113,11 @@ impl QueryState {
         let material = self.material(caller, question).await?;
         let told = self.told(&material.seen, material.period, &material.rules).await?;
         let default = ReviewRules::default();
-        let mut steps = Vec::new();
+        let (mut steps, mut incomplete) = (Vec::new(), Vec::new());
         for (tenant, told) in told {
             let held = Held::of(material.rules.get(&tenant).map_or(&default, AsRef::as_ref), told);
             let names = held.people.all_names();
+            incomplete.extend(Incomplete::of(&tenant, &held));
             let period = material.period.since..=material.period.as_of;
             let asked = held.steps.iter().filter(|step| period.contains(&step.to));
             let is_source = |step: &&Step| {
@@ -122,10 +134,15 @@ impl QueryState {
         read.sort_by(|one, other| (&one.tenant, one.stream).cmp(&(&other.tenant, other.stream)));
         let summary = summary(&steps);
         drop(material.reached.asking);
-        let (question, in_part) = (material.question, material.in_part);
-        Ok(ChangesAnswer { question, summary, steps, in_part, read: heads_json(&read) })
+        incomplete.sort();
+        let Material { question, in_part, rules_read: rules, .. } = material;
+        let (not_examined, read) = (material.reached.not_examined, heads_json(&read));
+        Ok(ChangesAnswer { question, summary, steps, incomplete, not_examined, rules, in_part, read })
     }
 }
+
+/// Of each subject, by target, its roles.
+type Roles = BTreeMap<Who, BTreeMap<Option<String>, BTreeSet<String>>>;
 
 struct Of<'a> {
     question: &'a AccessQuestion,
@@ -141,6 +158,10 @@ impl Of<'_> {
         any(&self.question.roles, role) && any(&self.question.targets, target.unwrap_or_default())
     }
 
+    fn is_about(&self, who: Who) -> bool {
+        self.question.is_about(self.names.get(&who))
+    }
+
     fn name(&self, who: Who) -> String {
         self.names.get(&who).map(|(name, _)| name.clone()).unwrap_or_default()
     }
@@ -152,9 +173,12 @@ impl Of<'_> {
     }
 
     fn step(&self, step: &Step, said: &[Said]) -> Changes {
-        let asked = |all: &super::held::Rights| -> BTreeMap<Who, BTreeMap<Option<String>, BTreeSet<String>>> {
-            let mut of: BTreeMap<Who, BTreeMap<Option<String>, BTreeSet<String>>> = BTreeMap::new();
-            for (who, right) in all.iter().filter(|(_, right)| self.is_asked(&right.role, right.target.as_deref())) {
+        let asked = |all: &super::held::Rights| -> Roles {
+            let mut of: Roles = BTreeMap::new();
+            let is_asked = |(who, right): &&(Who, Right)| {
+                self.is_about(*who) && self.is_asked(&right.role, right.target.as_deref())
+            };
+            for (who, right) in all.iter().filter(is_asked) {
                 of.entry(*who).or_default().entry(right.target.clone()).or_default().insert(right.role.clone());
             }
             of
@@ -162,24 +186,13 @@ impl Of<'_> {
         let (before, now) = (asked(&step.before), asked(&step.now));
         let joined: BTreeSet<Who> = now.keys().filter(|who| !before.contains_key(who)).copied().collect();
         let left: BTreeSet<Who> = before.keys().filter(|who| !now.contains_key(who)).copied().collect();
-        let mut changed = Vec::new();
-        for (who, targets) in &now {
-            for (target, roles) in targets {
-                let had = before.get(who).and_then(|targets| targets.get(target));
-                if let Some(had) = had.filter(|had| *had != roles) {
-                    let (subject, target) = (self.name(*who), target.clone());
-                    changed.push(Changed { subject, target, before: had.clone(), now: roles.clone() });
-                }
-            }
-        }
-        changed.sort();
+        let changed = self.changed(&before, &now);
         let heard = self.heard(step, said);
         let spoken: BTreeSet<Who> = heard.keys().map(|(who, _)| *who).collect();
         let (mut agreed, mut disagreements) = (BTreeSet::new(), Vec::new());
         for ((who, target), said) in &heard {
-            let has = |all: &BTreeMap<Who, BTreeMap<Option<String>, BTreeSet<String>>>| {
-                all.get(who).is_some_and(|targets| target.is_none() || targets.contains_key(target))
-            };
+            let has =
+                |all: &Roles| all.get(who).is_some_and(|targets| target.is_none() || targets.contains_key(target));
             let shown = (has(&before), has(&now));
             // What is said first tells what was before, what is said last what is after.
             let told = (!said[0].is_given, said[said.len() - 1].is_given);
@@ -220,6 +233,22 @@ impl Of<'_> {
         }
     }
 
+    /// Who has other roles on something than before.
+    fn changed(&self, before: &Roles, now: &Roles) -> Vec<Changed> {
+        let mut changed = Vec::new();
+        for (who, targets) in now {
+            for (target, roles) in targets {
+                let had = before.get(who).and_then(|targets| targets.get(target));
+                if let Some(had) = had.filter(|had| *had != roles) {
+                    let (subject, target) = (self.name(*who), target.clone());
+                    changed.push(Changed { subject, target, before: had.clone(), now: roles.clone() });
+                }
+            }
+        }
+        changed.sort();
+        changed
+    }
+
     /// What events say between two snapshots, of whom and of what, in order.
     fn heard<'s>(&self, step: &Step, said: &'s [Said]) -> BTreeMap<(Who, Option<String>), Vec<&'s Said>> {
         let mut heard: BTreeMap<(Who, Option<String>), Vec<&Said>> = BTreeMap::new();
@@ -234,8 +263,10 @@ impl Of<'_> {
             let any_role = one.role.is_none() && self.question.roles.is_empty();
             any_role || self.is_asked(one.role.as_deref().unwrap_or_default(), one.target.as_deref())
         };
+        let is_about = |one: &&Said| self.is_about(one.who);
         let is_target = |one: &&Said| self.question.targets.is_empty() || one.target.is_some();
-        for one in said.iter().filter(is_between).filter(is_of_part).filter(is_asked).filter(is_target) {
+        for one in said.iter().filter(is_between).filter(is_of_part).filter(is_asked).filter(is_target).filter(is_about)
+        {
             heard.entry((one.who, one.target.clone())).or_default().push(one);
         }
         heard

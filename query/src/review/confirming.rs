@@ -21,9 +21,17 @@ use std::sync::Arc;
 /// Looks for confirmations of what reviews decided.
 pub struct Confirming {
     state: QueryState,
-    /// How many entries a stream had when it was looked at for a review, and how many items were outstanding.
-    looked: BTreeMap<(FactId, TenantId), (u64, usize)>,
+    /// Of what was looked at: as of what, and from when on it is looked at again, in microseconds.
+    looked: BTreeMap<(FactId, TenantId), (AsOf, i64)>,
 }
+
+/// Entries of a stream, the items that were outstanding, and the rules that entries were read by.
+type AsOf = (u64, Vec<u32>, u64);
+
+/// How many confirmations an entry holds.
+const AT_ONCE: usize = 1_000;
+/// How much longer than a look took the next one waits.
+const PATIENCE: i64 = 20;
 
 /// Items of a review that are outstanding, by tenant.
 type Outstanding = Vec<(FactId, BTreeMap<TenantId, Vec<(u32, ReviewItem)>>)>;
@@ -49,17 +57,26 @@ impl Confirming {
         let door = self.state.door();
         let Ok(audit) = door.book().store_of(tenant)?.reader(tenant, StreamKind::Audit) else { return Ok(()) };
         let snapshot = audit.snapshot().await?;
-        let now = (snapshot.head.size, items.len());
+        let (rules, version) = {
+            let registry = door.book().read();
+            let found = registry.review_rules(tenant).map(|(rules, set)| (rules.clone(), set.seq));
+            found.unwrap_or_default()
+        };
+        let numbers: Vec<u32> = items.iter().map(|(number, _)| *number).collect();
+        let as_of = (snapshot.head.size, numbers, version);
         let key = (review.clone(), tenant.clone());
-        if self.looked.get(&key) == Some(&now) {
+        let begin = door.now();
+        if self.looked.get(&key).is_some_and(|(looked, next)| *looked == as_of || begin < *next) {
             return Ok(());
         }
-        let rules = door.book().read().review_rules(tenant).map(|(rules, _)| rules.clone()).unwrap_or_default();
-        let confirmed = self.gone(Seen::from(snapshot), rules, tenant, items).await?;
-        if !confirmed.is_empty() {
-            self.state.door().confirm_review(ReviewConfirmations { review: review.clone(), confirmed }).await?;
+        let confirmed = self.gone(Seen::from(snapshot), rules, tenant, items).await;
+        // Also after a failure it waits: what cannot be read is not read again and again.
+        let as_of = if confirmed.is_ok() { as_of } else { AsOf::default() };
+        self.looked.insert(key, (as_of, self.state.door().now() + (self.state.door().now() - begin) * PATIENCE));
+        for confirmed in confirmed?.chunks(AT_ONCE) {
+            let (review, confirmed) = (review.clone(), confirmed.to_vec());
+            self.state.door().confirm_review(ReviewConfirmations { review, confirmed }).await?;
         }
-        self.looked.insert(key, now);
         Ok(())
     }
 
@@ -70,7 +87,8 @@ impl Confirming {
         tenant: &TenantId,
         items: &[(u32, ReviewItem)],
     ) -> Result<Vec<Confirmation>, Problem> {
-        let as_of = self.state.door().now();
+        // Also what is dated a little ahead of our clock.
+        let as_of = i64::MAX;
         let rules = BTreeMap::from([(tenant.to_string(), Arc::new(rules))]);
         let told = self.state.told(&[seen], Period { since: i64::MIN, as_of }, &rules).await?;
         let held = Held::of(&rules[tenant.as_str()], told.into_values().next().unwrap_or_default());

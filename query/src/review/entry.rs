@@ -34,12 +34,20 @@ pub(crate) struct Entry {
     pub who: Who,
     pub right: Right,
     pub holding: Holding,
-    /// The grant or elevation, where it is one of the registry.
+    /// The grant or elevation, where it is one of the registry, and of whom.
     pub id: Option<FactId>,
+    pub principal: String,
     pub is_elevation: bool,
     pub used: Use,
     /// What use was counted by: `subject`, `role`, `right` or `nothing`.
     pub used_by: &'static str,
+}
+
+/// What the caller sees of a tenant whole.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sees {
+    pub acts: bool,
+    pub visits: bool,
 }
 
 /// One tenant, with all that was found out about it.
@@ -54,6 +62,8 @@ pub(crate) struct Looked<'r> {
     pub by_purpose: HashMap<Who, BTreeMap<u64, Use>>,
     /// Whether acts of anybody are on record: without, nobody can be said to use nothing.
     pub is_observed: bool,
+    /// Whether all visits to the tenant are seen.
+    pub sees_visits: bool,
     /// Of each credential, who used it in the period.
     pub credentials: BTreeMap<String, BTreeSet<Who>>,
 }
@@ -74,23 +84,31 @@ pub(crate) fn longest<'r, T>(patterns: &'r BTreeMap<String, T>, value: &str) -> 
 
 impl<'r> Looked<'r> {
     /// Puts together what one tenant's entries and the registry say. Acts are of this tenant alone.
-    pub fn of(tenant: String, rules: &'r ReviewRules, told: Vec<Told>, given: Vec<Given>, acts: Vec<Acts>) -> Self {
+    pub fn of(
+        (tenant, rules): (String, &'r ReviewRules),
+        told: Vec<Told>,
+        given: Vec<Given>,
+        acts: Vec<Acts>,
+        sees: Sees,
+    ) -> Self {
         let mut held = Held::of(rules, told);
         let mut entries = Vec::with_capacity(held.holdings.len() + given.len());
         for one in given {
-            let who = held.people.named(&one.principal);
+            let who = held.people.principal(&one.principal);
             if let Some(suspended) = one.suspended {
                 held.persons.entry(who).or_default().left.get_or_insert(suspended);
             }
             let target = one.subtree.then(|| format!("{tenant} and below"));
             let right = Right { source: REGISTRY.into(), role: one.role, target };
             let (id, is_elevation, used) = (Some(one.id), one.is_elevation, Use::default());
-            entries.push(Entry { who, right, holding: one.holding, id, is_elevation, used, used_by: "right" });
+            let (principal, holding, used_by) = (one.principal, one.holding, "right");
+            entries.push(Entry { who, right, holding, id, principal, is_elevation, used, used_by });
         }
         for ((who, right), holding) in &held.holdings {
             let (who, right, holding) = (*who, right.clone(), holding.clone());
             let (id, is_elevation, used, used_by) = (None, false, Use::default(), "subject");
-            entries.push(Entry { who, right, holding, id, is_elevation, used, used_by });
+            let principal = String::new();
+            entries.push(Entry { who, right, holding, id, principal, is_elevation, used, used_by });
         }
         let mut looked = Self {
             tenant,
@@ -99,7 +117,8 @@ impl<'r> Looked<'r> {
             entries,
             acts: HashMap::new(),
             by_purpose: HashMap::new(),
-            is_observed: !acts.is_empty(),
+            is_observed: sees.acts && acts.iter().any(|one| !one.are_of_access()),
+            sees_visits: sees.visits,
             credentials: BTreeMap::new(),
         };
         looked.count(acts);
@@ -127,7 +146,7 @@ impl<'r> Looked<'r> {
     pub fn attribute(&mut self, purposes: &Purposes, visits: &Visits) {
         let of_tenant = (self.tenant.clone(), String::new())..;
         for ((_, principal), actions) in visits.actions.range(of_tenant).take_while(|((of, _), _)| *of == self.tenant) {
-            let Some(who) = self.held.people.find(principal) else { continue };
+            let Some(who) = self.held.people.find_principal(principal) else { continue };
             let of_who = self.by_purpose.entry(who).or_default();
             for action in actions {
                 of_who.entry(purposes.of_action(action)).or_default().add(Use { times: 1, last: None });
@@ -138,12 +157,18 @@ impl<'r> Looked<'r> {
             let mut used = match (&entry.id, rule) {
                 (Some(id), _) => {
                     let mut used = Use::default();
-                    if entry.right.target.is_some() {
-                        // It reaches below: wherever it was used.
-                        let all = visits.by_right.iter().filter(|((_, right), _)| right == id.as_str());
-                        all.for_each(|(_, one)| used.add(*one));
-                    } else if let Some(one) = visits.by_right.get(&(self.tenant.clone(), id.to_string())) {
-                        used = *one;
+                    // What reaches below may have been used where nobody looks now.
+                    let is_below = entry.right.target.is_some();
+                    let all = visits
+                        .by_right
+                        .iter()
+                        .filter(|((tenant, right), _)| right == id.as_str() && (is_below || *tenant == self.tenant));
+                    all.for_each(|(_, one)| used.add(*one));
+                    if let Some(changes) = visits.by_principal.get(&(self.tenant.clone(), entry.principal.clone())) {
+                        used.add(*changes);
+                    }
+                    if used.last.is_none() && (is_below || !self.sees_visits) {
+                        entry.used_by = "nothing";
                     }
                     used
                 }

@@ -2,7 +2,7 @@
 //!
 //! An event is read by a form ([`GrantForm`]): those that are known from the start, or those of the rules; or it is one of
 //! the three that an imported snapshot is made of (docs/access-review.md). Not here: what follows from many of them
-//! ([`super::held`]). Invariant: an event that lacks what its form needs says nothing, and is counted.
+//! ([`super::held`]). Invariant: an event that lacks what its form needs says nothing.
 
 use access::registry::change::{GrantForm, Means, ReviewRules};
 use serde_json::Value;
@@ -43,6 +43,23 @@ pub(crate) struct Right {
     pub role: String,
     /// On what.
     pub target: Option<String>,
+}
+
+/// The longest name of a role, target, source or subject, in bytes: what is longer says nothing.
+const LONGEST: usize = 1_024;
+
+impl Right {
+    fn of(source: String, role: String, target: Option<String>) -> Option<Self> {
+        let fits =
+            [Some(&source), Some(&role), target.as_ref()].into_iter().flatten().all(|text| text.len() <= LONGEST);
+        fits.then(|| Self { role: named(&source, role), source, target })
+    }
+}
+
+/// A role under one name, where a source has two: AWS IAM calls a policy by its ARN or by the end of it.
+fn named(source: &str, role: String) -> String {
+    let is_arn = source == "aws-iam" && role.starts_with("arn:") && role.contains(":policy/");
+    if is_arn { role.rsplit('/').next().unwrap_or_default().to_string() } else { role }
 }
 
 /// What an entry says.
@@ -130,7 +147,7 @@ macro_rules! known {
 }
 
 /// Forms that are known from the start: our own, and those of sources that mappings are there for.
-const KNOWN: [(&str, Means, &str, &str, &str, &str); 28] = known! {
+const KNOWN: [(&str, Means, &str, &str, &str, &str); 26] = known! {
     "role.grant" Grant "/source" "resource_id" "/role" "/target"
     "role.revoke" Revoke "/source" "resource_id" "/role" "/target"
     "user.deactivate" Leave "" "resource_id" "" ""
@@ -141,8 +158,8 @@ const KNOWN: [(&str, Means, &str, &str, &str, &str); 28] = known! {
     "org.remove_member" Revoke "=github" "/user" "" "/org"
     "team.add_member" Grant "=github" "/user" "=member" "/team"
     "team.remove_member" Revoke "=github" "/user" "" "/team"
-    "repo.add_member" Grant "=github" "/user" "=collaborator" "/repo"
-    "repo.remove_member" Revoke "=github" "/user" "" "/repo"
+    "repo.add_member" Grant "=github-repositories" "/user" "=collaborator" "/repo"
+    "repo.remove_member" Revoke "=github-repositories" "/user" "" "/repo"
     "group.user_membership.add" Grant "=okta" "/target/0/alternateId" "=member" "/target/1/displayName"
     "group.user_membership.remove" Revoke "=okta" "/target/0/alternateId" "=member" "/target/1/displayName"
     "user.account.privilege.grant" Grant "=okta" "/target/0/alternateId" "/debugContext/debugData/privilegeGranted" ""
@@ -156,8 +173,6 @@ const KNOWN: [(&str, Means, &str, &str, &str, &str); 28] = known! {
     "iam.DeleteUserPolicy" Revoke "=aws-iam" "/requestParameters/userName" "/requestParameters/policyName" ""
     "iam.AddUserToGroup" Grant "=aws-iam" "/requestParameters/userName" "=member" "/requestParameters/groupName"
     "iam.RemoveUserFromGroup" Revoke "=aws-iam" "/requestParameters/userName" "=member" "/requestParameters/groupName"
-    "iam.AttachRolePolicy" Grant "=aws-iam" "/requestParameters/roleName" "/requestParameters/policyArn" ""
-    "iam.DetachRolePolicy" Revoke "=aws-iam" "/requestParameters/roleName" "/requestParameters/policyArn" ""
     "iam.DeleteUser" Leave "" "/requestParameters/userName" "" ""
 };
 
@@ -264,14 +279,17 @@ fn of_form(form: &GrantForm, columns: &Columns<'_>, attributes: &Value) -> Optio
     Some(match form.means {
         Means::Grant => Fact::Grant {
             subject,
-            right: Right { source: source(), role: role?, target },
+            right: Right::of(source(), role?, target)?,
             until: time_of(find(&form.until)),
             approver: find(&form.approver),
             approval: columns.approval_id.map(str::to_string),
         },
         // A form that names where the role stands, in an entry without one, says nothing: it would take all.
         Means::Revoke if !form.role.is_empty() && role.is_none() => return None,
-        Means::Revoke => Fact::Revoke { subject, source: source(), role, target },
+        Means::Revoke => {
+            let role = role.map(|role| named(&source(), role));
+            Fact::Revoke { subject, source: source(), role, target }
+        }
         Means::Leave => Fact::Leave { subject },
         Means::Return => Fact::Return { subject },
         Means::Rename => Fact::Rename { from: subject, to: find(&form.to)? },
@@ -290,7 +308,7 @@ fn observed(columns: &Columns<'_>, attributes: &Value) -> Option<Fact> {
         part: text("part"),
         subject: columns.resource_id?.to_string(),
         is_group: columns.resource_type == Some("group"),
-        right: Right { source: text("source")?, role: text("role")?, target: text("target") },
+        right: Right::of(text("source")?, text("role")?, text("target"))?,
         since: time_of(text("since")),
         until: time_of(text("until")),
         approver: text("approver"),

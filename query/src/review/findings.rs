@@ -21,8 +21,8 @@ pub(crate) const OUTSIDE: [&str; 2] = ["support", "partner"];
 const ASKING: [&str; 3] = ["request", "requested", "ask"];
 /// … that somebody agrees with.
 const APPROVING: [&str; 3] = ["approve", "approved", "grant"];
-/// … that neither uses it nor agrees.
-const ENDING: [&str; 7] = ["end", "ended", "expire", "expired", "refuse", "revoke", "review"];
+/// The first word of what is done to an elevation, and not under it.
+const ELEVATION: &str = "elevation.";
 
 /// What kind of thing is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -187,7 +187,12 @@ impl Looking<'_> {
     fn giving(&self, entry: &Entry) -> Found {
         let holding = &entry.holding;
         let is_subject = |name: &Option<String>| {
-            name.as_ref().is_some_and(|name| self.looked.held.people.find(name) == Some(entry.who))
+            let people = &self.looked.held.people;
+            let find = |name: &str| match entry.id {
+                Some(_) => people.find_principal(name),
+                None => people.actor(&self.looked.tenant, name),
+            };
+            name.as_ref().is_some_and(|name| find(name) == Some(entry.who))
         };
         let mut found = Found::new();
         if is_subject(&holding.approved_by) {
@@ -231,7 +236,9 @@ impl Looking<'_> {
         if let (Some((name, bit)), Some(by_purpose)) = (lesser, self.looked.by_purpose.get(&entry.who)) {
             let in_period = || by_purpose.iter().filter(|(_, used)| used.times > 0);
             let times: u64 = in_period().map(|(_, used)| used.times).sum();
-            if times > 0 && in_period().all(|(of, _)| of & bit != 0) {
+            // Who has it since yesterday did the rest of the period without.
+            let had_it = entry.holding.since <= self.period.since;
+            if had_it && times > 0 && in_period().all(|(of, _)| of & bit != 0) {
                 let what = format!("all that was done in the period, {times} times, is what {name} is for");
                 found.push((Kind::OverPrivileged, what));
             }
@@ -253,14 +260,20 @@ impl Looking<'_> {
                 patterns.iter().any(|pattern| fits(pattern, role))
             };
             for held in of.values() {
-                let one = held.iter().find(|at| fit(&conflict.one, at));
-                let Some(one) = one else { continue };
-                let Some(other) = held.iter().find(|at| *at != one && fit(&conflict.other, at)) else { continue };
-                let (first, second) = (&self.looked.entries[*one], &self.looked.entries[*other]);
-                kinds[*one].insert(Kind::Conflict);
-                kinds[*other].insert(Kind::Conflict);
-                let what = format!("{}: has {} as well", conflict.name, words(second));
-                all.push(self.finding(Kind::Conflict, first, what));
+                let side = |patterns| held.iter().filter(|at| fit(patterns, at)).copied().collect::<Vec<usize>>();
+                let (ones, others) = (side(&conflict.one), side(&conflict.other));
+                for at in held {
+                    // Each that stands on one side while something else stands on the other.
+                    let against = match (ones.contains(at), others.contains(at)) {
+                        (true, _) if others.iter().any(|other| other != at) => &others,
+                        (_, true) if ones.iter().any(|one| one != at) => &ones,
+                        _ => continue,
+                    };
+                    let Some(with) = against.iter().find(|other| *other != at) else { continue };
+                    kinds[*at].insert(Kind::Conflict);
+                    let what = format!("{}: has {} as well", conflict.name, words(&self.looked.entries[*with]));
+                    all.push(self.finding(Kind::Conflict, &self.looked.entries[*at], what));
+                }
             }
         }
     }
@@ -287,13 +300,12 @@ fn cut(names: &[&str]) -> String {
 pub(crate) fn of_elevations(under: &[Under], period: Period, same: impl Fn(&str, &str, &str) -> bool) -> Vec<Finding> {
     let mut found = Vec::new();
     for of_one in under.chunk_by(|one, other| (&one.tenant, &one.elevation) == (&other.tenant, &other.elevation)) {
-        let word = |one: &Under| one.action.split('.').nth(1).unwrap_or_default().to_string();
+        let word = |one: &Under| one.action.strip_prefix(ELEVATION).map(str::to_string);
         let having = |words: &[&str]| -> Vec<&Under> {
-            of_one.iter().filter(|one| words.contains(&word(one).as_str())).collect()
+            of_one.iter().filter(|one| word(one).is_some_and(|word| words.contains(&word.as_str()))).collect()
         };
         let (asked, approved) = (having(&ASKING), having(&APPROVING));
-        let is_use = |one: &&Under| ![&ASKING[..], &APPROVING, &ENDING].concat().contains(&word(one).as_str());
-        let used: Vec<&Under> = of_one.iter().filter(is_use).collect();
+        let used: Vec<&Under> = of_one.iter().filter(|one| word(one).is_none()).collect();
         let first = &of_one[0];
         let finding = |kind, subject: &Option<String>, what: String, seq| Finding {
             tenant: first.tenant.clone(),
@@ -317,7 +329,7 @@ pub(crate) fn of_elevations(under: &[Under], period: Period, same: impl Fn(&str,
         }
         let agreed = approved.iter().map(|one| one.first).min();
         let early = used.iter().filter(|one| agreed.is_none_or(|agreed| one.first < agreed)).collect::<Vec<_>>();
-        if let Some(one) = early.first().filter(|_| early.iter().any(|one| one.first >= period.since)) {
+        if let Some(one) = early.first().filter(|_| early.iter().any(|one| one.last >= period.since)) {
             let times: u64 = early.iter().map(|one| one.times).sum();
             let what = match agreed {
                 None => format!("{times} acts under it, and nobody approved it"),

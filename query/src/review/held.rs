@@ -89,7 +89,11 @@ pub(crate) struct Held {
     pub incomplete: Vec<(String, String, u64)>,
     /// Of what ended, what a revocation did.
     revoked: Rights,
-    /// Of snapshots whose end did not come yet.
+    /// Snapshots of which everything is there.
+    whole: BTreeSet<(String, String)>,
+    /// The parts of each source that there are snapshots of.
+    parts: BTreeMap<String, BTreeSet<Option<String>>>,
+    /// Of whole snapshots whose end did not come yet.
     pending: BTreeMap<(String, String), Vec<Arriving>>,
     /// The last snapshot of each part of a source.
     last: BTreeMap<(String, Option<String>), (i64, Rights)>,
@@ -100,17 +104,37 @@ impl Held {
     pub fn of(rules: &ReviewRules, mut told: Vec<Told>) -> Self {
         told.sort_by_key(|one| (one.at, one.seq));
         let mut held = Self { people: People::of(rules, &told), ..Self::default() };
+        held.arrived(&told);
         for one in told {
             held.take(one);
         }
-        for ((source, snapshot), observed) in std::mem::take(&mut held.pending) {
-            held.incomplete.push((source, snapshot, observed.len() as u64));
-            // It is there all the same; only what is missing says nothing.
-            for (at, seq, one) in observed {
-                held.observe(at, seq, one);
+        held
+    }
+
+    /// Which snapshots are whole, which are not, and of which parts of a source there are any.
+    fn arrived(&mut self, told: &[Told]) {
+        let mut counts: BTreeMap<(String, String), (u64, Option<u64>)> = BTreeMap::new();
+        for one in told {
+            match &one.fact {
+                Fact::Observed(one) => {
+                    let key = (one.right.source.clone(), one.snapshot.clone());
+                    counts.entry(key).or_default().0 += 1;
+                }
+                Fact::Snapshot { source, snapshot, part, entitlements } => {
+                    let key = (source.clone(), snapshot.clone());
+                    counts.entry(key).or_default().1 = Some(*entitlements);
+                    self.parts.entry(source.clone()).or_default().insert(part.clone());
+                }
+                _ => {}
             }
         }
-        held
+        for ((source, snapshot), (arrived, expected)) in counts {
+            if expected == Some(arrived) {
+                self.whole.insert((source, snapshot));
+            } else {
+                self.incomplete.push((source, snapshot, arrived));
+            }
+        }
     }
 
     fn take(&mut self, told: Told) {
@@ -130,7 +154,11 @@ impl Held {
             Fact::Rename { .. } => {}
             Fact::Observed(one) => {
                 let key = (one.right.source.clone(), one.snapshot.clone());
-                self.pending.entry(key).or_default().push((at, seq, *one));
+                match self.whole.contains(&key) {
+                    true => self.pending.entry(key).or_default().push((at, seq, *one)),
+                    // It is there all the same, then; only what is missing says nothing.
+                    false => _ = self.observe(at, seq, *one),
+                }
             }
             Fact::Subject(one) => {
                 let who = self.people.named(&one.subject);
@@ -140,12 +168,10 @@ impl Held {
                     Some(false) => _ = person.left.get_or_insert((at, seq)),
                     None => {}
                 }
-                person.manager = one.manager.or(person.manager.take());
-                person.until = one.until.or(person.until);
+                // What a newer one leaves out holds no more.
+                (person.manager, person.until) = (one.manager, one.until);
             }
-            Fact::Snapshot { source, snapshot, part, entitlements } => {
-                self.snapshot((at, seq), source, snapshot, part, entitlements);
-            }
+            Fact::Snapshot { source, snapshot, part, .. } => self.snapshot((at, seq), source, snapshot, part),
         }
     }
 
@@ -192,7 +218,9 @@ impl Held {
         };
         let own = self.holdings.range((who, Right::default())..).map(|(key, _)| key).take_while(|(of, _)| *of == who);
         let gone: Vec<_> = own.filter(|(_, right)| is_meant(right)).cloned().collect();
-        for key in gone {
+        // Also of what nobody saw given: that it was taken stands on record.
+        let named = role.map(|role| (who, Right { source, role, target }));
+        for key in gone.into_iter().chain(named) {
             self.holdings.remove(&key);
             self.ended.insert(key.clone(), (seq, at));
             self.revoked.insert(key);
@@ -212,7 +240,8 @@ impl Held {
             approved_by: one.approver,
             approval: None,
             until: one.until,
-            last_used: one.last_used,
+            // A time that has not come yet is no use.
+            last_used: one.last_used.filter(|last| *last <= at),
             is_group: one.is_group,
             part: one.part,
             came_back,
@@ -221,23 +250,15 @@ impl Held {
         key
     }
 
-    fn snapshot(
-        &mut self,
-        (at, seq): (i64, u64),
-        source: String,
-        snapshot: String,
-        part: Option<String>,
-        entitlements: u64,
-    ) {
-        let observed = self.pending.remove(&(source.clone(), snapshot.clone())).unwrap_or_default();
-        let is_whole = observed.len() as u64 == entitlements;
-        if !is_whole {
-            self.incomplete.push((source.clone(), snapshot, observed.len() as u64));
-        }
-        let now: Rights = observed.into_iter().map(|(at, seq, one)| self.observe(at, seq, one)).collect();
-        if !is_whole {
+    fn snapshot(&mut self, (at, seq): (i64, u64), source: String, snapshot: String, part: Option<String>) {
+        let key = (source.clone(), snapshot);
+        // A second end of the same is as good as none.
+        if !self.whole.remove(&key) {
             return;
         }
+        let observed = self.pending.remove(&key).unwrap_or_default();
+        let now: Rights = observed.into_iter().map(|(at, seq, one)| self.observe(at, seq, one)).collect();
+        let is_only_part = self.parts.get(&source).is_none_or(|parts| parts.len() <= 1);
         let is_of_part = |right: &Right, holding: &Holding| match (&part, &right.target) {
             (None, _) => true,
             (Some(_), _) if holding.part == part => true,
@@ -245,7 +266,8 @@ impl Held {
             (Some(part), Some(target)) => {
                 target == part || target.strip_prefix(part).is_some_and(|t| t.starts_with('/'))
             }
-            (Some(_), None) => false,
+            // Without a target it can be of the only part that there is.
+            (Some(_), None) => is_only_part,
         };
         let stays = |key: &(Who, Right), holding: &Holding| {
             now.contains(key) || key.1.source != source || !is_of_part(&key.1, holding)
@@ -281,20 +303,29 @@ impl Holding {
 
     /// It is given to who has it: since then it stands on the newer approval.
     fn granted_again(&mut self, new: &Self) {
-        if !self.is_granted {
-            (self.seq, self.is_granted) = (new.seq, true);
-        }
-        self.granted_by = new.granted_by.clone().or(self.granted_by.take());
-        self.approved_by = new.approved_by.clone().or(self.approved_by.take());
-        self.approval = new.approval.clone().or(self.approval.take());
-        self.until = new.until;
+        let Self { is_granted, seq, granted_by, approved_by, approval, until, .. } = new.clone();
+        let (since, last_used, is_group, part) = (self.since, self.last_used, self.is_group, self.part.take());
+        let came_back = false;
+        *self = Self {
+            since,
+            is_granted,
+            seq,
+            granted_by,
+            approved_by,
+            approval,
+            until,
+            last_used,
+            is_group,
+            part,
+            came_back,
+        };
     }
 
     fn seen_again(&mut self, new: &Self) {
         self.since = self.since.min(new.since);
         self.part = new.part.clone();
         self.approved_by = self.approved_by.take().or(new.approved_by.clone());
-        self.until = new.until.or(self.until);
+        self.until = if self.is_granted { new.until.or(self.until) } else { new.until };
         self.last_used = new.last_used.max(self.last_used);
     }
 }

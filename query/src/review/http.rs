@@ -3,7 +3,7 @@
 //! Not here: what an answer says ([`super`]).
 
 use super::AccessQuestion;
-use super::campaign::{Deciding, Page, report_of};
+use super::campaign::{Deciding, Page};
 use crate::scope::{Asked, Misasked, asked, read};
 use crate::state::QueryState;
 use access::openapi::{self, Content, Operation, Parameter, json_of};
@@ -205,7 +205,7 @@ async fn open(
 }
 
 async fn show(State(state): State<QueryState>, caller: Caller, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
-    Ok(Json(state.door().review(&caller, &id_of(&id)?)?.0.to_json()))
+    Ok(Json(state.review_shown(&caller, &id_of(&id)?)?))
 }
 
 async fn items(
@@ -253,8 +253,8 @@ async fn report(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    let (review, _) = state.door().review(&caller, &id_of(&id)?)?;
-    Ok(Json(state.signed(&review.home(), KIND, &report_of(&review))?))
+    let (home, report) = state.review_report(&caller, &id_of(&id)?)?;
+    Ok(Json(state.signed(&home, KIND, &report)?))
 }
 
 fn id_of(text: &str) -> Result<FactId, Problem> {

@@ -107,6 +107,14 @@ impl AccessQuestion {
         self.tenants.iter().map(parse).collect()
     }
 
+    /// Whether it is about somebody with such names.
+    pub(crate) fn is_about(&self, names: Option<&(String, Vec<String>)>) -> bool {
+        let is_asked = |name: &String| {
+            self.subjects.iter().any(|asked| name == asked || name.to_lowercase() == asked.to_lowercase())
+        };
+        self.subjects.is_empty() || names.is_some_and(|(name, also)| std::iter::once(name).chain(also).any(is_asked))
+    }
+
     /// Whether it is about a part of what there is.
     pub(crate) fn is_narrowed(&self) -> bool {
         [&self.sources, &self.subjects, &self.roles, &self.targets].iter().any(|list| !list.is_empty())

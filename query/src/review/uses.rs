@@ -12,6 +12,11 @@ use access::pattern::fits;
 use access::registry::change::ReviewRules;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What did not fail: many systems record what was done, and do not say that it was.
+pub(crate) const DONE: &str = "outcome IN ('success', 'unknown')";
+/// The bit of acts that are themselves about access: who only gives and takes shows that nobody else's acts are recorded.
+const OF_ACCESS: u64 = 1 << 62;
+
 /// How often, and when last.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Use {
@@ -39,6 +44,13 @@ pub(crate) struct Acts {
     pub used: Use,
 }
 
+impl Acts {
+    /// Whether they are themselves about access.
+    pub fn are_of_access(&self) -> bool {
+        self.purposes & OF_ACCESS != 0
+    }
+}
+
 /// Acts of somebody from outside on classified data, without an elevation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outside {
@@ -61,6 +73,7 @@ pub(crate) struct Under {
     pub on_behalf_of: Option<String>,
     pub times: u64,
     pub first: i64,
+    pub last: i64,
     pub first_seq: u64,
 }
 
@@ -69,13 +82,19 @@ pub(crate) struct Under {
 pub(crate) struct Visits {
     /// By tenant and by the grant or elevation that they rested on.
     pub by_right: BTreeMap<(String, String), Use>,
+    /// By tenant and principal, where no right is named.
+    pub by_principal: BTreeMap<(String, String), Use>,
     /// What each principal did there in the period.
     pub actions: BTreeMap<(String, String), BTreeSet<String>>,
 }
 
 /// What roles are for, as the rules say: lists of patterns of actions, each a bit.
 #[derive(Debug, Default)]
-pub(crate) struct Purposes(Vec<Vec<String>>);
+pub(crate) struct Purposes {
+    lists: Vec<Vec<String>>,
+    /// Actions that say something of access.
+    of_access: BTreeSet<String>,
+}
 
 /// Lists that one question can tell apart.
 const MOST_PURPOSES: usize = 62;
@@ -85,7 +104,7 @@ impl Purposes {
     ///
     /// # Errors
     /// There are more than can be told apart.
-    pub fn of<'r>(rules: impl Iterator<Item = &'r ReviewRules>) -> Result<Self, Misasked> {
+    pub fn of<'r>(rules: impl Iterator<Item = &'r ReviewRules>, of_access: BTreeSet<String>) -> Result<Self, Misasked> {
         let lists = rules.flat_map(|rules| rules.roles.values()).map(|role| role.uses.clone());
         let distinct: BTreeSet<Vec<String>> = lists.filter(|uses| !uses.is_empty()).collect();
         if distinct.len() > MOST_PURPOSES {
@@ -96,18 +115,18 @@ impl Purposes {
             );
             return Err(Misasked(why));
         }
-        Ok(Self(distinct.into_iter().collect()))
+        Ok(Self { lists: distinct.into_iter().collect(), of_access })
     }
 
     /// The bit of a list; none for one that is not there.
     pub fn bit(&self, uses: &[String]) -> u64 {
-        self.0.iter().position(|list| list == uses).map_or(0, |at| 1 << at)
+        self.lists.iter().position(|list| list == uses).map_or(0, |at| 1 << at)
     }
 
     /// The bits of an action.
     pub fn of_action(&self, action: &str) -> u64 {
         let is_for = |(_, list): &(usize, &Vec<String>)| list.iter().any(|pattern| fits(pattern, action));
-        self.0.iter().enumerate().filter(is_for).map(|(at, _)| 1 << at).sum()
+        self.lists.iter().enumerate().filter(is_for).map(|(at, _)| 1 << at).sum()
     }
 
     /// The same as an expression of SQL.
@@ -120,8 +139,10 @@ impl Purposes {
             let any: Vec<String> = list.iter().map(is_for).collect();
             format!("CASE WHEN {} THEN {} ELSE 0 END", any.join(" OR "), 1u64 << at)
         };
-        let all: Vec<String> = self.0.iter().enumerate().map(bit).collect();
-        if all.is_empty() { "0".into() } else { all.join(" + ") }
+        let all: Vec<String> = self.lists.iter().enumerate().map(bit).collect();
+        let of_access: Vec<String> = self.of_access.iter().map(|action| literal(action)).collect();
+        let of_access = format!("CASE WHEN action IN ({}) THEN {OF_ACCESS} ELSE 0 END", of_access.join(", "));
+        all.into_iter().chain([of_access]).collect::<Vec<_>>().join(" + ")
     }
 }
 
@@ -148,14 +169,14 @@ impl Uses<'_> {
 
     /// What succeeded, until the moment that is asked about.
     fn done(&self) -> String {
-        format!("outcome = 'success' AND occurred_at <= {}", moment(self.period.as_of))
+        format!("{DONE} AND occurred_at <= {}", moment(self.period.as_of))
     }
 
     /// Acts of everybody.
     pub async fn acts(&self, purposes: &Purposes) -> Result<Vec<Acts>, QueryError> {
         let sql = format!(
             "SELECT tenant, actor_id, credential, {} AS purposes, {} FROM audit WHERE {} AND actor_id IS NOT NULL \
-             GROUP BY 1, 2, 3, 4",
+             GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4",
             purposes.sql(),
             self.times(),
             self.done()
@@ -205,14 +226,14 @@ impl Uses<'_> {
     /// What was done under elevations that events name, and what they were asked for and approved with.
     pub async fn under_elevations(&self) -> Result<Vec<Under>, QueryError> {
         let sql = format!(
-            "SELECT tenant, elevation_id, action, actor_id, on_behalf_of, count(*), min(occurred_at), min(seq) \
-             FROM audit WHERE {} AND elevation_id IS NOT NULL GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 7, 8",
+            "SELECT tenant, elevation_id, action, actor_id, on_behalf_of, count(*), min(occurred_at), min(seq), \
+             max(occurred_at) FROM audit WHERE {} AND elevation_id IS NOT NULL GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 7, 8",
             self.done()
         );
         let found = self.rows(sql).await?;
         let texts = |column| found.texts(column);
         let (tenant, elevation, action, actor, on_behalf_of) = (texts(0)?, texts(1)?, texts(2)?, texts(3)?, texts(4)?);
-        let (times, first, seq) = (found.numbers(5)?, found.times(6)?, found.numbers(7)?);
+        let (times, first, seq, last) = (found.numbers(5)?, found.times(6)?, found.numbers(7)?, found.times(8)?);
         let under = |row: usize| {
             Some(Under {
                 tenant: tenant[row].clone()?,
@@ -222,31 +243,39 @@ impl Uses<'_> {
                 on_behalf_of: on_behalf_of[row].clone(),
                 times: times[row],
                 first: first[row]?,
+                last: last[row]?,
                 first_seq: seq[row],
             })
         };
         Ok((0..found.len()).filter_map(under).collect())
     }
 
-    /// Visits, by what they rested on: what is recorded at their begin, each by itself or hour by hour.
+    /// Visits, by what they rested on: what is recorded at their begin, each by itself or hour by hour; and changes that
+    /// somebody made there, which rest on all that they have.
     pub async fn visits(&self) -> Result<Visits, QueryError> {
-        let right = "coalesce(json_text(attributes, '/right'), json_text(attributes, '/streams/0/right'))";
+        let places = ["/right", "/streams/0/right", "/streams/1/right", "/streams/2/right", "/streams/3/right"];
+        let rights = places.map(|place| format!("json_text(attributes, '{place}')")).join(", ");
         let sql = format!(
-            "SELECT tenant, actor_id, action, {right}, {} FROM access WHERE occurred_at <= {} \
-             AND outcome IN ('success', 'unknown') AND NOT ends_with(event_id, '-end') GROUP BY 1, 2, 3, 4",
+            "SELECT tenant, actor_id, action, {rights}, {} FROM access WHERE occurred_at <= {} AND {DONE} \
+             AND NOT ends_with(event_id, '-end') GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8",
             self.times(),
             moment(self.period.as_of)
         );
         let found = self.rows(sql).await?;
         let texts = |column| found.texts(column);
-        let (tenant, actor, action, right) = (texts(0)?, texts(1)?, texts(2)?, texts(3)?);
-        let (times, last) = (found.numbers(4)?, found.times(5)?);
+        let (tenant, actor, action) = (texts(0)?, texts(1)?, texts(2)?);
+        let rights = (3..8).map(texts).collect::<Result<Vec<_>, _>>()?;
+        let (times, last) = (found.numbers(8)?, found.times(9)?);
         let mut visits = Visits::default();
         for row in 0..found.len() {
             let (Some(tenant), Some(actor)) = (&tenant[row], &actor[row]) else { continue };
-            if let Some(right) = &right[row] {
-                let used = Use { times: times[row], last: last[row] };
-                visits.by_right.entry((tenant.clone(), right.clone())).or_default().add(used);
+            let used = Use { times: times[row], last: last[row] };
+            let of_row: BTreeSet<&String> = rights.iter().filter_map(|right| right[row].as_ref()).collect();
+            for right in &of_row {
+                visits.by_right.entry((tenant.clone(), (*right).clone())).or_default().add(used);
+            }
+            if of_row.is_empty() {
+                visits.by_principal.entry((tenant.clone(), actor.clone())).or_default().add(used);
             }
             if let Some(action) = action[row].as_ref().filter(|_| times[row] > 0) {
                 visits.actions.entry((tenant.clone(), actor.clone())).or_default().insert(action.clone());

@@ -36,6 +36,9 @@ pub struct Arguments {
     /// The part of that system that they show, such as an organisation or an account: a snapshot ends nothing elsewhere
     #[arg(long)]
     part: Option<String>,
+    /// Send what can be read though some cannot: it shows what there is, and ends nothing
+    #[arg(long)]
+    partial: bool,
     /// When they were taken, if the documents do not say it
     #[arg(long, value_name = "TIME")]
     as_of: Option<String>,
@@ -62,6 +65,12 @@ pub async fn run(arguments: &Arguments, client: Client, json: bool) -> Outcome {
                 *refused.entry(reason).or_default() += 1;
             }
         }
+    }
+    let partial = snapshots.is_partial();
+    if let Some(why) = partial.as_ref().filter(|_| !arguments.partial) {
+        refused.iter().for_each(|(reason, count)| eprintln!("{count} not taken: {reason}"));
+        let advice = "nothing was sent; with --partial what was read is, and ends nothing";
+        return Err(format!("{why}: a snapshot that is not all there is would end what it lacks; {advice}").into());
     }
     let written = snapshots.finish(|bytes| ledger::Hash::of(bytes).0);
     let total = written.iter().map(|one| one.events.len() as u64).sum();

@@ -120,6 +120,8 @@ pub struct ReviewRules {
 
 /// Entries of all lists of some rules together.
 const MOST_RULES: usize = 5_000;
+/// After at most so many days something is dormant.
+const MOST_DAYS: u32 = 36_500;
 /// The longest text in them, in bytes.
 const LONGEST_TEXT: usize = 1_024;
 
@@ -137,6 +139,9 @@ impl ReviewRules {
         let people = self.owners.keys().chain(self.managers.keys()).chain(self.contracts.keys());
         let names = self.identities.iter().flatten().chain(self.outside.iter().flatten());
         let texts: Vec<&String> = forms.chain(roles).chain(conflicts).chain(people).chain(names).collect();
+        if self.dormant_days.is_some_and(|days| days > MOST_DAYS) {
+            return Err(format!("dormant_days is at most {MOST_DAYS}"));
+        }
         if texts.len() > MOST_RULES {
             return Err(format!("the rules say {} things, and at most {MOST_RULES} can be said", texts.len()));
         }

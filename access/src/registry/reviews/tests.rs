@@ -124,7 +124,7 @@ fn badly_made_decisions_are_told_what_would_be_right() {
         (decision(vec![(0, u32::MAX)], Verdict::Keep), "below 2"),
         (decision(vec![(0, 0)], Verdict::Narrow), "narrow goes with to"),
         (decision(vec![(0, 0)], Verdict::Delegate), "delegate goes with"),
-        (delegate("nobody", vec![(0, 0)]), "no principal nobody"),
+        (delegate("nobody", vec![(0, 0)]), "nobody who could decide"),
         (delegate("omar", vec![(0, 1)]), "item 1 is about omar"),
         (ReviewDecision { reason: " ".into(), ..decision(vec![(0, 0)], Verdict::Keep) }, "reason is required"),
     ] {
@@ -145,6 +145,16 @@ fn reminders_come_once_each_and_the_last_speaks_for_those_that_are_late() {
     bring(&mut registry, 1, 0, vec![item("ann", "rita", None)]);
     assert_eq!(of(&registry).reminder(92 * DAY), None);
     assert_eq!(of(&registry).reminder(93 * DAY), Some(7));
+    let remind = |registry: &mut Registry, seq, days| {
+        let (review, open) = ("r1".parse().unwrap(), BTreeMap::new());
+        registry.apply(stamp(seq), &Change::RemindReview(super::super::change::ReviewReminder { review, days, open }));
+    };
+    let mut late = registry.clone();
+    assert_eq!(of(&late).reminder(99 * DAY), Some(1));
+    remind(&mut late, 2, 1);
+    assert_eq!(of(&late).reminder(99 * DAY), None);
+    remind(&mut registry, 2, 7);
+    assert_eq!(of(&registry).reminder(95 * DAY), None);
     assert_eq!(of(&registry).reminder(99 * DAY), Some(1));
     assert_eq!(of(&registry).reminder(100 * DAY), None);
 }

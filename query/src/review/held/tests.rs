@@ -129,7 +129,7 @@ fn who_is_called_otherwise_keeps_what_they_have() {
         at(3, seen("s1", "org", "Ann.Smith", "member", "org")),
         at(3, end("s1", "org", 1)),
     ];
-    assert_eq!(held(told), ["Ann.Smith member org granted 1"]);
+    assert_eq!(held(told), ["ann.smith member org granted 1"]);
 }
 
 #[test]
