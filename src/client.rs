@@ -2,6 +2,7 @@
 //!
 //! Not here: what is sent or shown. Invariant: an answer that is a problem becomes an error with its detail.
 
+use crate::output;
 use clap::Args;
 use reqwest::{Client as Http, RequestBuilder, Response};
 use serde_json::Value;
@@ -121,7 +122,10 @@ impl Client {
     /// # Errors
     /// The service does not answer, or refuses.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
-        Ok(self.send(self.http.post(format!("{}{path}", self.url)).json(body)).await?.json().await?)
+        let bar = output::waiting();
+        let answer = self.send(self.http.post(format!("{}{path}", self.url)).json(body)).await;
+        bar.finish_and_clear();
+        Ok(answer?.json().await?)
     }
 
     /// Gets a text.
@@ -129,6 +133,9 @@ impl Client {
     /// # Errors
     /// The service does not answer, or refuses.
     pub async fn text(&self, path: &str) -> Result<String, ClientError> {
-        Ok(self.send(self.http.get(format!("{}{path}", self.url))).await?.text().await?)
+        let bar = output::waiting();
+        let answer = self.send(self.http.get(format!("{}{path}", self.url))).await;
+        bar.finish_and_clear();
+        Ok(answer?.text().await?)
     }
 }

@@ -44,6 +44,18 @@ pub fn progress(total: u64, unit: &'static str, bytes: bool) -> ProgressBar {
     bar.with_style(style)
 }
 
+/// Says that an answer is worked on, and for how long; hidden when nobody looks.
+pub fn waiting() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner();
+    let style = ProgressStyle::with_template("{spinner} the service is working on it: {elapsed}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.enable_steady_tick(std::time::Duration::from_millis(250));
+    bar
+}
+
 /// A number with thin groups of three: 1,204,551.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();

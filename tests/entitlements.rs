@@ -174,3 +174,114 @@ async fn the_same_question_against_the_same_heads_gives_the_same_bytes() {
     let (status, refused) = ask(&service, &forged).await;
     assert!(status == 409 && refused["detail"].as_str().unwrap().contains("platform/control"), "{refused}");
 }
+
+/// An event of `acme`, with more in it.
+fn event(id: &str, action: &str, actor: &str, more: Value) -> String {
+    let mut event = json!({"id": id, "tenant": "acme", "time": "2026-03-01T00:00:00Z", "action": action,
+        "outcome": "success", "actor": {"type": "user", "id": actor}});
+    event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    event.to_string()
+}
+
+#[tokio::test]
+async fn rules_find_conflicts_and_too_much_and_snapshots_who_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path(), &[]);
+    let give = |id: &str, who: &str, role: &str| {
+        event(
+            id,
+            "role.grant",
+            "hr",
+            json!({"resource": {"type": "user", "id": who}, "attributes": {"role": role},
+            "time": "2026-01-01T00:00:00Z", "approval_id": "a"}),
+        )
+    };
+    let events = [
+        give("1", "ann", "billing_admin"),
+        give("2", "bob", "billing_admin"),
+        give("3", "bob", "approver"),
+        event("4", "invoice.read", "Ann", json!({})),
+        event("5", "invoice.read", "bob", json!({})),
+        event("6", "refund_all.make", "bob", json!({})),
+        // GitHub's log says what was done, and not that it was.
+        event(
+            "7",
+            "org.add_member",
+            "cat",
+            json!({"outcome": "unknown", "attributes": {"user": "cat", "org": "my-org"}}),
+        ),
+        event(
+            "8",
+            "customer.read",
+            "sup-1",
+            json!({"actor": {"type": "support", "id": "sup-1"}, "elevation_id": "e1",
+            "resource": {"type": "customer", "id": "c", "class": "personal"}}),
+        ),
+        // Neither is an approval of the elevation.
+        event(
+            "9",
+            "invoice.approve",
+            "sup-1",
+            json!({"actor": {"type": "support", "id": "sup-1"}, "elevation_id": "e1",
+            "time": "2026-02-01T00:00:00Z"}),
+        ),
+    ];
+    assert_eq!(service.post("/v1/events", events.join("\n")).await.1["accepted"], 9);
+    let file = folder.path().join("users.json");
+    let users = json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:ListResponse"], "Resources": [
+        {"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "userName": "dan", "active": false,
+            "roles": [{"value": "clerk"}]}]});
+    std::fs::write(&file, users.to_string()).unwrap();
+    let import = [
+        "access",
+        "import",
+        "--json",
+        "--url",
+        &service.url,
+        "--form",
+        "scim",
+        "--tenant",
+        "acme",
+        "--as-of",
+        "2026-02-01",
+        file.to_str().unwrap(),
+    ];
+    let imported = crate::program::run_json_in(&[("PIPEROLL_KEY", service.key.clone())], &import);
+    assert_eq!(imported["snapshots"][0]["entitlements"], 1, "{imported}");
+    let rules = json!({"roles": {"clerk": {"uses": ["invoice.*"]},
+            "billing_admin": {"uses": ["invoice.*", "refund_*"], "lesser": "clerk"}},
+        "conflicts": [{"name": "pays and approves", "one": ["billing*"], "other": ["approver"]}]});
+    let change = json!({"change": "review.rules", "tenant": "acme", "rules": rules, "reason": "agreed"});
+    service.change(&[change]);
+    let answer = answer(&service, &json!({"tenants": ["acme"], "since": "2026-02-01T00:00:00Z"})).await;
+    let of = |kind: &str| found(&answer, kind).into_iter().map(|(_, who)| who).collect::<Vec<_>>();
+    assert_eq!(of("over_privileged"), ["ann"], "{}", answer["findings"]);
+    assert_eq!((of("conflict"), of("orphaned")), (vec!["bob".to_string()], vec!["dan".to_string()]));
+    // The first administrator's grant is their own, too.
+    assert_eq!(of("self_granted"), ["cat", "administrator"]);
+    assert_eq!(of("elevation_unapproved"), ["sup-1"]);
+    let ann = answer["entitlements"].as_array().unwrap().iter().find(|one| one["subject"] == "ann").unwrap();
+    assert_eq!((&ann["uses"], &ann["used_by"]), (&json!(1), &json!("role")), "{ann}");
+    assert_eq!(answer["rules"].as_array().unwrap().len(), 1);
+    // What of a file cannot be read would be over by its snapshot: nothing is sent.
+    let rows = folder.path().join("rows.csv");
+    std::fs::write(&rows, "subject,role,since\nann,clerk,2026-01-01\nmallory,admin,soon\n").unwrap();
+    let output = crate::program::run_in(
+        &[("PIPEROLL_KEY", service.key.clone())],
+        &[
+            "access",
+            "import",
+            "--url",
+            &service.url,
+            "--form",
+            "rows",
+            "--tenant",
+            "acme",
+            "--as-of",
+            "2026-02-01",
+            rows.to_str().unwrap(),
+        ],
+    );
+    let said = String::from_utf8_lossy(&output.stderr).to_string();
+    assert!(!output.status.success() && said.contains("nothing was sent") && said.contains("since is no"), "{said}");
+}

@@ -50,6 +50,17 @@ async fn acme(service: &Service) -> [Visitor; 3] {
     people
 }
 
+/// A compliance officer of the whole platform.
+fn officer(service: &Service) -> Visitor {
+    let made = service.change(&[
+        json!({"change": "principal.create", "principal": "cora", "kind": "user"}),
+        json!({"change": "grant.create", "principal": "cora", "role": "compliance-officer", "tenants": ["platform"],
+            "subtree": true}),
+        json!({"change": "credential.create", "principal": "cora"}),
+    ]);
+    service.with_key(made["changes"][2]["key"].as_str().unwrap())
+}
+
 async fn open(by: &Visitor) -> (String, Value) {
     let question = json!({"title": "autumn", "tenant": "acme", "due_at": "2099-01-01T00:00:00Z",
         "question": {"tenants": ["acme"], "since": "2026-01-01T00:00:00Z"}});
@@ -149,7 +160,9 @@ async fn a_review_is_decided_carried_out_confirmed_and_reported() {
         (opened.kind.as_str(), opened.sha256.to_hex()),
         ("access-review", closed["answer_sha256"].as_str().unwrap().to_string())
     );
-    assert_eq!(ask(&rita, &format!("{base}/decisions"), &keep).await.0, 409);
+    let late = json!({"select": one("rita", "tenant-administrator"), "decision": "revoke", "reason": "late"});
+    let (status, refused) = ask(&sam, &format!("{base}/decisions"), &late).await;
+    assert!(status == 409 && refused["detail"].as_str().unwrap().contains("closed"), "{refused}");
     // A new start folds the same.
     let (before, row) =
         (get(&rita, &base).await, service.rows(&["acme"], "SELECT state, items, open_items FROM reviews").await);
@@ -236,6 +249,91 @@ async fn whoever_has_nothing_to_do_with_a_review_learns_nothing_of_it() {
         json!({"title": "t", "tenant": "acme", "due_at": "2020-01-01T00:00:00Z", "question": {"tenants": ["acme"]}});
     let (status, refused) = ask(&rita, "/v1/access/reviews", &late).await;
     assert!(status == 422 && refused["detail"].as_str().unwrap().contains("in the future"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_grant_of_several_tenants_goes_only_where_all_of_it_is_decided() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path(), &[]);
+    let [rita, ..] = acme(&service).await;
+    let both =
+        json!({"change": "grant.create", "principal": "eve", "role": "tenant-auditor", "tenants": ["acme", "globex"]});
+    service.change(&[json!({"change": "principal.create", "principal": "eve", "kind": "user"}), both]);
+    let (id, _) = open(&rita).await;
+    let base = format!("/v1/access/reviews/{id}");
+    let number = item(&get(&rita, &format!("{base}/items")).await, "eve", "tenant-auditor");
+    let revoke = json!({"select": {"items": [[number, number]]}, "decision": "revoke", "reason": "x"});
+    let (status, refused) = ask(&rita, &format!("{base}/decisions"), &revoke).await;
+    assert!(status == 422 && refused["detail"].as_str().unwrap().contains("reaches further"), "{refused}");
+    // Of the whole platform, decided at both: it goes.
+    let officer = officer(&service);
+    let whole = json!({"title": "all", "due_at": "2099-01-01T00:00:00Z", "question": {"subtree": "platform"},
+        "reviewers": [{"principal": "cora"}], "escalate_to": "administrator"});
+    let (status, made) = ask(&officer, "/v1/access/reviews", &whole).await;
+    assert_eq!(status, 200, "{made}");
+    let base = format!("/v1/access/reviews/{}", made["made"]["review"].as_str().unwrap());
+    let mut both = json!({"select": {"subjects": ["eve"]}, "decision": "revoke", "reason": "x"});
+    let shown = ask(&officer, &format!("{base}/decisions"), &both).await.1;
+    assert_eq!((&shown["would"]["count"], &shown["would"]["in_registry"]), (&json!(2), &json!(2)), "{shown}");
+    both["covers"] = shown["would"]["covers"].clone();
+    let (status, decided) = ask(&officer, &format!("{base}/decisions"), &both).await;
+    assert_eq!((status, decided["carried_out"].as_array().unwrap().len()), (200, 1), "{decided}");
+    // In the first review it can no longer be kept: it is gone.
+    let keep = json!({"select": {"items": [[number, number]]}, "decision": "keep", "reason": "x"});
+    let (status, refused) = ask(&rita, &format!("/v1/access/reviews/{id}/decisions"), &keep).await;
+    assert!(status == 409 && refused["detail"].as_str().unwrap().contains("meanwhile"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_reviewer_sees_what_is_theirs_of_a_review_of_many() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path(), &[]);
+    let [rita, ..] = acme(&service).await;
+    let gail = person(&service, "gail", "tenant-administrator", "globex");
+    person(&service, "gus", "tenant-auditor", "globex");
+    let officer = officer(&service);
+    let whole = json!({"title": "all", "due_at": "2099-01-01T00:00:00Z", "question": {"subtree": "platform"},
+        "escalate_to": "administrator"});
+    let (status, made) = ask(&officer, "/v1/access/reviews", &whole).await;
+    assert_eq!(status, 200, "{made}");
+    let base = format!("/v1/access/reviews/{}", made["made"]["review"].as_str().unwrap());
+    let tenants = |items: &Value| -> Vec<String> {
+        let mut all: Vec<String> =
+            items["items"].as_array().unwrap().iter().map(|one| one["tenant"].as_str().unwrap().to_string()).collect();
+        all.dedup();
+        all
+    };
+    assert!(tenants(&get(&officer, &format!("{base}/items")).await).len() > 2);
+    for (who, own) in [(&rita, "acme"), (&gail, "globex")] {
+        assert_eq!(tenants(&get(who, &format!("{base}/items")).await), [own]);
+        let shown = get(who, &base).await;
+        assert!(
+            shown.get("question").is_none() && shown["open_by_reviewer"].as_object().unwrap().len() == 1,
+            "{shown}"
+        );
+        assert_eq!(who.get(&format!("{base}/report")).await.0, 403);
+        assert_eq!(ask(who, &format!("{base}/close"), &json!({"reason": "x"})).await.0, 403);
+    }
+    // Rules, times and heads of one's own would choose what there is to review.
+    for more in [
+        json!({"rules": {}}),
+        json!({"as_of": "2026-01-01T00:00:00Z"}),
+        json!({"heads": [
+        {"tenant": "platform", "stream": "control", "size": 1}]}),
+    ] {
+        let mut question = json!({"tenants": ["acme"]});
+        question.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let body = json!({"title": "t", "tenant": "acme", "due_at": "2099-01-01T00:00:00Z", "question": question});
+        let (status, refused) = ask(&rita, "/v1/access/reviews", &body).await;
+        assert!(status == 422 && refused["detail"].as_str().unwrap().contains("leave out"), "{more}: {refused}");
+    }
+    let (status, refused) = ask(
+        &rita,
+        &format!("{base}/decisions"),
+        &json!({"select": {"items": [[0, 4294967295u32]]}, "decision": "keep", "reason": "x"}),
+    )
+    .await;
+    assert_eq!(status, 422, "{refused}");
 }
 
 #[tokio::test]
