@@ -27,6 +27,9 @@ use std::sync::Arc;
 /// What is looked at: what was done and what was given, and who visited.
 const STREAMS: [StreamKind; 2] = [StreamKind::Audit, StreamKind::Access];
 
+/// Columns that an entry may be read from, besides its attributes.
+const COLUMNS: [&str; 6] = ["actor_id", "on_behalf_of", "resource_type", "resource_id", "resource_name", "approval_id"];
+
 /// Tenants of which not all is seen, and why.
 type InPart = BTreeMap<String, String>;
 /// Streams of which not all is seen.
@@ -197,15 +200,21 @@ impl QueryState {
         let mut told: BTreeMap<String, Vec<Told>> = BTreeMap::new();
         // Apart: the column of attributes is the largest, and most entries that say something are read without it.
         for with_attributes in [true, false] {
-            let of = all.iter().filter(|(_, is_read)| **is_read == with_attributes);
-            let actions: Vec<String> = of.map(|(name, _)| literal(name)).collect();
+            let of = || all.iter().filter(|(_, looked)| looked.attributes == with_attributes);
+            let actions: Vec<String> = of().map(|(name, _)| literal(name)).collect();
             if actions.is_empty() {
                 continue;
             }
+            let is_looked_at = |column: &str| of().any(|(_, looked)| looked.columns.contains(column));
+            let column = |column: &str| match is_looked_at(column) {
+                true => column.to_string(),
+                false => format!("NULL AS {column}"),
+            };
+            let columns = COLUMNS.map(column).join(", ");
             let sql = format!(
-                "SELECT tenant, seq, occurred_at, action, actor_id, on_behalf_of, resource_type, resource_id, \
-                 resource_name, approval_id, {} FROM audit WHERE {DONE} AND occurred_at <= {} AND action IN ({})",
-                if with_attributes { "attributes" } else { "NULL" },
+                "SELECT tenant, seq, occurred_at, action, {columns}, {} FROM audit \
+                 WHERE {DONE} AND occurred_at <= {} AND action IN ({})",
+                if with_attributes { "attributes" } else { "NULL AS attributes" },
                 moment(period.as_of),
                 actions.join(", ")
             );

@@ -7,7 +7,7 @@
 use access::registry::change::{GrantForm, Means, ReviewRules};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One entitlement, as a snapshot shows it.
 pub const OBSERVED: &str = "entitlement.observed";
@@ -190,22 +190,41 @@ fn known() -> impl Iterator<Item = GrantForm> {
     })
 }
 
-/// The actions of entries that may say something of access under any of some rules, and whether attributes are looked at.
-pub(crate) fn actions<'r>(rules: impl Iterator<Item = &'r ReviewRules>) -> BTreeMap<String, bool> {
-    let mut all: BTreeMap<String, bool> = [OBSERVED, SUBJECT, SNAPSHOT].map(|name| (name.to_string(), true)).into();
+/// What of an entry its forms look at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Looked {
+    pub attributes: bool,
+    pub columns: BTreeSet<String>,
+}
+
+/// The actions of entries that may say something of access under any of some rules, and what is looked at of each.
+pub(crate) fn actions<'r>(rules: impl Iterator<Item = &'r ReviewRules>) -> BTreeMap<String, Looked> {
+    let columns: BTreeSet<String> = ["resource_id", "resource_type"].map(str::to_string).into();
+    let of_snapshot = Looked { attributes: true, columns };
+    let mut all: BTreeMap<String, Looked> =
+        [OBSERVED, SUBJECT, SNAPSHOT].map(|name| (name.to_string(), of_snapshot.clone())).into();
     for form in known().chain(rules.flat_map(|rules| rules.forms.iter().cloned())) {
-        *all.entry(form.action.clone()).or_default() |= is_read(&form);
+        let looked = all.entry(form.action.clone()).or_default();
+        for place in places(&form) {
+            match place {
+                place if place.starts_with('/') => looked.attributes = true,
+                "" => _ = looked.columns.insert("resource_id".into()),
+                place => _ = looked.columns.insert(place.into()),
+            }
+        }
+        if form.means == Means::Grant {
+            looked.columns.extend(["actor_id", "approval_id"].map(str::to_string));
+        }
     }
     all
 }
 
-/// Whether a form looks at attributes.
-fn is_read(form: &GrantForm) -> bool {
-    let places = match form.means {
+/// The places that a form looks at.
+fn places(form: &GrantForm) -> Vec<&str> {
+    match form.means {
         Means::Leave | Means::Return => vec![&form.subject],
         _ => vec![&form.subject, &form.source, &form.role, &form.target, &form.until, &form.approver, &form.to],
-    };
-    places.into_iter().any(|place| place.starts_with('/'))
+    }
 }
 
 impl<'r> Forms<'r> {
