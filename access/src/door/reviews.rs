@@ -101,21 +101,32 @@ impl Door {
         });
     }
 
-    /// Puts a decision on record, and with it what it takes in the registry.
+    /// Puts a decision on record, and with it what it takes in the registry: answers both.
     ///
     /// # Errors
     /// It does not fit, the caller is not the reviewer, or the store does not accept.
-    pub async fn decide_review(&self, caller: &Caller, decision: ReviewDecision) -> Result<Vec<Made>, Problem> {
+    pub async fn decide_review(
+        &self,
+        caller: &Caller,
+        decision: ReviewDecision,
+    ) -> Result<(Vec<Made>, Vec<Made>), Problem> {
         let now = self.now();
         let carried = self.carried(caller, &decision, now)?;
-        let changes: Vec<Change> = std::iter::once(Change::DecideReview(decision)).chain(carried).collect();
-        let decided = changes[0].clone();
+        // An entry is bounded: many spans are several decisions, which stand together or not at all.
+        let part = |items: &[Span]| Change::DecideReview(ReviewDecision { items: items.to_vec(), ..decision.clone() });
+        let decided: Vec<Change> = decision.items.chunks(SPANS_AT_ONCE).map(part).collect();
         let may = |registry: &Registry, change: &Change| match change {
+            Change::DecideReview(_) => {
+                authority::may_change(&self.0.policies, registry, caller, change, now).map_err(|one| one.why)
+            }
             // What follows from the decision was made here, and is as granted as that is.
-            change if *change != decided => Ok(()),
-            change => authority::may_change(&self.0.policies, registry, caller, change, now).map_err(|one| one.why),
+            _ => Ok(()),
         };
-        Ok(self.0.book.change(&caller.author(), changes, may).await?)
+        let count = decided.len();
+        let changes = decided.into_iter().chain(carried).collect();
+        let mut made = self.0.book.change(&caller.author(), changes, may).await?;
+        let carried = made.split_off(count.min(made.len()));
+        Ok((made, carried))
     }
 
     /// What a decision takes in the registry, or puts in the place of what is there.

@@ -247,9 +247,10 @@ impl QueryState {
             }
             _ => {}
         }
-        let entries = self.door().decide_review(caller, made).await?;
-        let carried: Vec<Value> = entries[1..].iter().map(|one| json!({"seq": one.seq, "made": one.change})).collect();
-        Ok(json!({"decided": true, "seq": entries[0].seq, "count": items.len(), "carried_out": carried}))
+        let (decided, carried) = self.door().decide_review(caller, made).await?;
+        let carried: Vec<Value> = carried.iter().map(|one| json!({"seq": one.seq, "made": one.change})).collect();
+        let seq = decided.first().map(|one| one.seq);
+        Ok(json!({"decided": true, "seq": seq, "count": items.len(), "carried_out": carried}))
     }
 
     fn selected(&self, caller: &Caller, review: &Review, select: &Selection) -> Result<Vec<u32>, String> {
