@@ -123,7 +123,7 @@ fn the_demo_comes_out_as_planted() {
         run(&["demo", "--exit", "--events", "6000", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()]);
     let told = text(&output.stdout);
     assert!(output.status.success(), "{told}\n{}", text(&output.stderr));
-    assert_eq!(told.matches('✓').count(), 12, "{told}");
+    assert_eq!(told.matches('✓').count(), 13, "{told}");
 }
 
 #[test]
