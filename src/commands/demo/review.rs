@@ -32,7 +32,9 @@ pub async fn hold(officer: &Client, services: &Client, planted: &Planted) -> Res
         let [kind, subject, about, what] = ["kind", "subject", "about", "what"].map(|name| shown(&one[name]));
         println!("     {kind:<12} {subject:<18} {about:<24} {what}");
     }
-    let open = json!({"title": "Leavers", "due_at": "2099-01-01T00:00:00Z", "question": question});
+    // Of what there is now: nothing changed since.
+    let now = json!({"subtree": access::registry::PLATFORM, "sources": ["events"]});
+    let open = json!({"title": "Leavers", "due_at": "2099-01-01T00:00:00Z", "question": now});
     let opened = officer.post("/v1/access/reviews", &open).await?;
     let id = shown(&opened["made"]["review"]);
     let route = format!("/v1/access/reviews/{id}/decisions");
