@@ -8,6 +8,15 @@ use ledger::report::ReportNote;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
+/// The files at a path, or below it.
+fn files_below(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|entry| files_below(&entry)).collect()
+}
+
 fn settings(folder: &Path, main: &str) -> PathBuf {
     let path = folder.join("piperoll.toml");
     let us = folder.join("us-objects");
@@ -117,6 +126,18 @@ async fn the_report_finds_what_left_its_region_and_is_signed() {
         for object in answer["storage"]["objects"].as_array().unwrap() {
             let path = folder.path().join("data/store").join(object[0].as_str().unwrap());
             assert_eq!(std::fs::metadata(&path).unwrap().len(), object[1].as_u64().unwrap());
+        }
+        // The log of the store, which is nobody's alone, by folder.
+        let shared = answer["storage"]["shared"].as_object().unwrap();
+        assert!(shared.contains_key("_store/log/epoch") && shared.contains_key("_store/log/key"), "{shared:?}");
+        for (of, held) in shared {
+            let files = files_below(&folder.path().join("data/store").join(of));
+            let bytes: u64 = files.iter().map(|file| std::fs::metadata(file).unwrap().len()).sum();
+            assert_eq!(
+                (held["objects"].as_u64().unwrap(), held["bytes"].as_u64().unwrap()),
+                (files.len() as u64, bytes),
+                "{of}"
+            );
         }
         // Signed: the hash of the very bytes, by the ledger's key.
         let keys: Value = serde_json::from_str(&service.get("/v1/keys").await.1).unwrap();

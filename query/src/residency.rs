@@ -61,6 +61,8 @@ pub struct Storage {
     pub by_kind: BTreeMap<&'static str, Held>,
     /// Every object, by path below the store, with its bytes.
     pub objects: Vec<(String, u64)>,
+    /// The log of the store, which all of its tenants share, by folder: its objects are not told apart by tenant.
+    pub shared: BTreeMap<String, Held>,
 }
 
 /// Events that were processed in one region.
@@ -228,7 +230,12 @@ impl QueryState {
             held.objects += 1;
             held.bytes += bytes;
         }
-        Ok(Storage { store: store.to_string(), region: fact.region, location: fact.location, by_kind, objects })
+        let shared = match opened.first() {
+            Some(one) => one.handle.shared_objects().await?,
+            None => BTreeMap::new(),
+        };
+        let shared = shared.into_iter().map(|(folder, (objects, bytes))| (folder, Held { objects, bytes })).collect();
+        Ok(Storage { store: store.to_string(), region: fact.region, location: fact.location, by_kind, objects, shared })
     }
 }
 

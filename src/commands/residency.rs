@@ -58,10 +58,12 @@ fn show(answer: &Value) {
     let storage = &answer["storage"];
     println!("store {} at {}", shown(&storage["store"]), shown(&storage["location"]));
     let mut table = output::table(&["objects", "how many", "bytes"]);
-    for (kind, held) in storage["by_kind"].as_object().into_iter().flatten() {
+    let of_tenant = storage["by_kind"].as_object().into_iter().flatten().map(|(kind, held)| (kind.clone(), held));
+    let of_all = storage["shared"].as_object().into_iter().flatten();
+    for (name, held) in of_tenant.chain(of_all.map(|(folder, held)| (format!("{folder} (of all tenants)"), held))) {
         let figures = ["objects", "bytes"].map(|name| output::grouped(held[name].as_u64().unwrap_or_default()));
         let [objects, bytes] = figures;
-        table.add_row([kind.clone(), objects, bytes]);
+        table.add_row([name, objects, bytes]);
     }
     println!("{table}\n");
     let mut table = output::table(&["stream", "class", "processed in", "events", "first", "last", "allowed"]);

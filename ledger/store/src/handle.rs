@@ -5,6 +5,7 @@
 
 use crate::columns::Rows;
 use crate::error::StoreError;
+use crate::layout;
 use crate::precheck;
 use crate::proofs::{self, ConsistencyProof, InclusionProof};
 use crate::segment;
@@ -16,6 +17,7 @@ use ledger::draft::Draft;
 use ledger::name::{Origin, StreamKind, TenantId};
 use ledger::tile::Tile;
 use object_store::ObjectStoreExt as _;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Unsealed entries that are turned into columns where they are asked for: some hundred microseconds at most, as long
@@ -90,6 +92,23 @@ impl StreamHandle {
         let mut all: Vec<_> = listed.try_collect().await.map_err(StoreError::objects(folder))?;
         all.sort();
         Ok(all)
+    }
+
+    /// What lies beside the streams in the stream's store, which is of all tenants together: folders of the store log,
+    /// with how many objects each has and their bytes. The objects are not named: their sizes tell how busy others are.
+    ///
+    /// # Errors
+    /// The object store cannot be listed.
+    pub async fn shared_objects(&self) -> Result<BTreeMap<String, (u64, u64)>, StoreError> {
+        let root = layout::store_log();
+        let mut folders: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+        let mut listed = self.shared.objects.list(Some(&root));
+        while let Some(meta) = listed.try_next().await.map_err(StoreError::objects(&root))? {
+            let folder = meta.location.as_ref().split('/').take(3).collect::<Vec<_>>().join("/");
+            let held = folders.entry(folder).or_default();
+            (held.0, held.1) = (held.0 + 1, held.1 + meta.size);
+        }
+        Ok(folders)
     }
 
     /// What is durable now: segments and tail.

@@ -7,6 +7,11 @@ use ledger::name::{LedgerName, Origin, StreamKind, TenantId};
 use ledger::tile::Tile;
 use object_store::path::Path;
 
+/// The folder of what is the store's own, of no tenant.
+pub(crate) fn store_log() -> Path {
+    Path::from("_store/log")
+}
+
 /// Where a store's format is stated.
 pub(crate) fn format() -> Path {
     Path::from("_store/log/format")
