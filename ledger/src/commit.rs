@@ -7,6 +7,7 @@
 //! Not here: creating them only if absent (`ledger-store`), walking the chain ([`crate::verify`]).
 //! Invariant: each commit has one spelling; a parsed commit's edge folds to its head's root.
 
+use crate::gone::GoneRef;
 use crate::key::{LedgerKey, VerifierKey};
 use crate::name::Origin;
 use crate::note::{self, Note, NoteError};
@@ -19,7 +20,8 @@ use std::fmt::Write as _;
 /// First line of a commit: name and version of the form.
 pub const COMMIT_TAG: &str = "piperoll-commit/v1";
 /// What a line of a commit may begin with.
-const WORDS: [&str; 9] = ["origin", "number", "previous", "epoch", "time", "add", "remove", "head", "edge"];
+const WORDS: [&str; 12] =
+    ["origin", "number", "previous", "epoch", "time", "add", "sparse", "remove", "gone", "basis", "head", "edge"];
 
 /// One segment, as a commit adds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +30,9 @@ pub struct SegmentRef {
     pub path: String,
     /// Its first sequence number.
     pub first: u64,
-    /// How many entries it holds.
+    /// How many positions it spans. Of a sparse segment some entries inside are gone.
+    pub span: u64,
+    /// How many entries it holds: the first and the last position of the span among them.
     pub rows: u64,
     /// The object's size in bytes.
     pub bytes: u64,
@@ -41,8 +45,48 @@ pub struct SegmentRef {
 impl SegmentRef {
     /// One past its last sequence number.
     pub fn end(&self) -> u64 {
-        self.first.saturating_add(self.rows)
+        self.first.saturating_add(self.span)
     }
+
+    /// Whether it holds an entry at every position of its span.
+    pub fn is_whole(&self) -> bool {
+        self.span == self.rows
+    }
+
+    fn to_line(&self) -> String {
+        let Self { path, first, span: _, rows, bytes, sha256, root } = self;
+        let rest = format!("{path} {first} {rows} {bytes} {sha256} {root}");
+        if self.is_whole() { format!("add {rest}") } else { format!("sparse {rest} {}", self.end()) }
+    }
+
+    fn read(parts: &[&str]) -> Option<Self> {
+        let [path, first, rows, bytes, sha256, root] = parts[..] else { return None };
+        let (first, rows) = (text::decimal(first)?, text::decimal(rows)?);
+        first.checked_add(rows).filter(|_| rows > 0 && is_segment_path(path))?;
+        let (sha256, root) = (Hash::from_base64(sha256)?, Hash::from_base64(root)?);
+        Some(Self { path: path.into(), first, span: rows, rows, bytes: text::decimal(bytes)?, sha256, root })
+    }
+
+    fn read_sparse(parts: &[&str]) -> Option<Self> {
+        let (end, rest) = parts.split_last()?;
+        let whole = Self::read(rest)?;
+        // A row at both ends, and something missing between.
+        let span = text::decimal(end)?.checked_sub(whole.first).filter(|span| *span > whole.rows && whole.rows > 1)?;
+        Some(Self { span, ..whole })
+    }
+}
+
+/// What a commit took away for good, and what allowed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purge {
+    /// Paths of segments that it removes: of their entries only those stay that stand in what the same commit adds.
+    pub removes: Vec<String>,
+    /// What is gone of the stream since it began, with the hashes that stand for it.
+    pub gone: GoneRef,
+    /// The entry of the registry that recorded the intent, with policies and approval.
+    pub basis: u64,
+    /// SHA-256 of the plan that was carried out.
+    pub plan: Hash,
 }
 
 /// What a commit says.
@@ -63,6 +107,8 @@ pub struct Commit {
     pub adds: Vec<SegmentRef>,
     /// Paths that it removes: their entries stand in segments that the same commit adds.
     pub removes: Vec<String>,
+    /// What it takes away for good.
+    pub purge: Option<Purge>,
     /// The tree at the last sealed entry.
     pub edge: Edge,
 }
@@ -90,6 +136,11 @@ pub fn is_segment_path(path: &str) -> bool {
 }
 
 impl Commit {
+    /// Paths of all segments that it removes, for whatever reason.
+    pub fn removed(&self) -> impl Iterator<Item = &String> {
+        self.removes.iter().chain(self.purge.iter().flat_map(|purge| &purge.removes))
+    }
+
     /// The commit's text, which is what is signed.
     pub fn to_text(&self) -> String {
         let previous = self.previous.map_or("-".into(), |hash| hash.to_base64());
@@ -100,11 +151,19 @@ impl Commit {
             self.epoch,
             format_micros(self.time)
         );
-        for s in &self.adds {
-            let _ = writeln!(out, "add {} {} {} {} {} {}", s.path, s.first, s.rows, s.bytes, s.sha256, s.root);
+        for segment in &self.adds {
+            let _ = writeln!(out, "{}", segment.to_line());
         }
         for path in &self.removes {
             let _ = writeln!(out, "remove {path} rewritten");
+        }
+        if let Some(Purge { removes, gone, basis, plan }) = &self.purge {
+            for path in removes {
+                let _ = writeln!(out, "remove {path} purged");
+            }
+            let GoneRef { commit: _, sha256, bytes, entries, newest } = gone;
+            let _ = writeln!(out, "gone {sha256} {bytes} {entries} {}", format_micros(*newest));
+            let _ = writeln!(out, "basis {basis} {plan}");
         }
         let _ = writeln!(out, "head {} {}", self.edge.size(), self.edge.root());
         for node in self.edge.nodes() {
@@ -142,8 +201,9 @@ impl Commit {
         let time = valued("time").and_then(|text| parse_micros(text).ok()).ok_or(malformed("no time"))?;
         let mut body = Body::default();
         for line in lines {
-            body.read_line(line)
-                .ok_or(malformed("a line is none of add, remove, head, edge, or has malformed parts"))?;
+            body.read_line(line).ok_or(malformed(
+                "a line is none of add, sparse, remove, gone, basis, head, edge, or has malformed parts",
+            ))?;
         }
         let (size, root) = body.head.ok_or(malformed("no head"))?;
         let edge = Edge::from_parts(size, body.edge).map_err(|_| malformed("the edge does not fit the head's size"))?;
@@ -153,7 +213,15 @@ impl Commit {
         if body.adds.windows(2).any(|pair| pair[0].end() > pair[1].first) {
             return Err(malformed("its segments do not ascend"));
         }
-        let commit = Self { origin, number, previous, epoch, time, adds: body.adds, removes: body.removes, edge };
+        let purge = match (body.gone, body.basis) {
+            (Some(gone), Some((basis, plan))) if !body.purges.is_empty() => {
+                Some(Purge { removes: body.purges, gone: GoneRef { commit: number, ..gone }, basis, plan })
+            }
+            (None, None) if body.purges.is_empty() => None,
+            _ => return Err(malformed("a purge without what is gone, or its basis, or the other way round")),
+        };
+        let (adds, removes) = (body.adds, body.removes);
+        let commit = Self { origin, number, previous, epoch, time, adds, removes, purge, edge };
         if commit.to_text() == text { Ok(commit) } else { Err(malformed("not in its one canonical spelling")) }
     }
 }
@@ -162,7 +230,9 @@ impl Commit {
 fn is_of_newer(line: &str) -> bool {
     let parts: Vec<&str> = line.split(' ').collect();
     match parts[..] {
-        ["remove", path, reason] => is_segment_path(path) && version::is_word(reason) && reason != "rewritten",
+        ["remove", path, reason] => {
+            is_segment_path(path) && version::is_word(reason) && !matches!(reason, "rewritten" | "purged")
+        }
         _ => version::has_newer_word(line, &WORDS),
     }
 }
@@ -171,6 +241,9 @@ fn is_of_newer(line: &str) -> bool {
 struct Body {
     adds: Vec<SegmentRef>,
     removes: Vec<String>,
+    purges: Vec<String>,
+    gone: Option<GoneRef>,
+    basis: Option<(u64, Hash)>,
     head: Option<(u64, Hash)>,
     edge: Vec<Hash>,
 }
@@ -179,20 +252,18 @@ impl Body {
     fn read_line(&mut self, line: &str) -> Option<()> {
         let parts: Vec<&str> = line.split(' ').collect();
         match parts[..] {
-            ["add", path, first, rows, bytes, sha256, root] if is_segment_path(path) => {
-                let (first, rows) = (text::decimal(first)?, text::decimal(rows)?);
-                first.checked_add(rows).filter(|_| rows > 0)?;
-                let (sha256, root) = (Hash::from_base64(sha256)?, Hash::from_base64(root)?);
-                self.adds.push(SegmentRef {
-                    path: path.into(),
-                    first,
-                    rows,
-                    bytes: text::decimal(bytes)?,
-                    sha256,
-                    root,
-                });
-            }
+            ["add", ..] => self.adds.push(SegmentRef::read(&parts[1..])?),
+            ["sparse", ..] => self.adds.push(SegmentRef::read_sparse(&parts[1..])?),
             ["remove", path, "rewritten"] if is_segment_path(path) => self.removes.push(path.into()),
+            ["remove", path, "purged"] if is_segment_path(path) => self.purges.push(path.into()),
+            ["gone", sha256, bytes, entries, newest] if self.gone.is_none() => {
+                let (sha256, newest) = (Hash::from_base64(sha256)?, parse_micros(newest).ok()?);
+                let (bytes, entries) = (text::decimal(bytes)?, text::decimal(entries)?);
+                self.gone = Some(GoneRef { commit: 0, sha256, bytes, entries, newest });
+            }
+            ["basis", entry, plan] if self.basis.is_none() => {
+                self.basis = Some((text::decimal(entry)?, Hash::from_base64(plan)?));
+            }
             ["head", size, root] if self.head.is_none() => {
                 self.head = Some((text::decimal(size)?, Hash::from_base64(root)?))
             }
@@ -269,6 +340,7 @@ mod tests {
         let segment = SegmentRef {
             path: "2026-11/00000000000000000000-1.parquet".into(),
             first: 0,
+            span: 13,
             rows: 13,
             bytes: 4_096,
             sha256: Hash::of(b"s"),
@@ -282,8 +354,18 @@ mod tests {
             time: 1_790_000_000_000_000,
             adds: vec![segment],
             removes: vec!["2026-10/x.parquet".into(), "2026-09/y.parquet".into()],
+            purge: None,
             edge,
         }
+    }
+
+    /// The same, with a segment of which something is gone.
+    fn purge() -> Commit {
+        let gone = GoneRef { commit: 7, sha256: Hash::of(b"g"), bytes: 900, entries: 3, newest: 1_780_000_000_000_000 };
+        let removes = vec!["2026-11/z.parquet".into()];
+        let purge = Purge { removes, gone, basis: 41, plan: Hash::of(b"plan") };
+        let adds = vec![SegmentRef { rows: 10, ..commit().adds[0].clone() }];
+        Commit { adds, purge: Some(purge), ..commit() }
     }
 
     fn trusted() -> Vec<VerifierKey> {
@@ -292,7 +374,8 @@ mod tests {
 
     #[test]
     fn commits_round_trip() {
-        for commit in [commit(), Commit { previous: None, number: 0, removes: vec![], ..commit() }] {
+        let first = Commit { previous: None, number: 0, removes: vec![], ..commit() };
+        for commit in [commit(), first, purge()] {
             let signed = commit.sign(&[&LedgerKey::from_secret(&[5; 32])]);
             let opened = SignedCommit::open(signed.bytes(), &trusted()).unwrap();
             assert_eq!((opened.commit(), opened.hash()), (&commit, signed.hash()));
@@ -318,13 +401,28 @@ mod tests {
         }
         for newer in [
             text.replace("/v1", "/v2"),
-            text.replace("rewritten", "purged"),
+            text.replace("rewritten", "expired"),
             text.replace("epoch 2\n", "epoch 2\nregion eu\n"),
             format!("{text}frontier {}\n", Hash::of(b"f")),
         ] {
             let note = note::sign(&newer, "example/acme/audit/0", &[&key]);
             assert_eq!(SignedCommit::open(note.as_bytes(), &trusted()), Err(CommitError::Newer), "{newer}");
         }
+        let text = purge().to_text();
+        let line = |word: &str| text.lines().find(|line| line.starts_with(word)).unwrap().to_owned() + "\n";
+        for bad in [
+            text.replace(&line("gone"), ""),
+            text.replace(&line("basis"), ""),
+            text.replace("2026-11/z.parquet purged", "2026-11/z.parquet rewritten"),
+            text.replace(&line("gone"), &line("gone").repeat(2)),
+            // Nothing is missing, or not at both ends.
+            text.replacen(" 13\n", " 10\n", 1),
+            text.replacen(" 0 10 ", " 0 1 ", 1),
+        ] {
+            let note = note::sign(&bad, "example/acme/audit/0", &[&key]);
+            assert!(matches!(SignedCommit::open(note.as_bytes(), &trusted()), Err(CommitError::Malformed(_))), "{bad}");
+        }
+        let text = commit().to_text();
         let junk = [0x5a; 68];
         let line = format!("\u{2014} example/acme/audit/0 {}\n", crate::text::encode(&junk));
         let added = note::sign(&text, "example/acme/audit/0", &[&key]) + &line;

@@ -8,9 +8,10 @@
 pub(crate) mod changed;
 
 use crate::checkpoint::{Checkpoint, StreamHead};
-use crate::commit::{Commit, CommitError, SegmentRef, SignedCommit};
+use crate::commit::{Commit, CommitError, Purge, SegmentRef, SignedCommit};
 use crate::draft::{Draft, DraftBuilder, STAMP_BYTES};
 use crate::field::{Field, Fields, Section};
+use crate::gone::{Gone, GoneError, GoneRef, cut};
 use crate::group::{Durability, Group};
 use crate::key::{LedgerKey, VerifierKey, is_key_name};
 use crate::leaf::{self, Commitments, Seed};
@@ -153,23 +154,45 @@ fn chains() {
                 assert_eq!((chain.commits(), chain.edge()), (before.commits(), before.edge()), "a fault changed it");
                 break;
             }
-            let covered = chain.live().fold(0, |covered, held| {
-                assert_eq!(held.segment.first, covered, "a gap or an overlap");
-                held.segment.end()
-            });
-            assert_eq!((covered, chain.commits()), (chain.edge().size(), before.commits() + 1));
+            let gone = chain.gone().map_or(0, |gone| gone.entries);
+            let (mut covered, mut rows) = (0, gone);
+            for held in chain.live() {
+                assert!(held.segment.first >= covered, "an overlap");
+                assert!(held.segment.first == covered || gone > 0, "a gap, and nothing is gone");
+                (covered, rows) = (held.segment.end(), rows + held.segment.rows);
+            }
+            assert_eq!((rows, chain.commits()), (chain.edge().size(), before.commits() + 1));
             assert!(chain.edge().size() >= before.edge().size() && chain.epoch() >= before.epoch());
         }
         // Leaves that are none of the segments' own: every one of them must end in a fault, and none in a panic.
-        let mut leaves = chain.into_leaves();
-        for _ in 0..40 {
-            let fed = leaves.leaf(Hash([7; 32]));
+        let Ok(mut leaves) = chain.into_leaves(None) else { return };
+        for seq in 0..40 {
+            let fed = leaves.leaf(seq, Hash([7; 32]), &mut ());
             if fed.is_err() || leaves.end_segment().is_err() {
                 break;
             }
         }
     }
     fuzz!("chains", check);
+}
+
+#[test]
+fn gone() {
+    fn check(bytes: &[u8]) {
+        match Gone::parse(bytes) {
+            Ok(gone) => {
+                assert_eq!(gone.to_text().as_bytes(), bytes, "another spelling");
+                for hole in gone.holes() {
+                    let steps = gone.steps(hole.start, hole.end).expect("each of its holes has its hashes");
+                    let covered: u64 = steps.iter().map(|(height, _)| 1u64 << height).sum();
+                    assert_eq!(covered, hole.len());
+                }
+            }
+            Err(GoneError::Newer) => assert!(bytes.starts_with(b"piperoll-gone/v")),
+            Err(GoneError::Malformed(_)) => {}
+        }
+    }
+    fuzz!("gone", check);
 }
 
 fn group(at: u64) -> Group {
@@ -346,6 +369,7 @@ fn write_seeds() {
     let add = |first: u64, end: u64, number: u64| SegmentRef {
         path: format!("2026-09/{first:020}-1-{number}.parquet"),
         first,
+        span: end - first,
         rows: end - first,
         bytes: 4_096,
         sha256: Hash::of(b"file"),
@@ -354,13 +378,36 @@ fn write_seeds() {
     let commit = |number: u64, adds: Vec<SegmentRef>, removes: Vec<String>, size: u64| {
         let previous = (number > 0).then(|| Hash::of(b"before"));
         let time = 1_790_000_000_500_000;
-        Commit { origin: ORIGIN.into(), number, previous, epoch: 1, time, adds, removes, edge: edge(size) }.to_text()
+        let (origin, edge) = (ORIGIN.into(), edge(size));
+        Commit { origin, number, previous, epoch: 1, time, adds, removes, purge: None, edge }
     };
     let old = [add(0, 3, 0), add(3, 7, 1)];
-    let first = commit(0, vec![old[0].clone()], vec![], 3);
-    let second = commit(1, vec![old[1].clone()], vec![], 7);
-    let removes = old.iter().map(|segment| segment.path.clone()).collect();
-    let third = commit(2, vec![add(0, 7, 2), add(7, 13, 2)], removes, 13);
+    let first = commit(0, vec![old[0].clone()], vec![], 3).to_text();
+    let second = commit(1, vec![old[1].clone()], vec![], 7).to_text();
+    let removes: Vec<String> = old.iter().map(|segment| segment.path.clone()).collect();
+    let third = commit(2, vec![add(0, 7, 2), add(7, 13, 2)], removes.clone(), 13).to_text();
+    // Of the seven entries the first goes, and two between.
+    let all = leaves(7);
+    let holes = vec![Span::new(0, 1), Span::new(4, 6)];
+    let hashes = [0, 4, 5].map(|at| (at, all[at as usize])).to_vec();
+    let gone = Gone::new(ORIGIN, (2, 7), holes, vec![], hashes, vec![]).unwrap().to_text();
+    let sparse = SegmentRef { span: 6, rows: 4, ..add(1, 7, 2) };
+    let (sha256, newest) = (Hash::of(gone.as_bytes()), 1_790_000_000_500_000);
+    let named = GoneRef { commit: 2, sha256, bytes: gone.len() as u64, entries: 3, newest };
+    let purge = Some(Purge { removes, gone: named, basis: 41, plan: Hash::of(b"plan") });
+    let purging = Commit { purge, ..commit(2, vec![sparse], vec![], 7) }.to_text();
+    seed("commits", "purging", purging.as_bytes());
+    seed("chains", "purged", [first.as_str(), &second, &purging].join(GAP).as_bytes());
+    seed("gone", "three", gone.as_bytes());
+    let block = root_of(leaves(256));
+    let holes = vec![Span::new(0, 257)];
+    let nodes = cut(192).into_iter().map(|node| {
+        let (from, to) = (node.index << node.height, (node.index + 1) << node.height);
+        root_of(leaves(256)[from as usize..to as usize].iter().copied())
+    });
+    let (leaf, head) = (leaves(257)[256], (192, nodes.collect()));
+    let gone = Gone::new(ORIGIN, (2, 300), holes, vec![(0, block)], vec![(256, leaf)], vec![head]);
+    seed("gone", "block", gone.unwrap().to_text().as_bytes());
     seed("commits", "first", first.as_bytes());
     seed("commits", "second", second.as_bytes());
     seed("commits", "rewriting", third.as_bytes());

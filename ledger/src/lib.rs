@@ -17,6 +17,7 @@ pub mod draft;
 pub mod field;
 #[cfg(test)]
 mod fuzz;
+pub mod gone;
 pub mod group;
 pub mod heads;
 pub mod key;
@@ -42,6 +43,7 @@ pub use checkpoint::{Checkpoint, StreamHead};
 pub use commit::{Commit, SegmentRef, SignedCommit};
 pub use draft::{Draft, DraftBuilder, Invalid};
 pub use field::{Field, Section};
+pub use gone::{Gone, GoneRef};
 pub use key::{KeyId, LedgerKey, VerifierKey};
 pub use leaf::{Commitments, Seed};
 pub use name::{LedgerName, Origin, StreamKind, TenantId};

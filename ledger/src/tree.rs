@@ -173,9 +173,15 @@ impl Edge {
     }
 
     /// Appends one leaf and reports each inner node that it completed, lowest first.
-    pub fn push_with(&mut self, leaf: Hash, mut completed: impl FnMut(Node)) {
-        let mut hash = leaf;
-        let mut height = 0;
+    pub fn push_with(&mut self, leaf: Hash, completed: impl FnMut(Node)) {
+        self.push_node(0, leaf, completed);
+    }
+
+    /// Appends a complete subtree of `1 << height` leaves, which must come where one may stand, and reports each inner
+    /// node above it that it completed, lowest first.
+    pub fn push_node(&mut self, height: u32, hash: Hash, mut completed: impl FnMut(Node)) {
+        debug_assert!(self.size.is_multiple_of(1 << height), "a subtree stands at a multiple of its size");
+        let (own, mut hash, mut height) = (height, hash, height);
         while (self.size >> height) & 1 == 1 {
             let Some(left) = self.nodes.pop() else { break };
             hash = node_hash(&left, &hash);
@@ -183,7 +189,7 @@ impl Edge {
             completed(Node { height, index: self.size >> height, hash });
         }
         self.nodes.push(hash);
-        self.size += 1;
+        self.size += 1 << own;
     }
 }
 

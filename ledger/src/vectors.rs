@@ -5,13 +5,15 @@
 //! `tests/recompute.py` does.
 
 use crate::checkpoint::StreamHead;
-use crate::commit::{Commit, SegmentRef};
+use crate::commit::{Commit, Purge, SegmentRef};
 use crate::draft::{Draft, DraftBuilder};
 use crate::field::{Field, Section};
+use crate::gone::{Gone, GoneRef};
 use crate::group::{self, Durability, Group};
 use crate::key::LedgerKey;
 use crate::leaf::{self, Commitments, Seed};
 use crate::note::tests::log_key;
+use crate::proof::Span;
 use crate::receipt::{Covered, Receipt};
 use crate::tree::{self, Edge, Hash};
 
@@ -119,6 +121,7 @@ fn commit() {
     let add = |path: &str, first, bytes, text: &[u8], own: &[Hash]| SegmentRef {
         path: path.into(),
         first,
+        span: own.len() as u64,
         rows: own.len() as u64,
         bytes,
         sha256: Hash::of(text),
@@ -126,7 +129,7 @@ fn commit() {
     };
     let make = |number, previous, segment, edge| {
         let (origin, time, adds, removes) = (ORIGIN.into(), RECORDED, vec![segment], vec![]);
-        Commit { origin, number, previous, epoch: 1, time, adds, removes, edge }.sign(&[&key])
+        Commit { origin, number, previous, epoch: 1, time, adds, removes, purge: None, edge }.sign(&[&key])
     };
     let one = add("2026-09/00000000000000000000-1-0.parquet", 0, 7, b"first\r\n", &[a, b]);
     let first = make(0, None, one, edge_of(&[a, b]));
@@ -135,6 +138,18 @@ fn commit() {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     holds("commit-0", &text(first.bytes()));
     holds("commit-1", &text(second.bytes()));
+    // The middle one goes.
+    let hole = Span::new(1, 2);
+    let gone = Gone::new(ORIGIN, (2, 3), vec![hole], vec![], vec![(1, b)], vec![]).unwrap().to_text();
+    holds("gone-2", &gone);
+    let (sha256, bytes) = (Hash::of(gone.as_bytes()), gone.len() as u64);
+    let named = GoneRef { commit: 2, sha256, bytes, entries: 1, newest: RECORDED };
+    let removes = vec![first.commit().adds[0].path.clone()];
+    let purge = Some(Purge { removes, gone: named, basis: 41, plan: Hash::of(b"the plan") });
+    let stays = add("2026-09/00000000000000000000-1-2.parquet", 0, 7, b"stays\r\n", &[a]);
+    let (previous, edge) = (Some(second.hash()), edge_of(&[a, b, c]));
+    let third = Commit { number: 2, previous, purge, adds: vec![stays], edge, ..second.commit().clone() };
+    holds("commit-2", &text(third.sign(&[&key]).bytes()));
 }
 
 #[test]

@@ -7,9 +7,10 @@
 //! Invariant: what has been fed without a fault is proven; a fault says what is still sound.
 
 use crate::commit::{CommitError, SegmentRef, SignedCommit};
+use crate::gone::{BLOCK, Gone, GoneRef};
 use crate::key::VerifierKey;
 use crate::name::Origin;
-use crate::tree::{Edge, Hash};
+use crate::tree::{Edge, Hash, Node};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 /// What is wrong with a history, and where.
@@ -64,6 +65,14 @@ pub enum Fault {
         /// Entries found.
         found: u64,
     },
+    /// What is kept of purged entries does not stand for them.
+    #[error("what commit {number} kept of purged entries does not hold: {why}")]
+    Gone {
+        /// The commit that names it.
+        number: u64,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The leaves up to a commit's head do not give its root.
     #[error(
         "the entries below sequence {size} do not give the root that commit {number} signed; they do up to sequence {sound}"
@@ -107,6 +116,8 @@ pub struct ChainState {
     pub epoch: u64,
     /// The tree at the last sealed entry.
     pub edge: Edge,
+    /// What is gone.
+    pub gone: Option<GoneRef>,
     /// The live segments, ascending.
     pub live: Vec<SegmentRef>,
 }
@@ -139,6 +150,9 @@ pub struct ChainVerifier {
     previous: Option<Hash>,
     epoch: u64,
     edge: Edge,
+    gone: Option<GoneRef>,
+    /// Entries of the live segments.
+    rows: u64,
     live: BTreeMap<u64, LiveSegment>,
     /// Where each live segment begins, by path.
     firsts: HashMap<String, u64>,
@@ -149,8 +163,8 @@ impl ChainVerifier {
     /// A verifier for the stream `origin`, whose commits must be signed by one of `trusted`: under that origin, or
     /// under that of a later generation once the chain has gone over to it.
     pub fn new(origin: &str, trusted: Vec<VerifierKey>) -> Self {
-        let (breaks, edge, live, firsts, heads) = Default::default();
-        Self { origin: origin.into(), trusted, breaks, next: 0, previous: None, epoch: 0, edge, live, firsts, heads }
+        let state = ChainState { origin: origin.into(), ..ChainState::default() };
+        Self::resume(trusted, state)
     }
 
     /// A verifier that goes on after `state`, which somebody trusted found to be where a chain stood. It knows
@@ -159,10 +173,11 @@ impl ChainVerifier {
     pub fn resume(trusted: Vec<VerifierKey>, state: ChainState) -> Self {
         let added_by = state.commits.saturating_sub(1);
         let firsts = state.live.iter().map(|segment| (segment.path.clone(), segment.first)).collect();
-        let live = state.live.into_iter().map(|segment| (segment.first, LiveSegment { segment, added_by })).collect();
-        let ChainState { origin, commits: next, last_hash: previous, epoch, edge, .. } = state;
+        let rows = state.live.iter().map(|segment| segment.rows).sum();
+        let ChainState { origin, commits: next, last_hash: previous, epoch, edge, gone, live } = state;
+        let live = live.into_iter().map(|segment| (segment.first, LiveSegment { segment, added_by })).collect();
         let (breaks, heads) = Default::default();
-        Self { origin, trusted, breaks, next, previous, epoch, edge, live, firsts, heads }
+        Self { origin, trusted, breaks, next, previous, epoch, edge, gone, rows, live, firsts, heads }
     }
 
     /// Where the chain stands.
@@ -173,6 +188,7 @@ impl ChainVerifier {
             last_hash: self.previous,
             epoch: self.epoch,
             edge: self.edge.clone(),
+            gone: self.gone.clone(),
             live: self.live.values().map(|held| held.segment.clone()).collect(),
         }
     }
@@ -236,48 +252,45 @@ impl ChainVerifier {
         &self.breaks
     }
 
-    /// Takes over what a commit adds and removes. Before it the live segments cover everything once; so they do
-    /// after it if what it adds covers just what it removes and what is new. Looking at no other segment keeps a
-    /// long chain from being quadratic.
+    /// Takes over what a commit adds and removes. Before it the live segments and what is gone cover everything once; so
+    /// they do after it if what it adds covers just what it removes and what is new, but for what it purges. Looking at
+    /// no other segment keeps a long chain from being quadratic.
     fn replace_segments(&mut self, signed: &SignedCommit) -> Result<(), Fault> {
         let commit = signed.commit();
         let number = commit.number;
-        let mut removed: BTreeMap<u64, u64> = BTreeMap::new();
-        for path in &commit.removes {
+        // What becomes free, and whether it may stay free.
+        let mut removed: BTreeMap<u64, (u64, bool)> = BTreeMap::new();
+        let purged = commit.purge.iter().flat_map(|purge| &purge.removes).map(|path| (path, true));
+        let mut rows = self.rows;
+        for (path, may_stay) in commit.removes.iter().map(|path| (path, false)).chain(purged) {
             let known = self.firsts.get(path).and_then(|first| self.live.get(first));
-            let is_new = known.is_some_and(|held| removed.insert(held.segment.first, held.segment.end()).is_none());
+            let is_new = known.is_some_and(|held| {
+                rows -= held.segment.rows;
+                removed.insert(held.segment.first, (held.segment.end(), may_stay)).is_none()
+            });
             if !is_new {
                 return Err(Fault::Chain { number, why: "it removes a segment that is not there" });
             }
         }
         let (sealed, size) = (self.edge.size(), commit.edge.size());
         if sealed < size {
-            removed.insert(sealed, size);
+            removed.insert(sealed, (size, false));
         }
-        let mut free = removed.iter().map(|(first, end)| (*first, *end)).collect::<VecDeque<_>>();
-        for segment in &commit.adds {
-            let mut at = segment.first;
-            while at < segment.end() {
-                // A part of the segment stands on what is free from here on, or on what it must not.
-                let Some((from, end)) = free.pop_front() else { return Err(Fault::Coverage { number, seq: at }) };
-                if from != at {
-                    return Err(Fault::Coverage { number, seq: at.min(from) });
-                }
-                at = end.min(segment.end());
-                if at < end {
-                    free.push_front((at, end));
-                }
-            }
-        }
-        if let Some((seq, _)) = free.pop_front() {
-            return Err(Fault::Coverage { number, seq });
-        }
+        covers(&removed, commit.adds.iter().map(|segment| (segment.first, segment.end())), number)?;
         let mut added = HashSet::new();
         let is_there = |path: &String| self.firsts.get(path).is_some_and(|first| !removed.contains_key(first));
         if commit.adds.iter().any(|segment| is_there(&segment.path) || !added.insert(&segment.path)) {
             return Err(Fault::Chain { number, why: "it adds a segment that is there already" });
         }
-        for path in &commit.removes {
+        rows = commit.adds.iter().fold(rows, |rows, segment| rows.saturating_add(segment.rows));
+        let gone = commit.purge.as_ref().map(|purge| &purge.gone).or(self.gone.as_ref());
+        let before = self.gone.as_ref().map_or(0, |gone| gone.entries);
+        let now = gone.map_or(0, |gone| gone.entries);
+        if rows.checked_add(now) != Some(size) || (commit.purge.is_some() && now <= before) {
+            return Err(Fault::Chain { number, why: "entries are missing, and it does not say that they are gone" });
+        }
+        (self.gone, self.rows) = (gone.cloned(), rows);
+        for path in commit.removed() {
             if let Some(first) = self.firsts.remove(path) {
                 self.live.remove(&first);
             }
@@ -287,6 +300,11 @@ impl ChainVerifier {
             self.live.insert(segment.first, LiveSegment { segment: segment.clone(), added_by: number });
         }
         Ok(())
+    }
+
+    /// What is gone of the stream, as the newest purge says.
+    pub fn gone(&self) -> Option<&GoneRef> {
+        self.gone.as_ref()
     }
 
     /// How many commits were verified.
@@ -314,28 +332,96 @@ impl ChainVerifier {
         self.live.values()
     }
 
-    /// Goes on to the leaves.
-    pub fn into_leaves(self) -> LeafVerifier {
-        LeafVerifier {
+    /// Goes on to the leaves; where something is gone, with what the newest purge kept of it.
+    ///
+    /// # Errors
+    /// What is given is not what that purge's commit names, or something is missing.
+    pub fn into_leaves(self, gone: Option<Gone>) -> Result<LeafVerifier, Fault> {
+        let number = self.gone.as_ref().map_or(0, |named| named.commit);
+        let fits = match (&self.gone, &gone) {
+            (None, None) => true,
+            (Some(named), Some(gone)) => {
+                let is_named = gone.commit() == named.commit && gone.entries() == named.entries;
+                let is_its = gone
+                    .origin()
+                    .parse()
+                    .is_ok_and(|origin: Origin| self.origin.parse().is_ok_and(|own: Origin| own.is_same_log(&origin)));
+                is_named && is_its && Hash::of(gone.to_text().as_bytes()) == named.sha256
+            }
+            _ => false,
+        };
+        if !fits {
+            return Err(Fault::Gone { number, why: "it is not what the commit names, or is missing" });
+        }
+        Ok(LeafVerifier {
             segments: self.live.into_values().collect(),
             at: 0,
             heads: self.heads,
+            size: self.edge.size(),
+            gone,
             edge: Edge::default(),
             own: Edge::default(),
             sound: 0,
-        }
+        })
     }
 }
 
-/// Walks the leaves of the live segments in order of sequence.
+/// Whether added ranges, ascending, stand on what is free and leave nothing of it free that may not stay so.
+fn covers(
+    free: &BTreeMap<u64, (u64, bool)>,
+    added: impl Iterator<Item = (u64, u64)>,
+    number: u64,
+) -> Result<(), Fault> {
+    let mut free: VecDeque<(u64, u64, bool)> = free.iter().map(|(first, (end, may))| (*first, *end, *may)).collect();
+    for (first, end) in added {
+        let mut at = first;
+        while at < end {
+            // A part of the segment stands on what is free from here on, or on what it must not.
+            let Some((from, to, may_stay)) = free.pop_front() else { return Err(Fault::Coverage { number, seq: at }) };
+            // What is purged before it, and between what it stands on, stays free.
+            if may_stay && to <= at {
+                continue;
+            }
+            if from != at && !(may_stay && from < at) {
+                return Err(Fault::Coverage { number, seq: at.min(from) });
+            }
+            at = to.min(end);
+            if at < to {
+                free.push_front((at, to, may_stay));
+            }
+        }
+    }
+    match free.into_iter().find(|(_, _, may_stay)| !may_stay) {
+        Some((seq, _, _)) => Err(Fault::Coverage { number, seq }),
+        None => Ok(()),
+    }
+}
+
+/// Walks the leaves of the live segments in order of sequence, and what is kept of purged ones between them.
 #[derive(Debug, Clone)]
 pub struct LeafVerifier {
     segments: Vec<LiveSegment>,
     at: usize,
     heads: BTreeMap<u64, (u64, Hash)>,
+    size: u64,
+    gone: Option<Gone>,
     edge: Edge,
     own: Edge,
     sound: u64,
+}
+
+/// Who looks on while the tree grows.
+pub trait Watch {
+    /// A subtree that was appended, or that it completed.
+    fn node(&mut self, node: Node);
+    /// The tree as it is, or was when it had fewer entries: at every size that can be known.
+    fn tree(&mut self, edge: &Edge);
+}
+
+/// Looks at nothing.
+impl Watch for () {
+    fn node(&mut self, _: Node) {}
+    fn tree(&mut self, _: &Edge) {}
 }
 
 impl LeafVerifier {
@@ -344,20 +430,74 @@ impl LeafVerifier {
         self.segments.get(self.at)
     }
 
-    /// Feeds the next leaf of the expected segment.
+    /// Feeds the leaf at a sequence number of the expected segment.
     ///
     /// # Errors
-    /// The head of some commit is passed and does not hold, or the segment has too many entries.
-    pub fn leaf(&mut self, leaf: Hash) -> Result<(), Fault> {
+    /// It is not the next, and what lies between is not gone; the head of some commit is passed and does not hold; or the
+    /// segment has too many entries.
+    pub fn leaf(&mut self, seq: u64, leaf: Hash, watch: &mut impl Watch) -> Result<(), Fault> {
         let Some(held) = self.segments.get(self.at) else { return Ok(()) };
         if self.own.size() == held.segment.rows {
             return Err(self.wrong_rows(held.segment.rows + 1));
         }
-        let last = self.own.size() + 1 == held.segment.rows;
+        let (end, number) = (held.segment.end(), held.added_by);
+        let is_last = self.own.size() + 1 == held.segment.rows;
+        let starts = self.own.size() == 0 && seq != held.segment.first;
+        if starts || seq < self.edge.size() || seq >= end || (is_last && seq + 1 != end) {
+            return Err(Fault::Coverage { number, seq: self.edge.size().max(held.segment.first) });
+        }
+        self.pass(seq, watch)?;
         self.own.push(leaf);
-        self.edge.push(leaf);
+        self.push(0, leaf, watch);
         // A head at the segment's end waits until the segment's own root was compared, which says more.
-        if last { Ok(()) } else { self.head() }
+        if is_last { Ok(()) } else { self.head() }
+    }
+
+    fn push(&mut self, height: u32, hash: Hash, watch: &mut impl Watch) {
+        watch.node(Node { height, index: self.edge.size() >> height, hash });
+        self.edge.push_node(height, hash, |node| watch.node(node));
+        watch.tree(&self.edge);
+    }
+
+    /// Goes on to a position over entries that are gone.
+    fn pass(&mut self, to: u64, watch: &mut impl Watch) -> Result<(), Fault> {
+        let from = self.edge.size();
+        if from >= to {
+            return Ok(());
+        }
+        let number = self.segments.get(self.at).map_or(0, |held| held.added_by);
+        let steps = self.gone.as_ref().and_then(|gone| gone.steps(from, to));
+        for (height, hash) in steps.ok_or(Fault::Coverage { number, seq: from })? {
+            if height > 0 {
+                self.heads_inside(watch)?;
+            }
+            self.push(height, hash, watch);
+            self.head()?;
+        }
+        Ok(())
+    }
+
+    /// Compares the heads that commits signed inside of the block that comes next, which is gone.
+    fn heads_inside(&mut self, watch: &mut impl Watch) -> Result<(), Fault> {
+        let Some(gone) = &self.gone else { return Ok(()) };
+        let (from, number) = (self.edge.size(), gone.commit());
+        for (size, _) in gone.heads().iter().filter(|(size, _)| (from + 1..from + BLOCK).contains(size)) {
+            let mut edge = self.edge.clone();
+            let left = gone.left_of(*size).unwrap_or_default();
+            left.into_iter().for_each(|(height, hash)| edge.push_node(height, hash, |_| {}));
+            watch.tree(&edge);
+        }
+        for (size, (by, root)) in self.heads.range(from + 1..from + BLOCK) {
+            let why = "it lacks the proof of a head that a commit signed";
+            let left = gone.left_of(*size).ok_or(Fault::Gone { number, why })?;
+            let mut edge = self.edge.clone();
+            left.into_iter().for_each(|(height, hash)| edge.push_node(height, hash, |_| {}));
+            if edge.root() != *root {
+                return Err(Fault::Head { number: *by, size: *size, sound: self.sound });
+            }
+            self.sound = *size;
+        }
+        Ok(())
     }
 
     /// Compares the tree with the head that some commit signed at this size, if one did.
@@ -393,6 +533,17 @@ impl LeafVerifier {
         }
         self.at += 1;
         self.head()
+    }
+
+    /// Ends the walk, over what is gone at the end.
+    ///
+    /// # Errors
+    /// The newest entries are missing and not gone, or a head of some commit does not hold.
+    pub fn end(&mut self, watch: &mut impl Watch) -> Result<(), Fault> {
+        match self.expected() {
+            Some(_) => Ok(()),
+            None => self.pass(self.size, watch),
+        }
     }
 
     /// The tree over all leaves fed.

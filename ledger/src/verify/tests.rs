@@ -1,9 +1,12 @@
 //! Chains and leaves that hold, and each fault in its place.
 
 use super::*;
-use crate::commit::Commit;
+use crate::commit::{Commit, Purge};
+use crate::gone::{Wanted, cut};
 use crate::key::LedgerKey;
+use crate::proof::Span;
 use crate::tree::root_of;
+use proptest::prelude::*;
 
 const ORIGIN: &str = "example/acme/audit/0";
 
@@ -26,6 +29,7 @@ fn chain(commits: u64) -> Vec<SignedCommit> {
         let add = SegmentRef {
             path: format!("2026-11/{number}.parquet"),
             first: 10 * number,
+            span: 10,
             rows: 10,
             bytes: 1,
             sha256: Hash::of(b""),
@@ -41,6 +45,7 @@ fn chain(commits: u64) -> Vec<SignedCommit> {
                 time: 0,
                 adds: vec![add],
                 removes: vec![],
+                purge: None,
                 edge: edge.clone(),
             }
             .sign(&[&key()]),
@@ -55,12 +60,13 @@ fn verifier() -> ChainVerifier {
 
 fn feed(leaves: &mut LeafVerifier, all: &[Hash]) -> Result<(), Fault> {
     while let Some(held) = leaves.expected().cloned() {
-        for leaf in &all[held.segment.first as usize..held.segment.end() as usize] {
-            leaves.leaf(*leaf)?;
+        let stays = |seq: &u64| !leaves.gone.as_ref().is_some_and(|gone| gone.holds(*seq));
+        for seq in (held.segment.first..held.segment.end()).filter(stays).collect::<Vec<_>>() {
+            leaves.leaf(seq, all[seq as usize], &mut ())?;
         }
         leaves.end_segment()?;
     }
-    Ok(())
+    leaves.end(&mut ())
 }
 
 #[test]
@@ -71,6 +77,7 @@ fn a_sound_chain_verifies_also_after_a_rewrite() {
     let merged = SegmentRef {
         path: "2026-11/merged.parquet".into(),
         first: 10,
+        span: 20,
         rows: 20,
         bytes: 1,
         sha256: Hash::of(b""),
@@ -85,7 +92,7 @@ fn a_sound_chain_verifies_also_after_a_rewrite() {
         verifier.commit(signed.bytes()).unwrap();
     }
     assert_eq!((verifier.commits(), verifier.live().count()), (5, 3));
-    let mut leaves = verifier.into_leaves();
+    let mut leaves = verifier.into_leaves(None).unwrap();
     feed(&mut leaves, &all).unwrap();
     assert_eq!(leaves.edge().root(), root_of(all));
 }
@@ -97,6 +104,7 @@ fn a_rewrite_covers_what_it_removes_and_nothing_else() {
     let segment = |first: u64, rows: u64| SegmentRef {
         path: format!("2026-11/m{first}-{rows}.parquet"),
         first,
+        span: rows,
         rows,
         ..chain[0].commit().adds[0].clone()
     };
@@ -144,6 +152,7 @@ fn a_head_inside_a_rewritten_segment_still_counts() {
     let all = leaves(20);
     let merged = SegmentRef {
         path: "2026-11/merged.parquet".into(),
+        span: 20,
         rows: 20,
         root: root_of(all.iter().copied()),
         ..chain[0].commit().adds[0].clone()
@@ -156,7 +165,7 @@ fn a_head_inside_a_rewritten_segment_still_counts() {
     for signed in [&chain[0], &second, &rewrite.sign(&[&key()])] {
         verifier.commit(signed.bytes()).unwrap();
     }
-    let fault = feed(&mut verifier.into_leaves(), &all).unwrap_err();
+    let fault = feed(&mut verifier.into_leaves(None).unwrap(), &all).unwrap_err();
     assert_eq!(fault, Fault::Head { number: 0, size: 10, sound: 0 });
 }
 
@@ -187,10 +196,10 @@ fn each_fault_in_the_leaves_is_placed() {
     chain.iter().for_each(|signed| drop(verifier.commit(signed.bytes()).unwrap()));
     let mut changed = leaves(30);
     changed[17] = Hash::of(b"forged");
-    let fault = feed(&mut verifier.clone().into_leaves(), &changed).unwrap_err();
+    let fault = feed(&mut verifier.clone().into_leaves(None).unwrap(), &changed).unwrap_err();
     assert_eq!(fault, Fault::Segment { path: "2026-11/1.parquet".into(), first: 10, last: 19, number: 1 });
-    let mut short = verifier.into_leaves();
-    short.leaf(changed[0]).unwrap();
+    let mut short = verifier.into_leaves(None).unwrap();
+    short.leaf(0, changed[0], &mut ()).unwrap();
     assert!(matches!(short.end_segment(), Err(Fault::Rows { expected: 10, found: 1, .. })));
 }
 
@@ -204,7 +213,10 @@ fn a_head_that_its_segments_do_not_give_is_named() {
     chain[1] = forged.sign(&[&key()]);
     let mut verifier = verifier();
     chain.iter().for_each(|signed| drop(verifier.commit(signed.bytes()).unwrap()));
-    assert_eq!(feed(&mut verifier.into_leaves(), &leaves(20)), Err(Fault::Head { number: 1, size: 20, sound: 10 }));
+    assert_eq!(
+        feed(&mut verifier.into_leaves(None).unwrap(), &leaves(20)),
+        Err(Fault::Head { number: 1, size: 20, sound: 10 })
+    );
 }
 
 #[test]
@@ -229,7 +241,7 @@ fn a_chain_may_go_on_in_a_later_generation_and_never_goes_back() {
     }
     verifier.commit(at(&chain[2], 2, Some(later.hash())).bytes()).unwrap();
     assert_eq!((verifier.breaks().len(), verifier.origin()), (1, "example/acme/audit/2"));
-    feed(&mut verifier.into_leaves(), &leaves(30)).unwrap();
+    feed(&mut verifier.into_leaves(None).unwrap(), &leaves(30)).unwrap();
 }
 
 #[test]
@@ -240,4 +252,137 @@ fn a_stream_that_begins_in_a_later_generation_has_no_break() {
     assert!(verifier.breaks().is_empty());
     let other = Commit { origin: "example/globex/audit/1".into(), ..chain(1)[0].commit().clone() }.sign(&[&key()]);
     assert!(self::verifier().commit(other.bytes()).is_err(), "another stream is no later generation");
+}
+
+/// What is kept of holes, with the heads of commits at these sizes.
+fn kept(all: &[Hash], commit: u64, holes: &[Span], heads: &[u64]) -> Gone {
+    let root = |from: u64, to: u64| root_of(all[from as usize..to as usize].iter().copied());
+    let wanted = Wanted::of(holes);
+    let nodes = |head: u64| {
+        let start = head - head % BLOCK;
+        let of = |node: Node| root(start + (node.index << node.height), start + ((node.index + 1) << node.height));
+        cut(head % BLOCK).into_iter().map(of).collect()
+    };
+    let inside = heads.iter().filter(|head| **head % BLOCK > 0 && wanted.blocks.contains(&(**head / BLOCK)));
+    let heads = inside.map(|head| (*head, nodes(*head))).collect();
+    let blocks = wanted.blocks.iter().map(|at| (*at, root(at * BLOCK, (at + 1) * BLOCK))).collect();
+    let leaves = wanted.leaves.iter().map(|at| (*at, all[*at as usize])).collect();
+    Gone::new(ORIGIN, (commit, all.len() as u64), holes.to_vec(), blocks, leaves, heads).unwrap()
+}
+
+/// The segment of what stays of a range, if anything does.
+fn stays(path: String, all: &[Hash], (first, end): (u64, u64), gone: &Gone) -> Option<SegmentRef> {
+    let seqs: Vec<u64> = (first..end).filter(|seq| !gone.holds(*seq)).collect();
+    let (first, last) = (*seqs.first()?, *seqs.last()?);
+    let root = root_of(seqs.iter().map(|seq| all[*seq as usize]));
+    let (span, rows) = (last + 1 - first, seqs.len() as u64);
+    Some(SegmentRef { path, first, span, rows, bytes: 1, sha256: Hash::of(b""), root })
+}
+
+/// A commit that takes `holes` away from the segments of `before` that they touch.
+fn purge(all: &[Hash], before: &ChainVerifier, gone: &Gone, time: i64) -> SignedCommit {
+    let state = before.state();
+    let touched = state
+        .live
+        .iter()
+        .filter(|held| (held.first..held.end()).filter(|seq| !gone.holds(*seq)).count() as u64 != held.rows);
+    let touched: Vec<&SegmentRef> = touched.collect();
+    let renamed = |held: &SegmentRef| format!("2026-11/{}-{}.parquet", held.first, state.commits);
+    let adds = touched.iter().filter_map(|held| stays(renamed(held), all, (held.first, held.end()), gone)).collect();
+    let text = gone.to_text();
+    let named = GoneRef {
+        commit: state.commits,
+        sha256: Hash::of(text.as_bytes()),
+        bytes: text.len() as u64,
+        entries: gone.entries(),
+        newest: time,
+    };
+    let removes = touched.iter().map(|held| held.path.clone()).collect();
+    let purge = Purge { removes, gone: named, basis: 41, plan: Hash::of(b"plan") };
+    let (number, previous, edge) = (state.commits, state.last_hash, state.edge);
+    let origin = ORIGIN.into();
+    Commit { origin, number, previous, epoch: 1, time, adds, removes: vec![], purge: Some(purge), edge }.sign(&[&key()])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn what_stays_of_a_purged_stream_verifies_and_every_head_of_a_commit_with_it(
+        commits in 1u64..90, cuts in proptest::collection::vec((0u64..900, 0u64..500), 1..5),
+    ) {
+        let chain = chain(commits);
+        let all = leaves(10 * commits);
+        let size = all.len() as u64;
+        let mut verifier = verifier();
+        chain.iter().for_each(|signed| drop(verifier.commit(signed.bytes()).unwrap()));
+        let heads: Vec<u64> = (1..=commits).map(|n| 10 * n).collect();
+        let (mut holes, mut gone) = (vec![], None);
+        // One purge after the other, each with all that is gone until then.
+        for (from, length) in cuts {
+            let span = Span::new(from.min(size), (from + length).min(size));
+            let more = crate::gone::union(&holes, &[span]);
+            if more == holes {
+                continue;
+            }
+            holes = more;
+            let kept = kept(&all, verifier.commits(), &holes, &heads);
+            let mut resumed = ChainVerifier::resume(vec![key().verifier(ORIGIN)], verifier.state());
+            let signed = purge(&all, &verifier, &kept, 0);
+            verifier.commit(signed.bytes()).unwrap();
+            resumed.commit(signed.bytes()).unwrap();
+            prop_assert_eq!(verifier.state(), resumed.state());
+            gone = Some(kept);
+        }
+        let Some(gone) = gone else { return Ok(()) };
+        prop_assert!(verifier.clone().into_leaves(None).is_err());
+        let mut whole = verifier.clone().into_leaves(Some(gone.clone())).unwrap();
+        feed(&mut whole, &all).unwrap();
+        prop_assert_eq!((whole.edge().size(), whole.edge().root()), (size, root_of(all.iter().copied())));
+        // An entry that is there and changed, and a hash that is kept and changed, are found.
+        let mut forged = all.clone();
+        if let Some(seq) = (0..size).find(|seq| !gone.holds(*seq)) {
+            forged[seq as usize] = Hash::of(b"forged");
+            let fed = feed(&mut verifier.clone().into_leaves(Some(gone.clone())).unwrap(), &forged);
+            let is_found = matches!(fed, Err(Fault::Segment { .. } | Fault::Head { .. }));
+            prop_assert!(is_found);
+        }
+        let other = kept(&forged.iter().map(|leaf| Hash::of(leaf.as_bytes())).collect::<Vec<_>>(), gone.commit(), &holes, &heads);
+        prop_assert!(verifier.into_leaves(Some(other)).is_err());
+    }
+}
+
+#[test]
+fn a_purge_says_what_is_gone_and_takes_nothing_else() {
+    let chain = chain(4);
+    let all = leaves(40);
+    let mut before = verifier();
+    chain.iter().for_each(|signed| drop(before.commit(signed.bytes()).unwrap()));
+    let gone = kept(&all, 4, &[Span::new(0, 12), Span::new(14, 16)], &[10, 20]);
+    let good = purge(&all, &before, &gone, 0).commit().clone();
+    assert_eq!((good.adds[0].first, good.adds[0].span, good.adds[0].rows), (12, 8, 6));
+    let with = |change: &dyn Fn(&mut Commit)| {
+        let mut other = good.clone();
+        change(&mut other);
+        before.clone().commit(other.sign(&[&key()]).bytes())
+    };
+    assert!(with(&|_| {}).is_ok());
+    let missing = "entries are missing, and it does not say that they are gone";
+    let named = |commit: &mut Commit, entries: u64| commit.purge.as_mut().unwrap().gone.entries = entries;
+    for change in [&(|commit: &mut Commit| named(commit, 13)) as &dyn Fn(&mut Commit), &|commit| commit.adds.clear()] {
+        assert_eq!(with(change), Err(Fault::Chain { number: 4, why: missing }));
+    }
+    // What is only rewritten may not go.
+    let rewritten = |commit: &mut Commit| {
+        let path = commit.purge.as_mut().unwrap().removes.remove(0);
+        commit.removes.push(path);
+    };
+    assert_eq!(with(&rewritten), Err(Fault::Coverage { number: 4, seq: 0 }));
+    // What stays may not come to lie where other entries are.
+    assert_eq!(with(&|commit| commit.adds[0].span += 1), Err(Fault::Coverage { number: 4, seq: 20 }));
+    // Nothing may be called gone without being removed.
+    let mut after = before.clone();
+    after.commit(good.sign(&[&key()]).bytes()).unwrap();
+    let again = Commit { number: 5, previous: after.last_hash(), adds: vec![], ..good.clone() };
+    let refused = after.commit(again.sign(&[&key()]).bytes());
+    assert!(matches!(refused, Err(Fault::Chain { number: 5, .. })), "{refused:?}");
 }

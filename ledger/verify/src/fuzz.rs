@@ -116,13 +116,14 @@ fn commit() -> Commit {
     let add = SegmentRef {
         path: "2026-09/x.parquet".into(),
         first: 0,
+        span: 13,
         rows: 13,
         bytes: 99,
         sha256: Hash::of(b"x"),
         root: edge.root(),
     };
     let (origin, time, adds, removes) = (STREAM.into(), 1_790_000_000_000_000, vec![add], vec![]);
-    Commit { origin, number: 0, previous: None, epoch: 1, time, adds, removes, edge }
+    Commit { origin, number: 0, previous: None, epoch: 1, time, adds, removes, purge: None, edge }
 }
 
 /// Writes the seeds anew: `cargo test -p piperoll-verify write_seeds -- --ignored`.

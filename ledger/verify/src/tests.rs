@@ -303,7 +303,7 @@ fn commits(desk: &Desk) -> Vec<Vec<u8>> {
         (first..first + 10).for_each(|n| edge.push(leaf(n)));
         let path = format!("2026-11/{first:020}-1-{number}.parquet");
         let root = span(Span::new(first, first + 10));
-        let adds = vec![SegmentRef { path, first, rows: 10, bytes: 99, sha256: leaf(number), root }];
+        let adds = vec![SegmentRef { path, first, span: 10, rows: 10, bytes: 99, sha256: leaf(number), root }];
         let commit = Commit {
             origin: STREAM.into(),
             number,
@@ -312,6 +312,7 @@ fn commits(desk: &Desk) -> Vec<Vec<u8>> {
             time: 1_790_000_000_000_000,
             adds,
             removes: vec![],
+            purge: None,
             edge: edge.clone(),
         };
         let signed = commit.sign(&[&desk.key]);
