@@ -20,6 +20,8 @@ pub enum ProblemKind {
     Forbidden,
     /// There is no such thing, or none that the caller may know of.
     NotFound,
+    /// It was there, and was taken away for good.
+    Gone,
     /// The method is not offered at this path.
     MethodNotAllowed,
     /// None of the formats asked for is offered.
@@ -50,6 +52,7 @@ impl ProblemKind {
             Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated", "who is calling is not known"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "this is not allowed"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "there is no such thing"),
+            Self::Gone => (StatusCode::GONE, "gone", "it was there, and was purged"),
             Self::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "this path does not offer that method")
             }
@@ -137,6 +140,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let kind = match error.kind() {
             ErrorKind::NotFound => ProblemKind::NotFound,
+            ErrorKind::Gone => ProblemKind::Gone,
             ErrorKind::Invalid => ProblemKind::Malformed,
             ErrorKind::Busy => ProblemKind::TooManyRequests,
             ErrorKind::Conflict => ProblemKind::Unprocessable,

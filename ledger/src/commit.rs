@@ -127,6 +127,13 @@ pub enum CommitError {
     Note(#[source] NoteError),
 }
 
+/// The head that a commit's bytes state, before anything of them is verified.
+pub fn stated_head(bytes: &[u8]) -> Option<(u64, Hash)> {
+    let line = bytes.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"head "))?;
+    let (size, root) = std::str::from_utf8(line).ok()?.split_once(' ')?;
+    Some((text::decimal(size)?, Hash::from_base64(root)?))
+}
+
 /// Whether a path may stand in a commit: plain characters, no way out of the stream's folder.
 pub fn is_segment_path(path: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/');
@@ -161,7 +168,7 @@ impl Commit {
             for path in removes {
                 let _ = writeln!(out, "remove {path} purged");
             }
-            let GoneRef { commit: _, sha256, bytes, entries, newest } = gone;
+            let GoneRef { commit: _, epoch: _, sha256, bytes, entries, newest } = gone;
             let _ = writeln!(out, "gone {sha256} {bytes} {entries} {}", format_micros(*newest));
             let _ = writeln!(out, "basis {basis} {plan}");
         }
@@ -215,7 +222,7 @@ impl Commit {
         }
         let purge = match (body.gone, body.basis) {
             (Some(gone), Some((basis, plan))) if !body.purges.is_empty() => {
-                Some(Purge { removes: body.purges, gone: GoneRef { commit: number, ..gone }, basis, plan })
+                Some(Purge { removes: body.purges, gone: GoneRef { commit: number, epoch, ..gone }, basis, plan })
             }
             (None, None) if body.purges.is_empty() => None,
             _ => return Err(malformed("a purge without what is gone, or its basis, or the other way round")),
@@ -259,7 +266,7 @@ impl Body {
             ["gone", sha256, bytes, entries, newest] if self.gone.is_none() => {
                 let (sha256, newest) = (Hash::from_base64(sha256)?, parse_micros(newest).ok()?);
                 let (bytes, entries) = (text::decimal(bytes)?, text::decimal(entries)?);
-                self.gone = Some(GoneRef { commit: 0, sha256, bytes, entries, newest });
+                self.gone = Some(GoneRef { commit: 0, epoch: 0, sha256, bytes, entries, newest });
             }
             ["basis", entry, plan] if self.basis.is_none() => {
                 self.basis = Some((text::decimal(entry)?, Hash::from_base64(plan)?));
@@ -361,7 +368,14 @@ mod tests {
 
     /// The same, with a segment of which something is gone.
     fn purge() -> Commit {
-        let gone = GoneRef { commit: 7, sha256: Hash::of(b"g"), bytes: 900, entries: 3, newest: 1_780_000_000_000_000 };
+        let gone = GoneRef {
+            commit: 7,
+            epoch: 2,
+            sha256: Hash::of(b"g"),
+            bytes: 900,
+            entries: 3,
+            newest: 1_780_000_000_000_000,
+        };
         let removes = vec!["2026-11/z.parquet".into()];
         let purge = Purge { removes, gone, basis: 41, plan: Hash::of(b"plan") };
         let adds = vec![SegmentRef { rows: 10, ..commit().adds[0].clone() }];

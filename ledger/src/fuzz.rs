@@ -393,7 +393,7 @@ fn write_seeds() {
     let gone = Gone::new(ORIGIN, (2, 7), holes, vec![], hashes, vec![]).unwrap().to_text();
     let sparse = SegmentRef { span: 6, rows: 4, ..add(1, 7, 2) };
     let (sha256, newest) = (Hash::of(gone.as_bytes()), 1_790_000_000_500_000);
-    let named = GoneRef { commit: 2, sha256, bytes: gone.len() as u64, entries: 3, newest };
+    let named = GoneRef { commit: 2, epoch: 1, sha256, bytes: gone.len() as u64, entries: 3, newest };
     let purge = Some(Purge { removes, gone: named, basis: 41, plan: Hash::of(b"plan") });
     let purging = Commit { purge, ..commit(2, vec![sparse], vec![], 7) }.to_text();
     seed("commits", "purging", purging.as_bytes());

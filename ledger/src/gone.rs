@@ -27,6 +27,8 @@ const WORDS: [&str; 7] = ["origin", "commit", "size", "hole", "block", "leaf", "
 pub struct GoneRef {
     /// The commit that names it.
     pub commit: u64,
+    /// The epoch of the writer that made it.
+    pub epoch: u64,
     /// SHA-256 of the object.
     pub sha256: Hash,
     /// Its size in bytes.
@@ -35,6 +37,14 @@ pub struct GoneRef {
     pub entries: u64,
     /// The newest `recorded_at` among them, in microseconds: what comes later is never stamped before it.
     pub newest: i64,
+}
+
+impl GoneRef {
+    /// Where the object lies below the stream's folder. The epoch keeps a writer that was overtaken from replacing
+    /// what its successor put.
+    pub fn path(&self) -> String {
+        format!("_ledger/gone/{:020}-{}", self.commit, self.epoch)
+    }
 }
 
 /// The text is none of these, or contradicts itself.
@@ -221,6 +231,25 @@ impl Gone {
         let at = self.heads.binary_search_by_key(&size, |(size, _)| *size).ok()?;
         let left = Span::new(0, size % BLOCK).complete_nodes();
         Some(left.into_iter().zip(&self.heads[at].1).map(|((height, _), hash)| (height, *hash)).collect())
+    }
+
+    /// The root of a complete subtree, if it stands here: a block, a leaf, or a part of a gone block beside some head.
+    pub fn node(&self, height: u32, index: u64) -> Option<Hash> {
+        match height {
+            0 => self.leaf(index).or_else(|| self.beside_head(height, index)),
+            BLOCK_HEIGHT => self.block(index),
+            _ => self.beside_head(height, index),
+        }
+    }
+
+    fn beside_head(&self, height: u32, index: u64) -> Option<Hash> {
+        let block = index.checked_shl(height).filter(|_| height < BLOCK_HEIGHT)? / BLOCK;
+        let from = self.heads.partition_point(|(size, _)| size / BLOCK < block);
+        let within = index - (block * BLOCK >> height);
+        self.heads[from..].iter().take_while(|(size, _)| size / BLOCK == block).find_map(|(size, nodes)| {
+            let at = cut(size % BLOCK).iter().position(|node| (node.height, node.index) == (height, within))?;
+            nodes.get(at).copied()
+        })
     }
 
     /// The hashes that stand for the entries `[from, to)`, with their heights: 0 for a leaf. None when one of these

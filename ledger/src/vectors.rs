@@ -143,7 +143,7 @@ fn commit() {
     let gone = Gone::new(ORIGIN, (2, 3), vec![hole], vec![], vec![(1, b)], vec![]).unwrap().to_text();
     holds("gone-2", &gone);
     let (sha256, bytes) = (Hash::of(gone.as_bytes()), gone.len() as u64);
-    let named = GoneRef { commit: 2, sha256, bytes, entries: 1, newest: RECORDED };
+    let named = GoneRef { commit: 2, epoch: 1, sha256, bytes, entries: 1, newest: RECORDED };
     let removes = vec![first.commit().adds[0].path.clone()];
     let purge = Some(Purge { removes, gone: named, basis: 41, plan: Hash::of(b"the plan") });
     let stays = add("2026-09/00000000000000000000-1-2.parquet", 0, 7, b"stays\r\n", &[a]);

@@ -109,7 +109,14 @@ pub fn type_name(kind: &DataType) -> String {
 
 /// The heads read, as JSON.
 pub fn heads_json(read: &[HeadRead]) -> serde_json::Value {
-    let one = |head: &HeadRead| json!({"tenant": head.tenant.as_str(), "stream": head.stream.as_str(), "size": head.size, "root": head.root.to_base64()});
+    let one = |head: &HeadRead| {
+        let (tenant, stream) = (head.tenant.as_str(), head.stream.as_str());
+        let mut one = json!({"tenant": tenant, "stream": stream, "size": head.size, "root": head.root.to_base64()});
+        if let Some((entries, commit)) = head.gone {
+            one["gone"] = json!({"entries": entries, "commit": commit});
+        }
+        one
+    };
     read.iter().map(one).collect()
 }
 

@@ -84,12 +84,15 @@ pub struct HeadRead {
     pub root: Hash,
     /// The stream's origin.
     pub origin: String,
+    /// What was purged of it, if anything was: how many entries, and the commit that says so.
+    pub gone: Option<(u64, u64)>,
 }
 
 impl HeadRead {
     pub(crate) fn of(snapshot: &Snapshot) -> Self {
         let StreamHead { origin, size, root } = snapshot.head.clone();
-        Self { tenant: snapshot.tenant.clone(), stream: snapshot.kind, size, root, origin }
+        let gone = snapshot.gone.as_ref().map(|gone| (gone.entries, gone.commit));
+        Self { tenant: snapshot.tenant.clone(), stream: snapshot.kind, size, root, origin, gone }
     }
 }
 

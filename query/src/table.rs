@@ -143,7 +143,7 @@ impl Piece {
 /// The pieces of a snapshot; the salts are left behind here.
 fn pieces_of(seen: Seen, shapes: &Shapes) -> Result<Vec<Piece>> {
     let barrier = seen.sight.and_then(|sight| Barrier::of(&sight, &shapes.sql)).map(Arc::new);
-    let Snapshot { tenant, kind, head, segments, tail, objects } = seen.snapshot;
+    let Snapshot { tenant, kind, head, segments, gone: _, tail, objects } = seen.snapshot;
     let piece = |first, end, held| {
         let barrier = barrier.clone();
         Piece { tenant: tenant.as_str().into(), stream: kind.as_str(), first, end, held, barrier }

@@ -162,6 +162,7 @@ pub async fn stream(tenant: &str, kind: StreamKind, segments: i64, each: i64, ta
         let reference = SegmentRef {
             path: format!("{number}.parquet"),
             first: (number * each) as u64,
+            span: each as u64,
             rows: each as u64,
             bytes: bytes.len() as u64,
             sha256: Hash::of(&bytes),
@@ -188,7 +189,8 @@ pub async fn stream(tenant: &str, kind: StreamKind, segments: i64, each: i64, ta
         size: (end + tail) as u64,
         root: Hash::of(tenant.as_bytes()),
     };
-    Snapshot { tenant: tenant.parse().unwrap(), kind, head, segments: sealed, tail: tail_batches, objects }
+    let tenant = tenant.parse().unwrap();
+    Snapshot { tenant, kind, head, segments: sealed, gone: None, tail: tail_batches, objects }
 }
 
 /// `acme` and `globex`, 3,000 sealed events each, and a tail.

@@ -292,6 +292,7 @@ fn purge(all: &[Hash], before: &ChainVerifier, gone: &Gone, time: i64) -> Signed
     let text = gone.to_text();
     let named = GoneRef {
         commit: state.commits,
+        epoch: 1,
         sha256: Hash::of(text.as_bytes()),
         bytes: text.len() as u64,
         entries: gone.entries(),

@@ -12,7 +12,7 @@
 
 use crate::columns::{self, Rows};
 use crate::error::StoreError;
-use crate::ids::IdRun;
+use crate::ids::{self, IdRun};
 use crate::layout;
 use crate::limits::{Limits, MERGE_ROWS, PATIENCE, ROW_GROUP_ROWS, WORTH_REWRITING};
 use crate::objects::create;
@@ -22,11 +22,14 @@ use crate::store::Shared;
 use crate::stream::Stream;
 use crate::turn::{Settled, Unsettled, settle};
 use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt};
 use ledger::commit::{Commit, SegmentRef};
 use ledger::field::Field;
+use ledger::gone;
 use ledger::leaf::id_fingerprint;
+use ledger::proof::Span;
 use ledger::tree::{Edge, Hash};
 use object_store::path::Path;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
@@ -62,6 +65,11 @@ fn folder(segment: &Segment) -> &str {
     segment.reference.path.split('/').next().unwrap_or_default()
 }
 
+/// Whether two segments are neighbours in one month's folder, with nothing gone between them.
+fn follows(older: &Segment, newer: &Segment) -> bool {
+    folder(older) == folder(newer) && older.reference.end() == newer.reference.first
+}
+
 fn fits(limits: &Limits, bytes: u64, rows: u64) -> bool {
     bytes <= limits.merge_bytes && rows <= MERGE_ROWS
 }
@@ -76,7 +84,7 @@ fn small(segments: &[Arc<Segment>], limits: &Limits, open_from: &str, enough: us
         let (mut bytes, mut rows, mut largest) = (newest.bytes, newest.rows, newest.bytes);
         let is_over = folder(&segments[end - 1]) < open_from;
         let mut start = end - 1;
-        while start > 0 && folder(&segments[start - 1]) == folder(&segments[end - 1]) {
+        while start > 0 && follows(&segments[start - 1], &segments[start]) {
             let older = &segments[start - 1].reference;
             let is_small = is_over || older.bytes <= bytes;
             if !is_small || !fits(limits, bytes + older.bytes, rows + older.rows) {
@@ -100,9 +108,8 @@ fn hasty(segments: &[Arc<Segment>], limits: &Limits) -> Option<Range<usize>> {
     let mut start = 0;
     while start < segments.len() {
         let (mut end, mut bytes, mut rows) = (start, 0, 0);
-        while let Some(next) =
-            segments.get(end).filter(|next| is_sealed(next) && folder(next) == folder(&segments[start]))
-        {
+        let is_next = |end: usize| end == start || follows(&segments[end - 1], &segments[end]);
+        while let Some(next) = segments.get(end).filter(|next| is_sealed(next) && is_next(end)) {
             if !fits(limits, bytes + next.reference.bytes, rows + next.reference.rows) {
                 break;
             }
@@ -116,10 +123,12 @@ fn hasty(segments: &[Arc<Segment>], limits: &Limits) -> Option<Range<usize>> {
     None
 }
 
-/// A merged segment before it is put.
-struct Merged {
-    segment: Segment,
-    bytes: Bytes,
+/// A segment that takes the place of others, before it is put.
+pub(crate) struct Merged {
+    pub segment: Segment,
+    pub bytes: Bytes,
+    /// The leaves of all rows that were read, where some were not to be copied.
+    pub leaves: Vec<(u64, Hash)>,
 }
 
 /// Merges what [`plan`] names, if it names anything. Answers whether something was merged.
@@ -144,7 +153,7 @@ pub(crate) async fn compact(
     let inputs = &live[range];
     // 1. Merge in memory. Died: nothing happened. Seals go on meanwhile.
     // The Parquet decoder panics on some damage.
-    let merged = AssertUnwindSafe(merge(shared, stream, inputs, epoch)).catch_unwind().await;
+    let merged = AssertUnwindSafe(merge(shared, stream, inputs, epoch, None)).catch_unwind().await;
     let merged = match merged.unwrap_or_else(|_| Err(segment::undecodable(&inputs[0].location))) {
         Err(error) if error.kind() == crate::ErrorKind::Corrupt => {
             let what = "a merge was abandoned: stored entries are not what was recorded; nothing was changed; run fsck";
@@ -200,31 +209,48 @@ async fn commit(
         time: shared.ambient.now_micros(),
         adds: vec![segment.reference.clone()],
         removes: inputs.iter().map(|input| input.reference.path.clone()).collect(),
+        purge: None,
         edge: sealed.edge,
     };
-    turn.unsettled = Some(Unsettled { signed: commit.sign(&[&shared.key]), segment });
+    turn.unsettled = Some(Unsettled { signed: commit.sign(&[&shared.key]), segments: vec![segment], gone: None });
     settle(shared, stream, &mut turn).await
 }
 
-/// Copies the rows of adjacent segments into one, and proves that it did.
-async fn merge(shared: &Shared, stream: &Stream, inputs: &[Arc<Segment>], epoch: u64) -> Result<Merged, StoreError> {
+/// Copies the rows of adjacent segments into one, and proves that it did. Of what is in `goes` nothing is copied; something
+/// must stay.
+pub(crate) async fn merge(
+    shared: &Shared,
+    stream: &Stream,
+    inputs: &[Arc<Segment>],
+    epoch: u64,
+    goes: Option<&[Span]>,
+) -> Result<Merged, StoreError> {
     let (first, last) = (&inputs[0].reference, &inputs[inputs.len() - 1].reference);
     let folder = first.path.split('/').next().unwrap_or_default();
     let number = shared.merges.fetch_add(1, Ordering::Relaxed);
-    let path = layout::merged_segment(folder, first.first, epoch, number);
+    // What was missing before, and what is besides from here on.
+    let before = gone_of(shared, stream, inputs).await?;
+    let missing: Vec<Span> = match goes {
+        Some(goes) => gone::union(&before, goes),
+        None => before.clone(),
+    };
+    let (start, end) = bounds(&missing, first.first, last.end());
+    let path = layout::merged_segment(folder, start, epoch, number);
     let location = stream.prefix.below(&path);
-    let rows = last.end() - first.first;
     let counts = ColumnCounts::of(&shared.objects, inputs).await?;
     let distinct = |field| counts.distinct(field).min(ROW_GROUP_ROWS as u64);
-    let properties = segment::properties(Effort::Thorough, distinct, |field| counts.is_empty(field));
+    let effort = if goes.is_some() { Effort::Quick } else { Effort::Thorough };
+    let properties = segment::properties(effort, distinct, |field| counts.is_empty(field));
     drop(counts);
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-    let writer = ArrowWriter::try_new_with_options(Vec::new(), columns::schema(), options);
+    let mut bytes = Vec::new();
+    let writer = ArrowWriter::try_new_with_options(&mut bytes, columns::schema(), options);
     let mut writer = writer.map_err(StoreError::parquet(&location))?;
-    let mut whole = Leaves::new(stream, first.first);
-    let mut ids = Vec::with_capacity(rows as usize);
+    let mut whole = Edge::default();
+    let mut ids = Vec::with_capacity((end - start) as usize);
+    let mut leaves = Vec::new();
     for input in inputs {
-        let mut own = Leaves::new(stream, input.reference.first);
+        let mut own = Leaves::new(stream, &before, input.reference.first);
         let mut batches = segment::stream_rows(&shared.objects, input).await?;
         while let Some(batch) = batches.next().await {
             // A store that closes does not wait for a merge: nothing of it is anywhere yet.
@@ -232,40 +258,93 @@ async fn merge(shared: &Shared, stream: &Stream, inputs: &[Arc<Segment>], epoch:
                 return Err(StoreError::Stopping);
             }
             let batch = batch?;
-            own.take(&batch, &input.location, |leaf| whole.edge.push(leaf))?;
-            fingerprints(&batch, &mut ids);
+            let mut stays = Vec::with_capacity(batch.num_rows());
+            own.take(&batch, &input.location, |seq, leaf| {
+                let keeps = !holds(&missing, seq);
+                leaves.extend(goes.map(|_| (seq, leaf)));
+                stays.push(keeps);
+                if keeps {
+                    whole.push(leaf);
+                }
+            })?;
+            let batch = match stays.iter().all(|stays| *stays) {
+                true => batch,
+                false => filter_record_batch(&batch, &stays.into())
+                    .map_err(|error| StoreError::parquet(&location)(error.into()))?,
+            };
+            fingerprints(&batch, start, &mut ids)?;
             writer.write(&as_written(&batch, &input.location)?).map_err(StoreError::parquet(&location))?;
         }
         own.must_be(input.reference.rows, &input.reference.root, &input.location)?;
     }
-    let bytes = Bytes::from(writer.into_inner().map_err(StoreError::parquet(&location))?);
-    let root = whole.edge.root();
-    let mut written = Leaves::new(stream, first.first);
-    segment::read_all(&location, bytes.clone(), |batch| written.take(batch, &location, |_| {}))?;
+    let statistics = Statistics::of(&writer.close().map_err(StoreError::parquet(&location))?);
+    let bytes = Bytes::from(bytes);
+    let (root, rows) = (whole.root(), whole.size());
+    let mut written = Leaves::new(stream, &missing, start);
+    segment::read_all(&location, bytes.clone(), |batch| written.take(batch, &location, |_, _| {}))?;
     written.must_be(rows, &root, &location)?;
     let (size, sha256) = (bytes.len() as u64, Hash::of(&bytes));
-    let reference = SegmentRef { path, first: first.first, rows, bytes: size, sha256, root };
-    let statistics = inputs.iter().map(|input| input.statistics.clone()).reduce(union).unwrap_or_default();
+    let reference = SegmentRef { path, first: start, span: end - start, rows, bytes: size, sha256, root };
     remember_ids(shared, stream, &reference, &statistics, &ids);
-    Ok(Merged { segment: Segment { reference, location, statistics }, bytes })
+    Ok(Merged { segment: Segment { reference, location, statistics }, bytes, leaves })
 }
 
-/// The leaves of rows that follow each other.
+/// What is missing inside of segments, if anything is.
+async fn gone_of(shared: &Shared, stream: &Stream, inputs: &[Arc<Segment>]) -> Result<Vec<Span>, StoreError> {
+    let sealed = stream.view().sealed;
+    match sealed.gone {
+        Some(gone) if inputs.iter().any(|input| !input.reference.is_whole()) => {
+            Ok(gone.get(&shared.objects, &stream.prefix).await?.holes().to_vec())
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Whether a position lies in one of these ranges, which ascend.
+pub(crate) fn holds(spans: &[Span], seq: u64) -> bool {
+    let at = spans.partition_point(|span| span.end <= seq);
+    spans.get(at).is_some_and(|span| span.start <= seq)
+}
+
+/// Whether a range lies whole in one of these, which ascend and do not touch.
+pub(crate) fn is_inside(spans: &[Span], range: Span) -> bool {
+    let at = spans.partition_point(|span| span.end <= range.start);
+    spans.get(at).is_some_and(|span| span.start <= range.start && range.end <= span.end)
+}
+
+/// The first and one past the last position of a range that is not missing.
+fn bounds(missing: &[Span], first: u64, end: u64) -> (u64, u64) {
+    let (mut start, mut stop) = (first, end);
+    if let Some(span) = missing.iter().find(|span| span.start <= start && start < span.end) {
+        start = span.end;
+    }
+    if let Some(span) = missing.iter().find(|span| span.start < stop && stop <= span.end) {
+        stop = span.start;
+    }
+    (start, stop)
+}
+
+/// The leaves of rows that follow each other, but for what is missing.
 struct Leaves<'s> {
     stream: &'s Stream,
+    missing: &'s [Span],
     next: u64,
     edge: Edge,
     scratch: Vec<u8>,
 }
 
 impl<'s> Leaves<'s> {
-    fn new(stream: &'s Stream, next: u64) -> Self {
-        Self { stream, next, edge: Edge::default(), scratch: Vec::new() }
+    fn new(stream: &'s Stream, missing: &'s [Span], next: u64) -> Self {
+        Self { stream, missing, next, edge: Edge::default(), scratch: Vec::new() }
     }
 
-    fn take(&mut self, batch: &RecordBatch, path: &Path, mut each: impl FnMut(Hash)) -> Result<(), StoreError> {
+    fn take(&mut self, batch: &RecordBatch, path: &Path, mut each: impl FnMut(u64, Hash)) -> Result<(), StoreError> {
         let rows = Rows::of(batch)?;
         for row in 0..rows.len() {
+            let at = self.missing.partition_point(|span| span.end <= self.next);
+            if let Some(hole) = self.missing.get(at).filter(|hole| hole.start <= self.next) {
+                self.next = hole.end;
+            }
             let is_its = rows.is_of(row, self.stream.tenant.as_str(), self.stream.kind.as_str());
             if rows.seq(row) != self.next || !is_its {
                 let why = "a row is not the one that belongs there";
@@ -273,8 +352,8 @@ impl<'s> Leaves<'s> {
             }
             let leaf = rows.leaf(row, &mut self.scratch)?;
             self.edge.push(leaf);
+            each(self.next, leaf);
             self.next += 1;
-            each(leaf);
         }
         Ok(())
     }
@@ -293,9 +372,15 @@ fn as_written(batch: &RecordBatch, path: &Path) -> Result<RecordBatch, StoreErro
     again.map_err(|error| StoreError::parquet(path)(error.into()))
 }
 
-fn fingerprints(batch: &RecordBatch, out: &mut Vec<u64>) {
+/// Appends the fingerprints of a batch's ids, by their distance from `first`: entries between that are gone have none.
+fn fingerprints(batch: &RecordBatch, first: u64, out: &mut Vec<u64>) -> Result<(), StoreError> {
     let ids = batch.column_by_name(Field::EventId.name()).and_then(|column| column.as_string_opt::<i32>());
-    out.extend(ids.into_iter().flatten().map(|id| id_fingerprint(id.unwrap_or_default())));
+    let rows = Rows::of(batch)?;
+    for (row, id) in ids.into_iter().flatten().enumerate() {
+        out.resize((rows.seq(row) - first) as usize, ids::NONE);
+        out.push(id_fingerprint(id.unwrap_or_default()));
+    }
+    Ok(())
 }
 
 /// Writes the file of ids that the next start looks for. It is a cache: without it the segment is read.
@@ -307,22 +392,6 @@ fn remember_ids(shared: &Shared, stream: &Stream, reference: &SegmentRef, statis
     let path = precheck::run_path(shared, stream, reference);
     if let Err(error) = IdRun::build(&path, reference.first, newest, ids) {
         tracing::debug!(error = &error as &dyn std::error::Error, "the ids of a merged segment were not kept");
-    }
-}
-
-/// Bounds that hold for both. What is unknown of one is unknown of both.
-fn union(a: Statistics, b: Statistics) -> Statistics {
-    fn both<T: Ord>(a: Option<(T, T)>, b: Option<(T, T)>) -> Option<(T, T)> {
-        let (a, b) = (a?, b?);
-        Some((a.0.min(b.0), a.1.max(b.1)))
-    }
-    Statistics {
-        occurred_at: both(a.occurred_at, b.occurred_at),
-        recorded_at: both(a.recorded_at, b.recorded_at),
-        action: both(a.action, b.action),
-        outcome: both(a.outcome, b.outcome),
-        release: both(a.release, b.release),
-        region: both(a.region, b.region),
     }
 }
 

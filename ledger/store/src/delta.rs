@@ -85,12 +85,13 @@ fn entry(commit: &Commit, stats: &[String]) -> String {
         metadata["createdTime"] = millis.into();
         lines.extend([json!({"protocol": protocol()}), json!({"metaData": metadata})]);
     }
-    for path in &commit.removes {
-        lines.push(json!({"remove": {"path": path, "deletionTimestamp": millis, "dataChange": false}}));
+    let (is_purge, is_rewrite) = (commit.purge.is_some(), commit.removed().next().is_some());
+    for path in commit.removed() {
+        lines.push(json!({"remove": {"path": path, "deletionTimestamp": millis, "dataChange": is_purge}}));
     }
     for (reference, stats) in commit.adds.iter().zip(stats) {
         lines.push(json!({"add": {"path": reference.path, "partitionValues": {}, "size": reference.bytes,
-            "modificationTime": millis, "dataChange": commit.removes.is_empty(), "stats": stats}}));
+            "modificationTime": millis, "dataChange": is_purge || !is_rewrite, "stats": stats}}));
     }
     lines.iter().map(|line| format!("{line}\n")).collect()
 }

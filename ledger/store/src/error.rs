@@ -13,6 +13,8 @@ use std::borrow::Cow;
 pub enum ErrorKind {
     /// Ask for something that exists.
     NotFound,
+    /// It was there, and was taken away for good.
+    Gone,
     /// Ask differently.
     Invalid,
     /// Wait and ask again; the store holds as much as it may.
@@ -32,6 +34,17 @@ pub enum StoreError {
     /// There is no such thing.
     #[error("{0}")]
     NotFound(&'static str),
+    /// An entry was taken away for good, with all around it.
+    #[error(
+        "entry {seq} is gone: commit {commit} says what was purged, and of the 256 entries around it one hash is kept, \
+         so that it can be proven only together with them"
+    )]
+    Gone {
+        /// Which entry.
+        seq: u64,
+        /// The commit of the newest purge.
+        commit: u64,
+    },
     /// The question has no answer in this stream.
     #[error("{what}: {given} is outside of 0 to {limit}")]
     OutOfRange {
@@ -203,6 +216,7 @@ impl StoreError {
         match self {
             error if error.is_newer() => ErrorKind::Unavailable,
             Self::NotFound(_) => ErrorKind::NotFound,
+            Self::Gone { .. } => ErrorKind::Gone,
             Self::OutOfRange { .. } | Self::Invalid(_) | Self::Unfit { .. } => ErrorKind::Invalid,
             Self::Busy(_) => ErrorKind::Busy,
             Self::KeyReused | Self::Moved { .. } | Self::Foreign { .. } => ErrorKind::Conflict,

@@ -25,6 +25,7 @@ use futures::TryStreamExt;
 use kept::against_kept;
 use ledger::checkpoint::StreamHead;
 use ledger::draft::Draft;
+use ledger::gone::{Gone, GoneError};
 use ledger::key::VerifierKey;
 use ledger::name::{LedgerName, Origin, StreamKind, TenantId};
 use ledger::tile::{TILE_HEIGHT, Tile, TileKind};
@@ -32,9 +33,9 @@ use ledger::tree::Hash;
 use ledger::verify::{ChainVerifier, LiveSegment};
 use object_store::ObjectStore;
 use object_store::path::Path;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tree::{TreeFault, TreeWalk};
+use tree::{Seen, TreeFault, TreeWalk};
 
 /// Something that does not hold, or that a person should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,13 +173,18 @@ impl Fsck {
         let (commits, segments) = (chain.commits(), live.len() as u64);
         let kept = self.surviving(&prefix, &chain, &mut findings);
         let were_sealed = kept.were_sealed;
-        let mut tree = TreeWalk::new(chain.clone(), (tenant.clone(), kind), kept.heads);
+        let mut tree = self.walk(&prefix, &chain, (tenant.clone(), kind), kept.heads, &mut findings).await;
         for held in &live {
-            if let Err(finding) = self.segment(&prefix, held, &mut tree, progress).await {
+            let Some(tree) = &mut tree else { break };
+            if let Err(finding) = self.segment(&prefix, held, tree, progress).await {
                 findings.push(finding);
                 break;
             }
         }
+        if let Some(Err(fault_found)) = tree.as_mut().map(TreeWalk::end) {
+            findings.push(fault(prefix.path(), describe(&fault_found)));
+        }
+        let tree = tree.map(|tree| tree.seen).unwrap_or_default();
         // What this program is too old to read is not gone.
         if tree.disagrees.is_some() || findings.iter().all(|finding| !finding.is_newer) {
             findings.extend(against_kept(&prefix, were_sealed, &tree));
@@ -187,7 +193,8 @@ impl Fsck {
             self.tiles(&prefix, &tree, &mut findings).await?;
             self.views(&prefix, &chain, &marks, &mut findings).await?;
         }
-        self.strangers(&prefix, &live, &marks, &mut findings).await?;
+        let kept = chain.gone().map(ledger::GoneRef::path);
+        self.strangers(&prefix, &live, (&marks, kept.as_deref()), &mut findings).await?;
         let edge = &tree.edge;
         let head = StreamHead { origin: chain.origin().into(), size: edge.size(), root: edge.root() };
         Ok(StreamReport { tenant: tenant.clone(), kind, head, commits, segments, findings })
@@ -235,6 +242,34 @@ impl Fsck {
         segment::fetch_if_there(&self.objects, &StreamPrefix::new(tenant, kind).fold()).await
     }
 
+    /// Begins to recompute the tree; none, with a finding, when what is kept of purged entries does not hold.
+    async fn walk(
+        &self,
+        prefix: &StreamPrefix,
+        chain: &ChainVerifier,
+        owner: (TenantId, StreamKind),
+        kept: BTreeMap<u64, Hash>,
+        findings: &mut Vec<Finding>,
+    ) -> Option<TreeWalk> {
+        let Some(named) = chain.gone() else { return TreeWalk::new(chain.clone(), None, owner, kept).ok() };
+        let path = prefix.below(&named.path());
+        let bytes = segment::fetch(&self.objects, &path).await;
+        let what = "what was kept of purged entries is missing or cannot be read";
+        let gone = match bytes.map(|bytes| Gone::parse(&bytes)) {
+            Ok(Ok(gone)) => gone,
+            Ok(Err(error)) => {
+                findings.push(fault(&path, describe(&error)).newer_if(error == GoneError::Newer));
+                return None;
+            }
+            Err(_) => {
+                findings.push(fault(&path, what));
+                return None;
+            }
+        };
+        let walk = TreeWalk::new(chain.clone(), Some(gone), owner, kept);
+        walk.map_err(|fault_found| findings.push(fault(&path, describe(&fault_found)))).ok()
+    }
+
     async fn segment(
         &self,
         prefix: &StreamPrefix,
@@ -279,12 +314,7 @@ impl Fsck {
     }
 
     /// Tiles from level 1 up must hold what the leaves give: the newest of each, and older ones that they replace.
-    async fn tiles(
-        &self,
-        prefix: &StreamPrefix,
-        tree: &TreeWalk,
-        findings: &mut Vec<Finding>,
-    ) -> Result<(), StoreError> {
+    async fn tiles(&self, prefix: &StreamPrefix, tree: &Seen, findings: &mut Vec<Finding>) -> Result<(), StoreError> {
         let folder = prefix.below("_ledger/tile");
         let listed = self.objects.list(Some(&folder)).try_collect::<Vec<_>>().await;
         let listed = listed.map_err(StoreError::objects(&folder))?;
@@ -326,7 +356,7 @@ impl Fsck {
         &self,
         prefix: &StreamPrefix,
         live: &[LiveSegment],
-        marks: &Marks,
+        (marks, kept): (&Marks, Option<&str>),
         findings: &mut Vec<Finding>,
     ) -> Result<(), StoreError> {
         let named: BTreeSet<&str> = live.iter().map(|held| held.segment.path.as_str()).collect();
@@ -339,6 +369,8 @@ impl Fsck {
                 // Commits that a service makes while this runs are newer than what was walked.
                 Some(("_ledger", rest)) if rest.starts_with("commits/") => marks.is_commit(prefix, &meta.location),
                 Some(("_ledger", "snapshot" | "fold")) => true,
+                // What older purges kept goes with their files.
+                Some(("_ledger", rest)) if rest.starts_with("gone/") => kept.is_some_and(|newest| relative <= newest),
                 Some(("_ledger", rest)) => Tile::parse(rest).is_some_and(|tile| tile.kind != TileKind::Entries),
                 Some(("_delta_log", _)) => true,
                 _ if marks.removed.contains(relative) => {
@@ -356,7 +388,7 @@ impl Fsck {
         if let Some((first, _)) = removed.first() {
             let bytes: u64 = removed.iter().map(|(_, size)| size).sum();
             let what = format!(
-                "{} segment files ({bytes} bytes) were merged into others and are still here, this one first",
+                "{} segment files ({bytes} bytes) were merged into others or purged and are still here, this one first",
                 removed.len()
             );
             let advice = "as it should be: the service deletes them when their time of grace is over";

@@ -79,7 +79,10 @@ impl StreamHandle {
     /// How many entries the stream holds, and the bytes of its sealed segments.
     pub fn stored(&self) -> (u64, u64) {
         let view = self.stream.view();
-        (view.edge.size(), view.sealed.segments.iter().map(|segment| segment.reference.bytes).sum())
+        (
+            view.edge.size() - view.sealed.gone_entries(),
+            view.sealed.segments.iter().map(|segment| segment.reference.bytes).sum(),
+        )
     }
 
     /// Every object of the stream, by path below the store, with its bytes.
@@ -132,6 +135,7 @@ impl StreamHandle {
             tenant: self.stream.tenant.clone(),
             kind: self.stream.kind,
             head: ledger::StreamHead { origin, size: view.edge.size(), root: view.edge.root() },
+            gone: view.sealed.gone.as_ref().map(|gone| gone.reference.clone()),
             segments: view.sealed.segments,
             tail,
             objects: Arc::clone(&self.shared.objects),

@@ -24,6 +24,9 @@ const FILTER_PROBES: u64 = 5;
 /// Runs are merged up to this many ids, and a filter of 6 MiB.
 const MERGED_IDS: usize = 4 << 20;
 
+/// What stands in the place of an entry that is gone, among the fingerprints of a run.
+pub(crate) const NONE: u64 = 0;
+
 /// Sequence numbers by fingerprint, for ids that are not sealed.
 pub(crate) type Fingerprints = HashMap<u64, u64, Scatter>;
 

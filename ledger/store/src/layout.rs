@@ -139,6 +139,11 @@ impl StreamPrefix {
         self.below("_ledger/fold")
     }
 
+    /// The folder of what purges kept.
+    pub(crate) fn gone_folder(&self) -> Path {
+        self.below("_ledger/gone")
+    }
+
     /// One tile.
     pub(crate) fn tile(&self, tile: &Tile) -> Path {
         self.below(&format!("_ledger/{}", tile.path()))

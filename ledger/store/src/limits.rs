@@ -34,6 +34,9 @@ pub struct Limits {
     /// How long a segment's file stays after a commit removed it, for readers of the Delta view that this
     /// process knows nothing of.
     pub removed_grace: Duration,
+    /// How long the file of a segment stays after a purge took it out of the chain: until then what went can be brought
+    /// back by hand, and is not gone from the disk.
+    pub purged_grace: Duration,
     /// Commits that are packed into one object: about 1 MiB.
     pub pack_commits: u64,
     /// Commits after which the chain's snapshot is written anew: what opening reads besides it.
@@ -58,6 +61,7 @@ impl Default for Limits {
             merge_bytes: 32 << 20,
             merge_inputs: 8,
             removed_grace: Duration::from_secs(3_600),
+            purged_grace: Duration::from_secs(24 * 3_600),
             pack_commits: 1_000,
             snapshot_commits: 32,
             view_commits: 50,

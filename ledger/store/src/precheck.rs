@@ -73,7 +73,11 @@ pub(crate) async fn precheck(
     let view = if candidates.is_empty() { return Ok(Prechecked { known, through }) } else { stream.view() };
     let mut rest = &candidates[..];
     while let [(first, _), ..] = rest {
-        let segment = view.segment(*first).ok_or(StoreError::NotFound("no segment holds this entry"))?;
+        // What is gone has no content to compare with.
+        let Some(segment) = view.segment(*first) else {
+            rest = &rest[1..];
+            continue;
+        };
         // A batch that is sent again is mostly in order: its originals are read together.
         let end = segment.reference.end().min(first + PAGE_ROWS as u64);
         let (near, later) = rest.split_at(rest.partition_point(|(seq, _)| *seq < end));
@@ -139,28 +143,43 @@ pub(crate) fn with_run(
 /// A segment cannot be read.
 pub(crate) async fn warm(shared: &Shared, stream: &Stream) -> Result<(), StoreError> {
     let load = || async {
-        let oldest = oldest(shared);
-        let mut statistics = Vec::new();
-        let mut runs = Vec::new();
-        for segment in &stream.view().sealed.segments {
-            let known = match &segment.statistics {
-                unknown if *unknown == Statistics::default() => {
-                    Statistics::read(&shared.objects, &segment.location, segment.reference.bytes).await?
-                }
-                known => known.clone(),
-            };
-            if known.recorded_at.is_none_or(|(_, newest)| newest >= oldest) {
-                let run = run_of(shared, stream, segment).await?;
-                let path = run_path(shared, stream, &segment.reference);
-                ids::add_run(path.parent().unwrap_or(&path), &mut runs, Arc::new(run))?;
-            }
-            statistics.push((segment.reference.first, known));
-        }
+        let (statistics, runs) = load(shared, stream).await?;
         stream.warmed(statistics, runs);
         Ok::<(), StoreError>(())
     };
     stream.warm.get_or_try_init(load).await?;
     Ok(())
+}
+
+/// Reads the ids of a stream anew, whose turn the caller has: some of its entries are gone.
+///
+/// # Errors
+/// A segment cannot be read.
+pub(crate) async fn forget(shared: &Shared, stream: &Stream) -> Result<(), StoreError> {
+    stream.set_runs(load(shared, stream).await?.1);
+    Ok(())
+}
+
+type Loaded = (Vec<(u64, Statistics)>, Vec<Arc<IdRun>>);
+
+async fn load(shared: &Shared, stream: &Stream) -> Result<Loaded, StoreError> {
+    let oldest = oldest(shared);
+    let (mut statistics, mut runs) = (Vec::new(), Vec::new());
+    for segment in &stream.view().sealed.segments {
+        let known = match &segment.statistics {
+            unknown if *unknown == Statistics::default() => {
+                Statistics::read(&shared.objects, &segment.location, segment.reference.bytes).await?
+            }
+            known => known.clone(),
+        };
+        if known.recorded_at.is_none_or(|(_, newest)| newest >= oldest) {
+            let run = run_of(shared, stream, segment).await?;
+            let path = run_path(shared, stream, &segment.reference);
+            ids::add_run(path.parent().unwrap_or(&path), &mut runs, Arc::new(run))?;
+        }
+        statistics.push((segment.reference.first, known));
+    }
+    Ok((statistics, runs))
 }
 
 /// Where the id file of a segment's run lies. Its name tells the entries themselves, not only their numbers:
@@ -184,12 +203,16 @@ async fn run_of(shared: &Shared, stream: &Stream, segment: &Segment) -> Result<I
         return Ok(run);
     }
     let bytes = segment::fetch(&shared.objects, &segment.location).await?;
-    let (mut ids, mut newest) = (Vec::new(), i64::MIN);
+    let (mut ids, mut newest) = (Vec::with_capacity((end - first) as usize), i64::MIN);
     segment::read_all(&segment.location, bytes, |batch| {
         let rows = Rows::of(batch)?;
         for row in 0..rows.len() {
             let draft = rows.draft(row)?;
             newest = newest.max(draft.recorded_at());
+            let distance = rows.seq(row).checked_sub(first).filter(|at| *at < end - first && *at >= ids.len() as u64);
+            let why = "a row is not the one that belongs there";
+            let damaged = || StoreError::Damaged { path: segment.location.to_string(), why };
+            ids.resize(distance.ok_or_else(damaged)? as usize, ids::NONE);
             ids.push(id_fingerprint(draft.event_id()));
         }
         Ok(())

@@ -12,10 +12,12 @@ use crate::store::Shared;
 use crate::stream::{Stream, View};
 use bytes::Bytes;
 use ledger::checkpoint::StreamHead;
+use ledger::gone::Gone;
 use ledger::proof::{self, Span};
 use ledger::tile::{TILE_HASHES, TILE_HEIGHT, Tile, TileKind};
 use ledger::tree::{self, Hash, node_hash};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// That an entry is in a tree.
 #[derive(Debug, Clone)]
@@ -53,13 +55,21 @@ pub(crate) struct NodeReader<'a> {
     stream: &'a Stream,
     view: &'a View,
     tiles: HashMap<(u8, u64), Bytes>,
-    blocks: HashMap<u64, Vec<Hash>>,
+    leaves: HashMap<u64, Hash>,
+    /// Blocks of which all leaves that are there were read.
+    read: HashSet<u64>,
 }
 
 impl<'a> NodeReader<'a> {
     /// A reader that knows nothing yet.
     pub(crate) fn new(shared: &'a Shared, stream: &'a Stream, view: &'a View) -> Self {
-        Self { shared, stream, view, tiles: HashMap::new(), blocks: HashMap::new() }
+        let (tiles, leaves, read) = Default::default();
+        Self { shared, stream, view, tiles, leaves, read }
+    }
+
+    /// Takes leaves that were recomputed from rows elsewhere.
+    pub(crate) fn note(&mut self, leaves: &[(u64, Hash)]) {
+        self.leaves.extend(leaves.iter().copied());
     }
 
     fn sealed(&self) -> u64 {
@@ -72,6 +82,13 @@ impl<'a> NodeReader<'a> {
         if height >= TILE_HEIGHT
             && end <= self.sealed()
             && let Some(hash) = self.tile_node(height, index).await?
+        {
+            return Ok(hash);
+        }
+        if height <= TILE_HEIGHT
+            && end <= self.sealed()
+            && let Some(gone) = self.gone().await?
+            && let Some(hash) = gone.node(height, index)
         {
             return Ok(hash);
         }
@@ -110,26 +127,38 @@ impl<'a> NodeReader<'a> {
         Ok(Some(tree::root_of(bytes.chunks_exact(32).map(hash))))
     }
 
+    /// What is gone of the stream, if anything is.
+    async fn gone(&self) -> Result<Option<Arc<Gone>>, StoreError> {
+        match &self.view.sealed.gone {
+            Some(gone) => Ok(Some(gone.get(&self.shared.objects, &self.stream.prefix).await?)),
+            None => Ok(None),
+        }
+    }
+
     /// One leaf hash.
     pub(crate) async fn leaf(&mut self, seq: u64) -> Result<Hash, StoreError> {
         if let Some(entry) = self.view.entry(seq) {
             return Ok(entry.leaf);
         }
         let block = seq / TILE_HASHES;
-        if !self.blocks.contains_key(&block) {
+        if !self.leaves.contains_key(&seq) && self.read.insert(block) {
             let from = block * TILE_HASHES;
             let to = (from + TILE_HASHES).min(self.sealed());
-            let mut leaves = Vec::with_capacity(TILE_HASHES as usize);
             let mut scratch = Vec::new();
+            let leaves = &mut self.leaves;
             for_rows(self.shared, self.view, from, to, |rows, row| {
-                leaves.push(rows.leaf(row, &mut scratch)?);
+                leaves.insert(rows.seq(row), rows.leaf(row, &mut scratch)?);
                 Ok(())
             })
             .await?;
-            self.blocks.insert(block, leaves);
         }
-        let found = self.blocks[&block].get((seq % TILE_HASHES) as usize);
-        found.copied().ok_or(StoreError::NotFound("no such entry"))
+        if let Some(found) = self.leaves.get(&seq) {
+            return Ok(*found);
+        }
+        match self.gone().await? {
+            Some(gone) if gone.holds(seq) => gone.node(0, seq).ok_or(StoreError::Gone { seq, commit: gone.commit() }),
+            _ => Err(StoreError::NotFound("no such entry")),
+        }
     }
 
     /// The hash of a span whose start is aligned as a subtree's is.
@@ -164,7 +193,7 @@ impl<'a> NodeReader<'a> {
     }
 }
 
-/// Visits the sealed rows `[from, to)`, which may lie in several segments.
+/// Visits the sealed rows `[from, to)`, which may lie in several segments: those that are not gone.
 async fn for_rows(
     shared: &Shared,
     view: &View,
@@ -174,7 +203,12 @@ async fn for_rows(
 ) -> Result<(), StoreError> {
     let mut at = from;
     while at < to {
-        let segment = view.segment(at).ok_or(StoreError::NotFound("no segment holds this entry"))?;
+        let Some(segment) = view.segment(at) else {
+            // Between segments is what is gone.
+            let next = view.sealed.segments.iter().map(|segment| segment.reference.first).find(|first| *first > at);
+            at = next.unwrap_or(to).min(to);
+            continue;
+        };
         let end = segment.reference.end().min(to);
         for batch in segment::read_rows(&shared.objects, segment, at, end).await? {
             let rows = Rows::of(&batch)?;
@@ -264,6 +298,11 @@ pub(crate) async fn tile(shared: &Shared, stream: &Stream, tile: Tile) -> Result
         }
         TileKind::Entries => {
             let sealed_end = tile.range().end.min(view.sealed.edge.size());
+            if let Some(gone) = reader.gone().await?
+                && let Some(seq) = tile.range().find(|seq| gone.holds(*seq))
+            {
+                return Err(StoreError::Gone { seq, commit: gone.commit() });
+            }
             let mut scratch = Vec::new();
             let mut put = |data: Vec<u8>| {
                 body.extend_from_slice(&(data.len() as u16).to_be_bytes());

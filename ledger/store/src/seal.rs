@@ -166,6 +166,7 @@ async fn try_seal(shared: &Shared, stream: &Stream, epoch: u64) -> Result<u64, S
         time: newest,
         adds: vec![segment.reference.clone()],
         removes: vec![],
+        purge: None,
         edge: edge.clone(),
     };
     let signed = commit.sign(&[&shared.key]);
@@ -183,7 +184,8 @@ async fn try_seal(shared: &Shared, stream: &Stream, epoch: u64) -> Result<u64, S
     segments.push(Arc::clone(&segment));
     let (commits, last_commit) = (commit.number + 1, Some(signed.hash()));
     let generation = stream.origin.generation();
-    let sealed = Sealed { edge: edge.clone(), commits, last_commit, epoch, generation, segments };
+    let gone = view.sealed.gone.clone();
+    let sealed = Sealed { edge: edge.clone(), commits, last_commit, epoch, generation, gone, segments };
     let freed = stream.sealed(sealed, runs);
     shared.unsealed_bytes.fetch_sub(freed, Ordering::Relaxed);
     // 6. Show it to other engines. Died before it: the view is caught up at the next start.
@@ -207,6 +209,7 @@ fn encode(stream: &Stream, view: &View, epoch: u64) -> Result<(Segment, Bytes), 
     let reference = SegmentRef {
         path,
         first,
+        span: view.edge.size() - first,
         rows: view.edge.size() - first,
         bytes: bytes.len() as u64,
         sha256: Hash::of(&bytes),

@@ -11,7 +11,8 @@ use crate::columns::{self, Rows};
 use crate::error::StoreError;
 use crate::limits::{PAGE_ROWS, ROW_GROUP_ROWS};
 use crate::segment_reader::SegmentReader;
-use arrow::array::{Array, RecordBatch, StringArray};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::datatypes::Int64Type;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt, TryStreamExt};
@@ -20,7 +21,10 @@ use ledger::commit::SegmentRef;
 use ledger::field::Field;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowPredicateFn, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowFilter, RowSelection, RowSelector,
+};
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -207,7 +211,7 @@ impl Statistics {
         Ok(Self::of(builder.metadata()))
     }
 
-    fn of(metadata: &ParquetMetaData) -> Self {
+    pub(crate) fn of(metadata: &ParquetMetaData) -> Self {
         let bounds = |field: Field| {
             let names = metadata.file_metadata().schema_descr();
             let at = names.columns().iter().position(|column| column.name() == field.name())?;
@@ -239,7 +243,7 @@ impl Statistics {
     }
 }
 
-/// The rows `[from, to)` of a segment, by sequence number.
+/// The rows `[from, to)` of a segment, by sequence number: those that are not gone.
 ///
 /// # Errors
 /// The object cannot be read, or holds other rows than its commit says.
@@ -257,15 +261,33 @@ pub(crate) async fn read_rows(
     let builder = ParquetRecordBatchStreamBuilder::new_with_options(reader, options);
     let builder = AssertUnwindSafe(builder).catch_unwind().await.map_err(|_| undecodable(location))?;
     let builder = builder.map_err(StoreError::parquet(location))?;
-    let selection = RowSelection::from(vec![RowSelector::skip(skip), RowSelector::select(take)]);
+    let builder = match segment.reference.is_whole() {
+        true => {
+            let selection = RowSelection::from(vec![RowSelector::skip(skip), RowSelector::select(take)]);
+            builder.with_row_selection(selection)
+        }
+        // Where a row stands then depends on what is gone before it: its own number tells.
+        false => {
+            let mask = ProjectionMask::columns(builder.parquet_schema(), [columns::SEQ]);
+            let is_wanted = move |batch: RecordBatch| {
+                let seqs = batch.column(0).as_primitive_opt::<Int64Type>();
+                let wanted = |seq: Option<i64>| seq.is_some_and(|seq| (from as i64..to as i64).contains(&seq));
+                Ok(seqs.into_iter().flatten().map(|seq| Some(wanted(seq))).collect::<BooleanArray>())
+            };
+            builder.with_row_filter(RowFilter::new(vec![Box::new(ArrowPredicateFn::new(mask, is_wanted))]))
+        }
+    };
     let rows = async {
-        let stream = builder.with_row_selection(selection).build()?;
+        let stream = builder.build()?;
         stream.try_collect::<Vec<RecordBatch>>().await
     };
     let batches = AssertUnwindSafe(rows).catch_unwind().await.map_err(|_| undecodable(location))?;
     let batches = batches.map_err(StoreError::parquet(location))?;
     let first = batches.first().map(Rows::of).transpose()?.map(|rows| rows.seq(0));
     let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    if !segment.reference.is_whole() && count <= take {
+        return Ok(batches);
+    }
     if count == take && (take == 0 || first == Some(from)) {
         Ok(batches)
     } else {
@@ -407,6 +429,7 @@ mod tests {
         let reference = SegmentRef {
             path: "x".into(),
             first: 100,
+            span: 9_000,
             rows: 9_000,
             bytes: bytes.len() as u64,
             sha256,

@@ -13,6 +13,7 @@ use crate::store::Shared;
 use crate::stream::{Sealed, Stream};
 use crate::turn::{Removed, Turn};
 use ledger::commit::{SegmentRef, is_segment_path};
+use ledger::gone::GoneRef;
 use ledger::key::VerifierKey;
 use ledger::name::Origin;
 use ledger::note::Note;
@@ -43,11 +44,13 @@ impl ChainSnapshot {
     fn body(&self) -> String {
         let mut out = String::new();
         for (segment, statistics) in self.chain.live.iter().zip(&self.statistics) {
-            let SegmentRef { path, first, rows, bytes, sha256, root } = segment;
-            let _ = writeln!(out, "segment {path} {first} {rows} {bytes} {sha256} {root} {}", to_json(statistics));
+            let SegmentRef { path, first, span, rows, bytes, sha256, root } = segment;
+            let _ = write!(out, "segment {path} {first} {span} {rows} {bytes} {sha256} {root} ");
+            let _ = writeln!(out, "{}", to_json(statistics));
         }
         for removed in &self.removed {
-            let _ = writeln!(out, "removed {} {}", removed.path, removed.at);
+            let word = if removed.is_purged { "purged" } else { "removed" };
+            let _ = writeln!(out, "{word} {} {}", removed.path, removed.at);
         }
         out
     }
@@ -68,6 +71,9 @@ impl ChainSnapshot {
         );
         for node in chain.edge.nodes() {
             let _ = writeln!(text, "edge {node}");
+        }
+        if let Some(GoneRef { commit, epoch, sha256, bytes, entries, newest }) = &chain.gone {
+            let _ = writeln!(text, "gone {commit} {epoch} {sha256} {bytes} {entries} {newest}");
         }
         let _ = writeln!(text, "body {} {}", body.len(), Hash::of(body.as_bytes()));
         let mut bytes = ledger::note::sign(&text, first, &[key]).into_bytes();
@@ -108,17 +114,22 @@ impl ChainSnapshot {
         let view = valued("view")?;
         let checkpoint = if view == "-" { None } else { Some(view.parse().ok()?) };
         let (size, root) = valued("head")?.split_once(' ')?;
+        let gone = match lines.clone().find_map(|line| line.strip_prefix("gone ")) {
+            Some(gone) => Some(read_gone(gone)?),
+            None => None,
+        };
         let nodes = lines.filter_map(|line| line.strip_prefix("edge ")).map(Hash::from_base64);
         let edge = Edge::from_parts(size.parse().ok()?, nodes.collect::<Option<_>>()?).ok()?;
         (edge.root() == Hash::from_base64(root)?).then_some(())?;
         let (mut live, mut statistics, mut removed) = (Vec::new(), Vec::new(), Vec::new());
         for line in body.lines() {
-            let mut words = line.splitn(8, ' ');
+            let mut words = line.splitn(9, ' ');
             match words.next()? {
                 "segment" => {
                     live.push(SegmentRef {
                         path: words.next().filter(|path| is_segment_path(path))?.into(),
                         first: words.next()?.parse().ok()?,
+                        span: words.next()?.parse().ok()?,
                         rows: words.next()?.parse().ok()?,
                         bytes: words.next()?.parse().ok()?,
                         sha256: Hash::from_base64(words.next()?)?,
@@ -126,16 +137,29 @@ impl ChainSnapshot {
                     });
                     statistics.push(from_json(&serde_json::from_str(words.next()?).ok()?));
                 }
-                "removed" => {
+                word @ ("removed" | "purged") => {
                     let path = words.next().filter(|path| is_segment_path(path))?.into();
-                    removed.push(Removed { path, at: words.next()?.parse().ok()?, holders: vec![] });
+                    let (at, is_purged) = (words.next()?.parse().ok()?, word == "purged");
+                    removed.push(Removed { path, at, is_purged, holders: vec![] });
                 }
                 _ => return None,
             }
         }
-        let chain = ChainState { origin, commits, last_hash, epoch, edge, live };
+        let chain = ChainState { origin, commits, last_hash, epoch, edge, gone, live };
         Some(Self { chain, statistics, removed, packed, checkpoint })
     }
+}
+
+fn read_gone(line: &str) -> Option<GoneRef> {
+    let [commit, epoch, sha256, bytes, entries, newest] = line.split(' ').collect::<Vec<_>>()[..] else { return None };
+    Some(GoneRef {
+        commit: commit.parse().ok()?,
+        epoch: epoch.parse().ok()?,
+        sha256: Hash::from_base64(sha256)?,
+        bytes: bytes.parse().ok()?,
+        entries: entries.parse().ok()?,
+        newest: newest.parse().ok()?,
+    })
 }
 
 /// Where the signed note at the front ends: after the lines that follow its empty line and begin as signatures do.
@@ -174,6 +198,7 @@ fn of(stream: &Stream, sealed: &Sealed, turn: &Turn) -> ChainSnapshot {
         last_hash: sealed.last_commit,
         epoch: sealed.epoch,
         edge: sealed.edge.clone(),
+        gone: sealed.gone.as_ref().map(|gone| gone.reference.clone()),
         live: sealed.segments.iter().map(|segment| segment.reference.clone()).collect(),
     };
     let statistics = sealed.segments.iter().map(|segment| segment.statistics.clone()).collect();

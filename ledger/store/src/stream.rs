@@ -11,15 +11,16 @@ use crate::error::StoreError;
 use crate::ids::IdRun;
 use crate::layout::StreamPrefix;
 use crate::limits::COLUMN_ROWS;
-use crate::segment::{Segment, Statistics};
+use crate::segment::{self, Segment, Statistics};
 use crate::turn::Turn;
 use arrow::array::RecordBatch;
 use ledger::checkpoint::StreamHead;
+use ledger::gone::{Gone, GoneError, GoneRef};
 use ledger::leaf::{EVENTS_PER_SEED, Seed};
 use ledger::name::{Origin, StreamKind, TenantId};
 use ledger::tree::{Edge, Hash};
 use object_store::ObjectStore;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
@@ -36,13 +37,69 @@ pub(crate) struct Sealed {
     pub epoch: u64,
     /// The generation of the last commit.
     pub generation: u32,
+    /// What is gone of it.
+    pub gone: Option<Arc<SealedGone>>,
     /// The segments, ascending.
     pub segments: Vec<Arc<Segment>>,
 }
 
-/// What a commit that merged segments changes.
+impl Sealed {
+    /// How many entries were sealed and are gone.
+    pub(crate) fn gone_entries(&self) -> u64 {
+        self.gone.as_ref().map_or(0, |gone| gone.reference.entries)
+    }
+}
+
+/// What is gone of a stream, read from its object when it is asked for.
+#[derive(Debug)]
+pub(crate) struct SealedGone {
+    pub reference: GoneRef,
+    read: tokio::sync::OnceCell<Arc<Gone>>,
+}
+
+impl SealedGone {
+    /// What a commit names, and has not been read.
+    pub(crate) fn new(reference: GoneRef) -> Self {
+        Self { reference, read: tokio::sync::OnceCell::new() }
+    }
+
+    /// What a commit names, with what it says.
+    pub(crate) fn known(reference: GoneRef, gone: Gone) -> Self {
+        Self { reference, read: tokio::sync::OnceCell::new_with(Some(Arc::new(gone))) }
+    }
+
+    /// What it says, checked against the hash that the commit names.
+    ///
+    /// # Errors
+    /// The object cannot be read or is not what was named.
+    pub(crate) async fn get(
+        &self,
+        objects: &Arc<dyn ObjectStore>,
+        prefix: &StreamPrefix,
+    ) -> Result<Arc<Gone>, StoreError> {
+        let read = || async {
+            let path = prefix.below(&self.reference.path());
+            let bytes = segment::fetch(objects, &path).await?;
+            let damaged = |why| StoreError::Damaged { path: path.to_string(), why };
+            if bytes.len() as u64 != self.reference.bytes || Hash::of(&bytes) != self.reference.sha256 {
+                return Err(damaged("it is not what its commit names"));
+            }
+            match Gone::parse(&bytes) {
+                Ok(gone) if gone.commit() == self.reference.commit => Ok(Arc::new(gone)),
+                Err(GoneError::Newer) => Err(StoreError::Newer {
+                    object: path.to_string(),
+                    what: "it says what is gone in a later form".into(),
+                }),
+                _ => Err(damaged("it is no list of what is gone")),
+            }
+        };
+        self.read.get_or_try_init(read).await.cloned()
+    }
+}
+
+/// What a commit that put segments in the place of others changes.
 #[derive(Debug, Clone)]
-pub(crate) struct Merged {
+pub(crate) struct Replaced {
     /// How many commits there are with it.
     pub commits: u64,
     /// Its SHA-256.
@@ -51,8 +108,12 @@ pub(crate) struct Merged {
     pub epoch: u64,
     /// The generation.
     pub generation: u32,
-    /// The segment that takes the place of those in its range.
-    pub segment: Arc<Segment>,
+    /// Paths of the segments that go.
+    pub removed: HashSet<String>,
+    /// The segments that come, ascending.
+    pub segments: Vec<Arc<Segment>>,
+    /// What is gone from here on, if the commit is a purge.
+    pub gone: Option<Arc<SealedGone>>,
 }
 
 #[derive(Debug, Default)]
@@ -113,6 +174,8 @@ pub struct Snapshot {
     pub head: StreamHead,
     /// Its segments, ascending by sequence.
     pub segments: Vec<Arc<Segment>>,
+    /// What is gone of it.
+    pub gone: Option<GoneRef>,
     /// What is not sealed yet, ascending, after the segments.
     pub tail: Vec<RecordBatch>,
     /// Where the segments are.
@@ -229,20 +292,31 @@ impl Stream {
         freed
     }
 
-    /// Takes over a commit that put one segment in the place of several; answers who may still hold those.
-    pub(crate) fn merged(&self, commit: Merged) -> Vec<Weak<Segment>> {
-        let Merged { commits, last_commit, epoch, generation, segment } = commit;
-        let range = segment.reference.first..segment.reference.end();
+    /// Takes over a commit that put segments in the place of others; answers who may still hold those.
+    pub(crate) fn replaced(&self, commit: Replaced) -> Vec<Weak<Segment>> {
+        let Replaced { commits, last_commit, epoch, generation, removed, segments, gone } = commit;
         let mut state = held(self.state.write());
-        let is_inside = |segment: &Segment| range.contains(&segment.reference.first);
+        let is_removed = |segment: &Segment| removed.contains(&segment.reference.path);
         let sealed = &mut state.sealed;
-        let from = sealed.segments.partition_point(|segment| segment.reference.first < range.start);
-        let to = sealed.segments.partition_point(|segment| segment.reference.first < range.end);
-        let gone: Vec<Arc<Segment>> = sealed.segments.splice(from..to, [segment]).collect();
+        let mut out = Vec::new();
+        sealed.segments.retain(|segment| {
+            let goes = is_removed(segment);
+            out.extend(goes.then(|| Arc::downgrade(segment)));
+            !goes
+        });
+        sealed.segments.extend(segments);
+        sealed.segments.sort_by_key(|segment| segment.reference.first);
+        sealed.gone = gone.or(sealed.gone.take());
         (sealed.commits, sealed.last_commit) = (commits, last_commit);
         (sealed.epoch, sealed.generation) = (epoch, generation);
-        let cold = state.cold.iter().filter(|cold| cold.upgrade().is_some_and(|cold| is_inside(&cold))).cloned();
-        cold.chain(gone.iter().map(Arc::downgrade)).collect()
+        let cold = state.cold.iter().filter(|cold| cold.upgrade().is_some_and(|cold| is_removed(&cold)));
+        out.extend(cold.cloned());
+        out
+    }
+
+    /// Replaces the runs of sealed ids: entries that are gone are looked for no more.
+    pub(crate) fn set_runs(&self, runs: Vec<Arc<IdRun>>) {
+        held(self.state.write()).runs = runs;
     }
 
     /// Replaces the segments by the same ones with their statistics, and the runs of their ids.

@@ -10,14 +10,14 @@ use crate::error::StoreError;
 use crate::objects::create;
 use crate::segment::Segment;
 use crate::store::Shared;
-use crate::stream::{Merged, Stream};
-use ledger::commit::SignedCommit;
+use crate::stream::{Replaced, SealedGone, Stream};
+use ledger::commit::{Commit, SignedCommit};
 use std::sync::{Arc, Weak};
 
 /// The right to add a commit to a stream, with what is kept beside its chain.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
-    /// A merge's commit that was to be created, while it is not known whether it was.
+    /// The commit of a merge or purge that was to be created, while it is not known whether it was.
     pub unsettled: Option<Unsettled>,
     /// Segments that commits removed and whose files are still there, oldest first.
     pub removed: Vec<Removed>,
@@ -38,6 +38,8 @@ pub(crate) struct Removed {
     pub path: String,
     /// When the commit that removed it was made, in microseconds.
     pub at: i64,
+    /// Whether some of its entries are gone: until its file is deleted, they can be brought back by hand.
+    pub is_purged: bool,
     /// Who may still read it; nobody after a restart.
     pub holders: Vec<Weak<Segment>>,
 }
@@ -49,11 +51,21 @@ impl Removed {
     }
 }
 
-/// The commit of a merge before its outcome is known.
+/// The commit of a merge or purge before its outcome is known.
 #[derive(Debug)]
 pub(crate) struct Unsettled {
     pub signed: SignedCommit,
-    pub segment: Arc<Segment>,
+    /// What it adds, ascending.
+    pub segments: Vec<Arc<Segment>>,
+    /// What is gone with it, if it is a purge.
+    pub gone: Option<Arc<SealedGone>>,
+}
+
+/// What a commit removes, held by nobody that is known.
+pub(crate) fn removed(commit: &Commit) -> impl Iterator<Item = Removed> {
+    let one = |path: &String, is_purged| Removed { path: path.clone(), at: commit.time, is_purged, holders: vec![] };
+    let purged = commit.purge.iter().flat_map(|purge| &purge.removes);
+    commit.removes.iter().map(move |path| one(path, false)).chain(purged.map(move |path| one(path, true)))
 }
 
 /// What became of a commit that was not settled.
@@ -67,56 +79,61 @@ pub(crate) enum Settled {
     Lost,
 }
 
-/// Creates the commit of a merge, or finds out that it was created, and shows it.
+/// Creates the commit of a merge or purge, or finds out that it was created, and shows it.
 ///
 /// # Errors
 /// The object store failed: the outcome is not known, and the next one whose turn it is settles it with the very
 /// same bytes.
 pub(crate) async fn settle(shared: &Shared, stream: &Stream, turn: &mut Turn) -> Result<Settled, StoreError> {
-    let Some(Unsettled { signed, segment }) = &turn.unsettled else { return Ok(Settled::Nothing) };
+    let Some(Unsettled { signed, segments, gone }) = &turn.unsettled else { return Ok(Settled::Nothing) };
     let commit = signed.commit();
-    // 1. Commit. Died before it: the inputs are live, and the merged object is one that no commit names. Died
-    //    after it: recovery finds the merged segment live and the inputs among what is to be deleted.
+    // 1. Commit. Died before it: the inputs are live, and the new objects are such that no commit names. Died
+    //    after it: recovery finds the new segments live and the inputs among what is to be deleted.
     match create(&shared.objects, &stream.prefix.commit(commit.number), signed.bytes().to_vec().into()).await {
         Ok(()) => {}
         Err(StoreError::Objects { source: object_store::Error::AlreadyExists { .. }, path }) => {
-            tracing::warn!(path, "another commit has the number of a merge's, which is abandoned");
+            tracing::warn!(path, "another commit has the number of a merge's or purge's, which is abandoned");
             turn.unsettled = None;
             return Ok(Settled::Lost);
         }
         Err(error) => return Err(error),
     }
     // 2. Show it. Died before it: recovery shows it.
-    let (signed, segment) = (signed.clone(), Arc::clone(segment));
-    show(shared, stream, turn, &signed, segment).await;
+    let (signed, segments, gone) = (signed.clone(), segments.clone(), gone.clone());
+    show(shared, stream, turn, &signed, segments, gone).await;
     turn.unsettled = None;
     Ok(Settled::Done)
 }
 
-/// Shows a merge that stands: readers who come now get the merged segment; who holds the inputs reads them to the end.
+/// Shows a merge or purge that stands: readers who come now get the new segments; who holds the inputs reads them to
+/// the end.
 pub(crate) async fn show(
     shared: &Shared,
     stream: &Stream,
     turn: &mut Turn,
     signed: &SignedCommit,
-    segment: Arc<Segment>,
+    segments: Vec<Arc<Segment>>,
+    gone: Option<Arc<SealedGone>>,
 ) {
     let commit = signed.commit();
-    let merged = Merged {
+    let replaced = Replaced {
         commits: commit.number + 1,
         last_commit: Some(signed.hash()),
         epoch: commit.epoch,
         generation: stream.origin.generation(),
-        segment: Arc::clone(&segment),
+        removed: commit.removed().cloned().collect(),
+        segments: segments.clone(),
+        gone,
     };
-    let holders = stream.merged(merged);
-    let removed = commit.removes.iter().map(|path| {
-        let is_its = |holder: &&Weak<Segment>| holder.upgrade().is_some_and(|held| held.reference.path == *path);
-        Removed { path: path.clone(), at: commit.time, holders: holders.iter().filter(is_its).cloned().collect() }
-    });
-    turn.removed.extend(removed);
+    let holders = stream.replaced(replaced);
+    let held_by = |path: &str| {
+        let is_its = |holder: &&Weak<Segment>| holder.upgrade().is_some_and(|held| held.reference.path == path);
+        holders.iter().filter(is_its).cloned().collect()
+    };
+    turn.removed.extend(removed(commit).map(|one| Removed { holders: held_by(&one.path), ..one }));
     // Then to other engines. Died before it: the view is caught up at the next start.
-    if let Err(error) = delta::show(shared, stream, commit, &[&segment]).await {
+    let shown: Vec<&Segment> = segments.iter().map(Arc::as_ref).collect();
+    if let Err(error) = delta::show(shared, stream, commit, &shown).await {
         let error = &error as &dyn std::error::Error;
         tracing::warn!(tenant = %stream.tenant, stream = %stream.kind, error, "the delta view is behind until restart");
     }

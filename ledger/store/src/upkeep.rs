@@ -12,13 +12,15 @@ use crate::compact::{self, Occasion};
 use crate::delta;
 use crate::error::StoreError;
 use crate::layout;
-use crate::limits::{CONCURRENT_OBJECTS, QUIET_MICROS, ROUND_MICROS};
+use crate::limits::{CONCURRENT_OBJECTS, Limits, QUIET_MICROS, ROUND_MICROS};
 use crate::pack;
 use crate::precheck;
+use crate::purge::{self, PurgeOrder, Purged};
 use crate::segment::{Segment, Statistics};
 use crate::snapshot;
 use crate::store::{Shared, StreamKey};
 use crate::stream::Stream;
+use crate::turn::Removed;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -33,11 +35,16 @@ pub(crate) enum UpkeepJob {
     Look(Arc<Stream>),
     /// Time has passed.
     Tick,
+    /// Carry out purges, and answer what became of each.
+    Purge(Vec<PurgeOrder>, oneshot::Sender<Vec<PurgeOutcome>>),
     /// Look at every stream now, and answer when that is done.
     Now(oneshot::Sender<Result<(), StoreError>>),
     /// Stop; whoever asks is told.
     Stop(oneshot::Sender<()>),
 }
+
+/// What became of an order: nothing was left to do, it was carried out, or it was not.
+pub(crate) type PurgeOutcome = Result<Option<Purged>, StoreError>;
 
 impl UpkeepJob {
     /// Asks for a look at a stream, once until it is looked at.
@@ -77,6 +84,9 @@ impl Upkeep {
             let is_closing = self.shared.stopping.load(Ordering::Acquire);
             match job {
                 UpkeepJob::Stop(done) => return Some(done),
+                UpkeepJob::Purge(orders, done) if is_closing => {
+                    drop(done.send(orders.iter().map(|_| Err(StoreError::Stopping)).collect()));
+                }
                 UpkeepJob::Now(done) if is_closing => drop(done.send(Err(StoreError::Stopping))),
                 _ if is_closing => {}
                 UpkeepJob::Look(stream) => {
@@ -85,9 +95,31 @@ impl Upkeep {
                 }
                 UpkeepJob::Tick => runtime.block_on(self.tick()),
                 UpkeepJob::Now(done) => drop(done.send(runtime.block_on(self.round()))),
+                UpkeepJob::Purge(orders, done) => drop(done.send(runtime.block_on(self.purge(orders)))),
             }
         }
         None
+    }
+
+    /// Purges several streams, some at a time. Their merges wait meanwhile, so neither has to begin anew.
+    async fn purge(&mut self, orders: Vec<PurgeOrder>) -> Vec<PurgeOutcome> {
+        let (shared, epoch) = (&self.shared, self.epoch);
+        let one = |order: PurgeOrder| async move {
+            let unknown = StoreError::NotFound("this tenant has no such stream");
+            let stream = shared.stream(&StreamKey::new(order.tenant.clone(), order.kind)).ok_or(unknown)?;
+            let purged = purge::purge(shared, &stream, epoch, &order).await?;
+            Ok((purged, stream))
+        };
+        let done: Vec<Result<_, StoreError>> =
+            futures::stream::iter(orders).map(one).buffered(CONCURRENT_OBJECTS).collect().await;
+        let mut outcomes = Vec::with_capacity(done.len());
+        for one in done {
+            outcomes.push(one.map(|(purged, stream)| {
+                self.waiting.insert(StreamKey::of(&stream), stream);
+                purged
+            }));
+        }
+        outcomes
     }
 
     async fn tick(&mut self) {
@@ -167,10 +199,14 @@ impl Upkeep {
     /// commits, still name them as removed, and deleting what is not there is nothing.
     async fn delete_removed(&self, stream: &Stream) -> Result<bool, StoreError> {
         let shared = &self.shared;
-        let grace = shared.limits.removed_grace.as_micros() as i64;
         let now = shared.ambient.now_micros();
+        let is_due = |one: &&Removed| {
+            let Limits { purged_grace, removed_grace, .. } = shared.limits;
+            let grace = if one.is_purged { purged_grace } else { removed_grace };
+            now - one.at >= grace.as_micros() as i64 && !one.is_held()
+        };
         let removed = stream.turn.lock().await.removed.clone();
-        let due: Vec<_> = removed.iter().filter(|one| now - one.at >= grace && !one.is_held()).collect();
+        let due: Vec<_> = removed.iter().filter(is_due).collect();
         if due.is_empty() {
             return Ok(false);
         }
@@ -179,8 +215,16 @@ impl Upkeep {
             Err(object_store::Error::NotFound { .. }) => {}
             _ => return Ok(false),
         }
-        let paths = due.iter().map(|one| stream.prefix.below(&one.path));
-        delete(shared, paths.collect()).await?;
+        let mut paths: Vec<Path> = due.iter().map(|one| stream.prefix.below(&one.path)).collect();
+        // With the files of a purge goes what older purges kept: the newest says it all.
+        if due.iter().any(|one| one.is_purged) {
+            let newest = stream.view().sealed.gone.as_ref().map(|gone| stream.prefix.below(&gone.reference.path()));
+            let folder = stream.prefix.gone_folder();
+            let listed = shared.objects.list(Some(&folder)).map_ok(|meta| meta.location);
+            let kept: Vec<Path> = listed.try_collect().await.map_err(StoreError::objects(&folder))?;
+            paths.extend(kept.into_iter().filter(|path| Some(path) != newest.as_ref()));
+        }
+        delete(shared, paths).await?;
         let gone: HashSet<&str> = due.iter().map(|one| one.path.as_str()).collect();
         stream.turn.lock().await.removed.retain(|one| !gone.contains(one.path.as_str()));
         self.forget_ids(stream);

@@ -16,7 +16,7 @@ fn month(folder: &str) -> i64 {
 }
 
 fn named(path: String, first: u64, rows: u64, bytes: u64) -> Arc<Segment> {
-    let reference = SegmentRef { path, first, rows, bytes, sha256: Hash::of(b""), root: Hash::of(b"") };
+    let reference = SegmentRef { path, first, span: rows, rows, bytes, sha256: Hash::of(b""), root: Hash::of(b"") };
     Arc::new(Segment { reference, location: Path::from("x"), statistics: Statistics::default() })
 }
 

@@ -69,7 +69,7 @@ impl Fsck {
             let Some(bytes) = self.commit(prefix, &stored, &mut reader, number, findings).await else { break };
             match chain.commit(&bytes) {
                 Ok(signed) => {
-                    marks.removed.extend(signed.commit().removes.iter().cloned());
+                    marks.removed.extend(signed.commit().removed().cloned());
                     marks.commits.push(signed);
                 }
                 Err(fault_found) => {

@@ -4,7 +4,7 @@
 //!
 //! Invariants: a note is believed only when the ledger's own key signed it; a stream that is behind its note is named.
 
-use super::tree::TreeWalk;
+use super::tree::Seen;
 use super::{Finding, Fsck, Report, fault};
 use crate::error::StoreError;
 use crate::layout::{self, StreamPrefix};
@@ -138,7 +138,7 @@ impl Kept {
 }
 
 /// A stream's entries, as they were recomputed, against what was kept of it; `were_sealed` of them were in segments then.
-pub(super) fn against_kept(prefix: &StreamPrefix, were_sealed: u64, tree: &TreeWalk) -> Vec<Finding> {
+pub(super) fn against_kept(prefix: &StreamPrefix, were_sealed: u64, tree: &Seen) -> Vec<Finding> {
     let mut findings = Vec::new();
     let sealed = tree.edge.size();
     let about = |entries, what: String, sound: String, advice| Finding {
@@ -151,6 +151,13 @@ pub(super) fn against_kept(prefix: &StreamPrefix, were_sealed: u64, tree: &TreeW
         let what = format!("the first {size} entries are not those of the head that was signed and kept");
         let sound = "what is here fits together and is signed, but it is another history".into();
         findings.push(about((0, size - 1), what, sound, REPLACED));
+    }
+    if let Some(size) = tree.beyond_check.last() {
+        let count = tree.beyond_check.len();
+        let what = format!("{count} heads that were kept, the last of {size} entries, lie inside of what was purged");
+        let advice = "they could be checked until the purge; keep a newer head in their place";
+        let sound = "every head that a commit signed still is checked".into();
+        findings.push(Finding { is_fault: false, ..about((0, size - 1), what, sound, advice) });
     }
     if were_sealed > sealed {
         let what = format!("a head of {were_sealed} entries was signed and kept, and only {sealed} are sealed here");

@@ -7,10 +7,11 @@ use crate::columns::Rows;
 use crate::error::StoreError;
 use crate::segment;
 use bytes::Bytes;
+use ledger::gone::Gone;
 use ledger::name::{StreamKind, TenantId};
 use ledger::tile::{TILE_HASHES, TILE_HEIGHT};
 use ledger::tree::{Edge, Hash, Node};
-use ledger::verify::{ChainVerifier, Fault, LeafVerifier};
+use ledger::verify::{ChainVerifier, Fault, LeafVerifier, Watch};
 use object_store::path::Path;
 use std::collections::BTreeMap;
 
@@ -23,23 +24,64 @@ pub(super) enum TreeFault {
 /// The tree as the leaves give it, with the tiles that it must have.
 pub(super) struct TreeWalk {
     leaves: LeafVerifier,
-    /// Kept heads that the walk has not come to yet.
-    pub kept: BTreeMap<u64, Hash>,
-    /// The first size at which a kept head and the leaves disagree.
-    pub disagrees: Option<u64>,
-    pub tiles: BTreeMap<(u8, u64), Vec<Hash>>,
-    pub edge: Edge,
+    pub seen: Seen,
     /// Whose rows these must be.
     owner: (TenantId, StreamKind),
     /// When the row before was recorded.
     recorded: i64,
 }
 
+/// What is noted while the tree grows.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// Kept heads that the walk has not come to yet.
+    pub kept: BTreeMap<u64, Hash>,
+    /// Kept heads inside of what is gone, which can no longer be checked.
+    pub beyond_check: Vec<u64>,
+    /// The first size at which a kept head and the leaves disagree.
+    pub disagrees: Option<u64>,
+    pub tiles: BTreeMap<(u8, u64), Vec<Hash>>,
+    pub edge: Edge,
+}
+
+impl Watch for Seen {
+    fn node(&mut self, Node { height, index, hash }: Node) {
+        if height > 0 && height.is_multiple_of(TILE_HEIGHT) {
+            self.tiles.entry(((height / TILE_HEIGHT) as u8, index / TILE_HASHES)).or_default().push(hash);
+        }
+    }
+
+    fn tree(&mut self, edge: &Edge) {
+        if self.kept.remove(&edge.size()).is_some_and(|root| root != edge.root()) {
+            self.disagrees = self.disagrees.or(Some(edge.size()));
+        }
+        while let Some(passed) = self.kept.first_entry().filter(|passed| *passed.key() < edge.size()) {
+            self.beyond_check.push(*passed.key());
+            passed.remove();
+        }
+    }
+}
+
 impl TreeWalk {
-    /// A walk that has seen nothing yet.
-    pub(super) fn new(chain: ChainVerifier, owner: (TenantId, StreamKind), kept: BTreeMap<u64, Hash>) -> Self {
-        let (tiles, edge) = Default::default();
-        Self { leaves: chain.into_leaves(), kept, disagrees: None, tiles, edge, owner, recorded: i64::MIN }
+    /// A walk that has seen nothing yet; where something is gone, with what is kept of it.
+    ///
+    /// # Errors
+    /// What is kept is not what the commits name.
+    pub(super) fn new(
+        chain: ChainVerifier,
+        gone: Option<Gone>,
+        owner: (TenantId, StreamKind),
+        kept: BTreeMap<u64, Hash>,
+    ) -> Result<Self, Fault> {
+        let seen = Seen { kept, ..Seen::default() };
+        Ok(Self { leaves: chain.into_leaves(gone)?, seen, owner, recorded: i64::MIN })
+    }
+
+    /// Goes over what is gone at the end.
+    pub(super) fn end(&mut self) -> Result<(), Fault> {
+        self.leaves.end(&mut self.seen)?;
+        self.seen.edge = self.leaves.edge().clone();
+        Ok(())
     }
 
     /// What a leaf cannot tell by itself: that the row belongs here, and comes no earlier than the one before.
@@ -65,7 +107,6 @@ impl TreeWalk {
     ) -> Result<(), TreeFault> {
         let mut scratch = Vec::new();
         let mut fault = None;
-        let before = self.edge.clone();
         let read = segment::read_all(path, bytes, |batch| {
             let rows = Rows::of(batch)?;
             for row in 0..rows.len() {
@@ -81,32 +122,15 @@ impl TreeWalk {
             (None, Err(error)) => Err(TreeFault::Rows(error)),
             (None, Ok(())) => self.leaves.end_segment().map_err(TreeFault::Fault),
         };
-        if ended.is_err() {
-            self.edge = before;
+        if ended.is_ok() {
+            self.seen.edge = self.leaves.edge().clone();
         }
         ended
     }
 
     fn leaf(&mut self, leaf: Hash, seq: u64, fault: &mut Option<Fault>) {
-        if fault.is_some() {
-            return;
-        }
-        let expected = self.edge.size();
-        *fault = self.leaves.leaf(leaf).err();
-        if seq != expected && fault.is_none() {
-            *fault =
-                Some(Fault::Coverage { number: self.leaves.expected().map_or(0, |held| held.added_by), seq: expected });
-        }
-        let tiles = &mut self.tiles;
-        self.edge.push_with(leaf, |Node { height, index, hash }| {
-            if height.is_multiple_of(TILE_HEIGHT) {
-                tiles.entry(((height / TILE_HEIGHT) as u8, index / TILE_HASHES)).or_default().push(hash);
-            }
-        });
-        if let Some(root) = self.kept.remove(&self.edge.size())
-            && root != self.edge.root()
-        {
-            self.disagrees = self.disagrees.or(Some(self.edge.size()));
+        if fault.is_none() {
+            *fault = self.leaves.leaf(seq, leaf, &mut self.seen).err();
         }
     }
 }

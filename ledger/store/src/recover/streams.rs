@@ -13,8 +13,8 @@ use crate::objects_of::list_streams;
 use crate::segment::{Segment, Statistics};
 use crate::snapshot::{self, ChainSnapshot};
 use crate::store::{Shared, StreamKey};
-use crate::stream::{Sealed, Stream};
-use crate::turn::{Removed, Turn};
+use crate::stream::{Sealed, SealedGone, Stream};
+use crate::turn::{self, Turn};
 use futures::{StreamExt, TryStreamExt};
 use ledger::commit::SignedCommit;
 use ledger::name::{Origin, StreamKind, TenantId};
@@ -69,7 +69,8 @@ async fn open_stream(shared: &Shared, tenant: TenantId, kind: StreamKind) -> Res
         return Err(StoreError::Damaged { path, why: "its commits are of a later generation than the store's owner" });
     }
     let (edge, epoch) = (chain.edge().clone(), chain.epoch());
-    let sealed = Sealed { edge, commits: number, last_commit, epoch, generation, segments };
+    let gone = chain.gone().map(|gone| Arc::new(SealedGone::new(gone.clone())));
+    let sealed = Sealed { edge, commits: number, last_commit, epoch, generation, gone, segments };
     stream = Stream::new(tenant, kind, origin, sealed);
     *stream.turn.get_mut() = turn;
     Ok(stream)
@@ -124,9 +125,7 @@ async fn walk(walked: &mut Walked, stream: &Stream, reader: &mut Reader<'_>, end
         let bytes = reader.read(number).await?;
         let history = |fault| StoreError::History { origin: stream.origin.to_string(), fault: Box::new(fault) };
         let signed = walked.chain.commit(&bytes).map_err(history)?;
-        let at = signed.commit().time;
-        let removed = signed.commit().removes.iter().map(|path| Removed { path: path.clone(), at, holders: vec![] });
-        walked.turn.removed.extend(removed);
+        walked.turn.removed.extend(turn::removed(signed.commit()));
         walked.commits.push(signed);
     }
     Ok(())

@@ -48,12 +48,15 @@ pub(super) async fn adopt(shared: &Shared, stream: &Stream, turn: &mut Turn, epo
 
 /// The one segment of a commit that fits.
 fn fits<'c>(view: &View, signed: &'c SignedCommit) -> Result<&'c SegmentRef, &'static str> {
-    let Commit { number, previous, adds, removes, edge, epoch, .. } = signed.commit();
+    let Commit { number, previous, adds, removes, purge, edge, epoch, .. } = signed.commit();
     let follows = *number == view.sealed.commits && *previous == view.sealed.last_commit;
     if !follows || *epoch < view.sealed.epoch {
         return Err("it does not extend the chain as it was at the start");
     }
     let [added] = &adds[..] else { return Err("it adds not one segment; restart the service to take it over") };
+    if purge.is_some() {
+        return Err("it takes entries away; restart the service to take it over");
+    }
     if !removes.is_empty() {
         let inside = |held: &&Arc<Segment>| (added.first..added.end()).contains(&held.reference.first);
         let inputs: Vec<&SegmentRef> =
@@ -88,7 +91,7 @@ async fn take(
     let statistics = Statistics::read(&shared.objects, &location, added.bytes).await?;
     let segment = Arc::new(Segment { reference: added.clone(), location, statistics });
     if !commit.removes.is_empty() {
-        turn::show(shared, stream, turn, signed, segment).await;
+        turn::show(shared, stream, turn, signed, vec![segment], None).await;
         return Ok(());
     }
     let entries = view.tail.iter().flat_map(|chunk| &chunk.entries).take(added.rows as usize);
@@ -102,6 +105,7 @@ async fn take(
         last_commit: Some(signed.hash()),
         epoch: commit.epoch,
         generation: stream.origin.generation(),
+        gone: view.sealed.gone.clone(),
         segments,
     };
     let freed = stream.sealed(sealed, runs);

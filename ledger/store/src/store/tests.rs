@@ -14,6 +14,7 @@ mod matrix;
 mod model;
 mod newer;
 mod ownership;
+mod purge;
 mod races;
 mod scale;
 mod schedules;

@@ -53,6 +53,8 @@ impl Live {
             .segments
             .last()
             .map_or(i64::MIN, |segment| segment.statistics.recorded_at.map_or(i64::MIN, |(_, newest)| newest));
+        // The newest entries may be gone.
+        last_recorded = last_recorded.max(view.sealed.gone.as_ref().map_or(i64::MIN, |gone| gone.reference.newest));
         for chunk in &view.tail {
             for (entry, seq) in chunk.entries.iter().zip(chunk.first..) {
                 ids.insert(entry.fingerprint, seq);

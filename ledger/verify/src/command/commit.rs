@@ -99,7 +99,7 @@ fn commits_of<'b>(path: &str, bytes: &'b [u8]) -> Result<Vec<&'b [u8]>, VerifyEr
 }
 
 fn segment(held: &LiveSegment) -> (Json, String) {
-    let SegmentRef { path, first, rows, bytes, sha256, root } = &held.segment;
+    let SegmentRef { path, first, span: _, rows, bytes, sha256, root } = &held.segment;
     let last = held.segment.end().saturating_sub(1);
     let json = Json::object([
         ("path", path.as_str().into()),
@@ -111,7 +111,8 @@ fn segment(held: &LiveSegment) -> (Json, String) {
         ("root", root.to_base64().into()),
         ("added_by", held.added_by.into()),
     ]);
-    (json, format!("{path}  sequence {first} to {last}, {bytes} bytes, added by commit {}", held.added_by))
+    let some = if held.segment.is_whole() { String::new() } else { format!("{rows} entries of ") };
+    (json, format!("{path}  {some}sequence {first} to {last}, {bytes} bytes, added by commit {}", held.added_by))
 }
 
 fn answer(chain: &ChainVerifier, newest: i64, signers: Vec<Signer>) -> Answer {
@@ -123,6 +124,16 @@ fn answer(chain: &ChainVerifier, newest: i64, signers: Vec<Signer>) -> Answer {
         1 => "commit 0 is".into(),
         commits => format!("commits 0 to {} are", commits - 1),
     };
+    let covered = match chain.gone() {
+        None => format!("the segments that remain cover the {size} entries of the head without gap or overlap"),
+        Some(gone) => format!(
+            "of the {size} entries of the head the segments that remain hold {}, and {} were purged, the last of them \
+             with commit {}",
+            size - gone.entries,
+            gone.entries,
+            gone.commit
+        ),
+    };
     let answer = Answer::of(KIND, signers)
         .fact("origin", chain.origin())
         .fact("commits", chain.commits())
@@ -133,9 +144,17 @@ fn answer(chain: &ChainVerifier, newest: i64, signers: Vec<Signer>) -> Answer {
         .fact("epoch", chain.epoch())
         .shown_as("segments", Json::List(segments), shown)
         .proves(format!("{which} signed, and each names the hash of the one before"))
-        .proves(format!("the segments that remain cover the {size} entries of the head without gap or overlap"))
+        .proves(covered)
         .leaves_open("whether later commits exist: compare the size with a checkpoint of the stream")
         .leaves_open("whether the segments hold what the commits say: `piperoll verify` reads them");
+    let answer = match chain.gone() {
+        Some(gone) => answer.leaves_open(format!(
+            "which entries were purged: {} says it, and must have the SHA-256 {}",
+            gone.path(),
+            gone.sha256
+        )),
+        None => answer,
+    };
     chain.breaks().iter().fold(answer, |answer, found| {
         let (from, to) = (found.from.generation(), found.to.generation());
         answer.leaves_open(format!(

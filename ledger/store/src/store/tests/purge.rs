@@ -1,0 +1,275 @@
+//! Purges against a plain list: what was ordered is gone, all else stays and is proven, through merges and restarts.
+
+use super::model::busy_upkeep;
+use super::*;
+use crate::ErrorKind;
+use crate::purge::{PurgeOrder, Purged};
+use futures::TryStreamExt;
+use ledger::proof::{self, Span};
+use ledger::tile::{TILE_HASHES, Tile, TileKind};
+use object_store::memory::InMemory;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+fn acme() -> crate::layout::StreamPrefix {
+    crate::layout::StreamPrefix::new(&tenant("acme"), StreamKind::Audit)
+}
+
+fn order(number: u64, spans: Vec<Span>) -> PurgeOrder {
+    let plan = Hash::of(&number.to_be_bytes());
+    PurgeOrder { tenant: tenant("acme"), kind: StreamKind::Audit, spans, basis: number, plan }
+}
+
+/// A store of one stream, and what it must hold.
+struct Known {
+    bed: Bed,
+    store: Store,
+    draws: u64,
+    /// Every leaf ever, by position.
+    leaves: Vec<Hash>,
+    /// Ids of the entries that are there, by position.
+    there: BTreeMap<u64, String>,
+    sealed: u64,
+    /// Sizes at which commits were made.
+    heads: BTreeSet<u64>,
+    orders: u64,
+    next: u64,
+}
+
+impl Known {
+    async fn new(seed: u64) -> Self {
+        let mut bed = Bed::new(seed);
+        bed.limits =
+            Limits { removed_grace: Duration::ZERO, purged_grace: Duration::from_secs(600), ..busy_upkeep(bed.limits) };
+        bed.objects = Some(Arc::new(InMemory::new()));
+        let store = bed.open().await;
+        let (leaves, there, heads) = Default::default();
+        Self { bed, store, draws: seed, leaves, there, sealed: 0, heads, orders: 0, next: 0 }
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.draws = self.draws.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.draws >> 33) % bound
+    }
+
+    async fn append(&mut self, count: u64) {
+        let from = self.next;
+        self.next += count;
+        append_ids(&self.store, "acme", from..self.next).await;
+        let first = self.leaves.len() as u64;
+        let snapshot = self.snapshot().await;
+        let mut scratch = Vec::new();
+        for batch in &snapshot.tail {
+            let rows = Rows::of(batch).unwrap();
+            for row in (0..rows.len()).filter(|row| rows.seq(*row) >= first) {
+                self.leaves.push(rows.leaf(row, &mut scratch).unwrap());
+                self.there.insert(rows.seq(row), rows.draft(row).unwrap().event_id().into());
+            }
+        }
+    }
+
+    async fn snapshot(&self) -> Snapshot {
+        self.store.reader(&tenant("acme"), StreamKind::Audit).unwrap().snapshot().await.unwrap()
+    }
+
+    async fn seal(&mut self) {
+        self.store.seal_all().await.unwrap();
+        self.sealed = self.leaves.len() as u64;
+        self.heads.insert(self.sealed);
+    }
+
+    fn spans(&mut self) -> Vec<Span> {
+        let count = 1 + self.below(3);
+        let mut spans: Vec<Span> = Vec::new();
+        for _ in 0..count {
+            let from = if self.below(3) == 0 { 0 } else { self.below(self.sealed) };
+            let most = if self.below(2) == 0 { 9 } else { self.sealed };
+            let end = (from + 1 + self.below(most)).min(self.sealed);
+            spans.push(Span::new(from, end));
+        }
+        spans
+    }
+
+    async fn purge(&mut self, order: PurgeOrder) -> Option<Purged> {
+        let purged = self.store.purge(vec![order.clone()]).await.unwrap().remove(0).unwrap();
+        let before = self.there.len();
+        self.there.retain(|seq, _| !order.spans.iter().any(|span| span.start <= *seq && *seq < span.end));
+        let went = (before - self.there.len()) as u64;
+        assert_eq!(purged.as_ref().map_or(0, |purged| purged.entries), went);
+        if let Some(purged) = &purged {
+            assert_eq!(purged.kept.entries, self.leaves.len() as u64 - self.there.len() as u64);
+        }
+        purged
+    }
+
+    fn gone_block(&self, seq: u64) -> bool {
+        let start = seq - seq % TILE_HASHES;
+        self.there.range(start..start + TILE_HASHES).next().is_none() && start + TILE_HASHES <= self.sealed
+    }
+
+    /// All that must hold at any time.
+    async fn check(&mut self) {
+        let reader = self.store.reader(&tenant("acme"), StreamKind::Audit).unwrap();
+        let snapshot = self.snapshot().await;
+        let root = |size: u64| root_of(self.leaves[..size as usize].iter().copied());
+        let size = self.leaves.len() as u64;
+        assert_eq!((snapshot.head.size, snapshot.head.root), (size, root(size)));
+        let mut found = BTreeMap::new();
+        let read = reader.entries::<StoreError>(0, |seq, draft| {
+            assert!(found.insert(seq, draft.event_id().to_string()).is_none());
+            Ok(())
+        });
+        read.await.unwrap();
+        assert_eq!(found, self.there);
+        assert_eq!(reader.stored().0, self.there.len() as u64);
+        let gone = size - self.there.len() as u64;
+        assert_eq!(snapshot.gone.as_ref().map_or(0, |gone| gone.entries), gone);
+        for seq in (0..size).step_by(37) {
+            match reader.inclusion(seq, None).await {
+                Ok(proof) => {
+                    assert!(proof::check_inclusion(seq, size, &proof.path, &self.leaves[seq as usize], &root(size)));
+                }
+                Err(error) => assert!(error.kind() == ErrorKind::Gone && self.gone_block(seq), "{seq}: {error:?}"),
+            }
+        }
+        for from in self.heads.iter().copied().chain((0..size).step_by(TILE_HASHES as usize)) {
+            let proof = reader.consistency(from, None).await.unwrap();
+            assert!(proof::check_consistency(from, size, &proof.path, &root(from), &root(size)), "{from}");
+        }
+        let width = (size / TILE_HASHES).min(TILE_HASHES) as u16;
+        if width > 0 {
+            let tile = reader.tile(Tile { kind: TileKind::Hashes(1), index: 0, width }).await.unwrap();
+            let block = |part: &[Hash]| root_of(part.iter().copied()).0;
+            let expected: Vec<u8> = self.leaves.chunks_exact(TILE_HASHES as usize).flat_map(block).collect();
+            assert!(tile == expected);
+        }
+        let report = self.bed.fsck().await;
+        assert!(report.is_sound(), "{:?}", report.findings().collect::<Vec<_>>());
+    }
+
+    /// Files that are named and no other, once all graces have passed.
+    async fn check_files(&self) {
+        let snapshot = self.snapshot().await;
+        let listed: Vec<_> = self.bed.objects().list(Some(acme().path())).try_collect().await.unwrap();
+        let mut paths: Vec<String> = listed.into_iter().map(|meta| meta.location.to_string()).collect();
+        paths.retain(|path| !path.contains("_ledger") && !path.contains("_delta_log") || path.contains("/gone/"));
+        paths.sort();
+        let mut named: Vec<String> = snapshot.segments.iter().map(|segment| segment.location.to_string()).collect();
+        named.extend(snapshot.gone.map(|gone| acme().below(&gone.path()).to_string()));
+        named.sort();
+        assert_eq!(paths, named);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_purged_is_gone_and_what_stays_is_proven() {
+    for seed in 0..12 {
+        let mut known = Known::new(700 + seed).await;
+        let first = 40 + 60 * (seed % 5);
+        known.append(first).await;
+        known.seal().await;
+        for _ in 0..14 {
+            match known.below(7) {
+                0 | 1 => {
+                    let count = 1 + known.below(260);
+                    known.append(count).await;
+                }
+                2 => known.seal().await,
+                3 | 4 => {
+                    known.orders += 1;
+                    let order = order(known.orders, known.spans());
+                    let purged = known.purge(order.clone()).await;
+                    // Asked again, also after a restart, it is found done.
+                    let again = known.store.purge(vec![order]).await.unwrap().remove(0).unwrap();
+                    assert_eq!(again, purged);
+                    if purged.is_some() {
+                        known.heads.insert(known.sealed);
+                    }
+                }
+                5 => known.store.upkeep().await.unwrap(),
+                _ => {
+                    known.store.close().await;
+                    known.store = known.bed.open().await;
+                }
+            }
+            known.check().await;
+        }
+        known.seal().await;
+        // Ids of what stays are known; what is gone is nobody's.
+        let stays: Vec<(u64, String)> = known.there.iter().map(|(seq, id)| (*seq, id.clone())).collect();
+        let again = stays.iter().map(|(_, id)| draft("acme", id, id[2..].parse().unwrap())).collect();
+        let verdicts = append(&known.store, "acme", again).await.0;
+        assert!(verdicts.into_iter().eq(stays.iter().map(|(seq, _)| Verdict::Duplicate(*seq))));
+        known.bed.world.pass(3_600_000_000);
+        known.store.upkeep().await.unwrap();
+        known.check().await;
+        known.check_files().await;
+        known.store.close().await;
+        known.store = known.bed.open().await;
+        known.check().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_leave_the_chain_first_and_the_store_when_the_time_to_undo_is_over() {
+    let mut known = Known::new(720).await;
+    known.append(600).await;
+    known.seal().await;
+    let files = |known: &Known| {
+        let objects = known.bed.objects();
+        async move {
+            let listed: Vec<_> = objects.list(Some(acme().path())).try_collect().await.unwrap();
+            listed.into_iter().filter(|meta| meta.location.as_ref().contains("/2026-")).count()
+        }
+    };
+    let purged = known.purge(order(1, vec![Span::new(0, 600)])).await.unwrap();
+    assert_eq!((purged.removed.len(), purged.added.len(), files(&known).await), (1, 0, 1));
+    known.store.upkeep().await.unwrap();
+    assert_eq!(files(&known).await, 1);
+    known.check().await;
+    // After a restart it is still known that the file is to go, with the snapshot of the chain and without.
+    for snapshot in [true, false] {
+        known.store.close().await;
+        if !snapshot {
+            object_store::ObjectStoreExt::delete(&known.bed.objects(), &acme().snapshot()).await.unwrap();
+        }
+        known.store = known.bed.open().await;
+        known.check().await;
+    }
+    known.bed.world.pass(700_000_000);
+    known.store.upkeep().await.unwrap();
+    assert_eq!(files(&known).await, 0);
+    known.check().await;
+    // Nothing is left, and the stream goes on; never stamped before what was there.
+    known.store.close().await;
+    known.bed.world.shift_wall(-900_000_000_000);
+    known.store = known.bed.open().await;
+    known.append(3).await;
+    let entries = known.snapshot().await;
+    let stamp = Rows::of(&entries.tail[0]).unwrap().recorded_at(0);
+    assert!(stamp >= START, "{stamp}");
+    known.seal().await;
+    known.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tile_that_was_changed_keeps_a_purge_from_being_committed() {
+    let mut known = Known::new(721).await;
+    known.append(1_200).await;
+    known.seal().await;
+    let tile = Tile { kind: TileKind::Hashes(1), index: 0, width: 4 };
+    let path = acme().tile(&tile);
+    let objects = known.bed.objects();
+    let good = segment::fetch(&objects, &path).await.unwrap();
+    let mut forged = good.to_vec();
+    forged[40] ^= 1;
+    object_store::ObjectStoreExt::put(&objects, &path, forged.into()).await.unwrap();
+    let refused = known.store.purge(vec![order(1, vec![Span::new(0, 700)])]).await.unwrap().remove(0);
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Corrupt);
+    object_store::ObjectStoreExt::put(&objects, &path, good.into()).await.unwrap();
+    known.check().await;
+    let unsealed = known.store.purge(vec![order(1, vec![Span::new(0, 1_201)])]).await.unwrap().remove(0);
+    assert_eq!(unsealed.unwrap_err().kind(), ErrorKind::Invalid);
+    known.purge(order(1, vec![Span::new(0, 700)])).await.unwrap();
+    known.check().await;
+}
