@@ -16,7 +16,8 @@ use crate::proofs::NodeReader;
 use crate::segment::Segment;
 use crate::store::Shared;
 use crate::stream::{SealedGone, Stream, View};
-use crate::turn::{self, Settled, Turn, Unsettled};
+use crate::turn::{self, Settled, Unsettled};
+use crate::upkeep;
 use futures::FutureExt as _;
 use ledger::commit::{Commit, Purge, SegmentRef};
 use ledger::gone::{self, BLOCK, Gone, GoneRef, Wanted};
@@ -87,25 +88,17 @@ pub(crate) async fn purge(
         let prepared = AssertUnwindSafe(planned.prepare(shared, stream, &view, epoch)).catch_unwind().await;
         let location = view.sealed.segments.first().map(|segment| segment.location.clone()).unwrap_or_default();
         let prepared = prepared.unwrap_or_else(|_| Err(crate::segment::undecodable(&location)))?;
-        // 2. Put it. Died after it: objects that no commit names; the sweep after the next start deletes them.
-        for made in &prepared.made {
-            create(&shared.objects, &made.segment.location, made.bytes.clone()).await?;
+        let done = carry_out(shared, stream, &planned, &prepared, (epoch, order)).await;
+        if let Ok(Some(_)) = &done {
+            precheck::forget(shared, stream).await?;
+            return done;
         }
-        // 3. Commit, if the stream is what it was.
-        let mut turn = stream.turn.lock().await;
-        let done = commit(shared, stream, &mut turn, &planned, &prepared, (epoch, order)).await;
-        match done {
-            Ok(Some(purged)) => {
-                precheck::forget(shared, stream).await?;
-                return Ok(Some(purged));
-            }
-            Ok(None) => drop(turn),
-            Err(error) => return Err(error),
+        // Nothing names what was put and nothing will, unless it is not known whether the commit was made.
+        if stream.turn.lock().await.unsettled.is_none() {
+            let locations = prepared.made.iter().map(|made| made.segment.location.clone());
+            let _ = upkeep::delete(shared, locations.collect()).await;
         }
-        for made in &prepared.made {
-            // Nothing names it and nothing will.
-            let _ = shared.objects.delete(&made.segment.location).await;
-        }
+        done?;
     }
     Err(StoreError::Busy("the stream changed again and again while a purge was prepared; try again"))
 }
@@ -262,16 +255,21 @@ fn stays(holes: &[Span], segment: &SegmentRef) -> u64 {
     segment.span - (gone::count_below(holes, segment.end()) - gone::count_below(holes, segment.first))
 }
 
-/// Commits what was prepared; `None` when the stream is not what it was.
-async fn commit(
+/// Puts and commits what was prepared; `None` when the stream is not what it was.
+async fn carry_out(
     shared: &Shared,
     stream: &Stream,
-    turn: &mut Turn,
     planned: &Planned,
     prepared: &Prepared,
     (epoch, order): (u64, &PurgeOrder),
 ) -> Result<Option<Purged>, StoreError> {
-    turn::settle(shared, stream, turn).await?;
+    // 2. Put what stays. Died after it: objects that no commit names; the sweep after the next start deletes them.
+    for made in &prepared.made {
+        create(&shared.objects, &made.segment.location, made.bytes.clone()).await?;
+    }
+    // 3. Wait for the turn. What came before it may have changed the stream.
+    let mut turn = stream.turn.lock().await;
+    turn::settle(shared, stream, &mut turn).await?;
     let sealed = stream.view().sealed;
     let is_live = |input: &Arc<Segment>| {
         let at = sealed.segments.binary_search_by_key(&input.reference.first, |held| held.reference.first);
@@ -318,7 +316,7 @@ async fn commit(
     let sealed_gone = Arc::new(SealedGone::known(kept.clone(), gone));
     // 5. The commit itself, and then readers.
     turn.unsettled = Some(Unsettled { signed: signed.clone(), segments, gone: Some(sealed_gone) });
-    if turn::settle(shared, stream, turn).await? != Settled::Done {
+    if turn::settle(shared, stream, &mut turn).await? != Settled::Done {
         return Ok(None);
     }
     let entries = kept.entries - sealed.gone_entries();

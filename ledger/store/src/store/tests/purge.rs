@@ -1,6 +1,9 @@
 //! Purges against a plain list: what was ordered is gone, all else stays and is proven, through merges and restarts.
 
+use super::faulty::Faulty;
+use super::matrix;
 use super::model::busy_upkeep;
+use super::script::{Call, Fault, Mode, Moment, Operation, Script, Where};
 use super::*;
 use crate::ErrorKind;
 use crate::purge::{PurgeOrder, Purged};
@@ -34,17 +37,40 @@ struct Known {
     heads: BTreeSet<u64>,
     orders: u64,
     next: u64,
+    script: Arc<Script>,
+    objects: Arc<InMemory>,
+    life: u64,
 }
 
 impl Known {
     async fn new(seed: u64) -> Self {
+        Self::with(seed, Script::new(vec![])).await
+    }
+
+    async fn with(seed: u64, script: Script) -> Self {
         let mut bed = Bed::new(seed);
         bed.limits =
             Limits { removed_grace: Duration::ZERO, purged_grace: Duration::from_secs(600), ..busy_upkeep(bed.limits) };
-        bed.objects = Some(Arc::new(InMemory::new()));
-        let store = bed.open().await;
+        let (script, objects) = (Arc::new(script), Arc::new(InMemory::new()));
+        let inner = Arc::clone(&objects) as Arc<dyn ObjectStore>;
+        bed.objects = Some(Arc::new(Faulty::new(inner, Arc::clone(&script))));
+        let (store, life) = (bed.open().await, script.life());
         let (leaves, there, heads) = Default::default();
-        Self { bed, store, draws: seed, leaves, there, sealed: 0, heads, orders: 0, next: 0 }
+        let (draws, sealed, orders, next) = (seed, 0, 0, 0);
+        Self { bed, store, draws, leaves, there, sealed, heads, orders, next, script, objects, life }
+    }
+
+    /// What a person does when something failed: waits, and starts again what died.
+    async fn mended(&mut self) {
+        self.script.heal();
+        if self.script.life() == self.life {
+            return;
+        }
+        self.life = self.script.life();
+        self.store.close().await;
+        let inner = Arc::clone(&self.objects) as Arc<dyn ObjectStore>;
+        self.bed.objects = Some(Arc::new(Faulty::new(inner, Arc::clone(&self.script))));
+        self.store = self.bed.open().await;
     }
 
     fn below(&mut self, bound: u64) -> u64 {
@@ -272,4 +298,67 @@ async fn a_tile_that_was_changed_keeps_a_purge_from_being_committed() {
     assert_eq!(unsealed.unwrap_err().kind(), ErrorKind::Invalid);
     known.purge(order(1, vec![Span::new(0, 700)])).await.unwrap();
     known.check().await;
+}
+
+/// Two purges and the upkeep that deletes what they took, begun again as often as it fails.
+async fn purged_whatever_fails(fault: Option<Fault>) -> Vec<Operation> {
+    let script = Script::new(fault.into_iter().collect());
+    let mut known = Known::with(730, script).await;
+    known.append(700).await;
+    known.seal().await;
+    known.append(300).await;
+    known.seal().await;
+    let before = known.script.recorded();
+    for (number, spans) in [(1, vec![Span::new(0, 300), Span::new(500, 505)]), (2, vec![Span::new(250, 420)])] {
+        let order = order(number, spans.clone());
+        let mut tries = 0;
+        let purged = loop {
+            let purged = known.store.purge(vec![order.clone()]).await;
+            match purged.and_then(|mut purged| purged.remove(0)) {
+                Ok(purged) => break purged.unwrap(),
+                Err(error) => assert!(error.kind() == ErrorKind::Unavailable && tries < 9, "{error:?}"),
+            }
+            tries += 1;
+            known.mended().await;
+        };
+        known.there.retain(|seq, _| !spans.iter().any(|span| span.start <= *seq && *seq < span.end));
+        assert_eq!(purged.kept.entries, 1_000 - known.there.len() as u64);
+        known.mended().await;
+        known.bed.world.pass(3_600_000_000);
+        while known.store.upkeep().await.is_err() {
+            known.mended().await;
+        }
+    }
+    let recorded = known.script.recorded().into_iter().filter(|at| !before.contains(at)).collect();
+    known.script.heal_for_good();
+    known.mended().await;
+    known.check().await;
+    // What a stopped writer left is found once its successor has a commit of its own.
+    known.append(1).await;
+    known.seal().await;
+    known.bed.world.pass(3_600_000_000);
+    known.store.upkeep().await.unwrap();
+    known.check().await;
+    known.check_files().await;
+    recorded
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_that_fails_anywhere_comes_to_the_same_end() {
+    let operations = purged_whatever_fails(None).await;
+    let mut cases = Vec::new();
+    for at in operations.into_iter().filter(|at| !at.call.is_of_the_disk()) {
+        let moments: &[Moment] =
+            if at.call.only_reads() { &[Moment::Before] } else { &[Moment::Before, Moment::After] };
+        for moment in moments {
+            let modes: &[Mode] = if at.call == Call::Get { &[Mode::Error] } else { &[Mode::Error, Mode::Death] };
+            for mode in modes {
+                let fault = Fault { at: Where::Once(at.clone()), moment: *moment, mode: *mode };
+                let name = format!("{mode:?} {moment:?} {at}");
+                cases.push((name, async move { drop(purged_whatever_fails(Some(fault)).await) }));
+            }
+        }
+    }
+    assert!(cases.len() > 60, "{} cases", cases.len());
+    matrix::all(cases).await;
 }

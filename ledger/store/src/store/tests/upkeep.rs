@@ -141,7 +141,7 @@ async fn foreign_readers_have_an_hour_also_across_a_restart() {
     }
     let report = bed.fsck().await;
     assert!(report.is_sound());
-    assert!(report.findings().any(|finding| finding.what.contains("merged into others and are still here")));
+    assert!(report.findings().any(|finding| finding.what.contains("merged into others or purged and are still here")));
     bed.world.pass(2_000_000_000);
     store.upkeep().await.unwrap();
     assert_eq!(segment_files(&bed).await.len(), live);
