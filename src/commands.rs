@@ -15,6 +15,7 @@ mod query;
 mod registry;
 mod release;
 mod residency;
+mod retention;
 mod serve;
 mod verify;
 
@@ -45,6 +46,7 @@ pub enum Command {
     Release(release::Arguments),
     Access(access::Arguments),
     Residency(residency::Arguments),
+    Retention(retention::Arguments),
     Verify(verify::Arguments),
     Fsck(fsck::Arguments),
     Registry(registry::Arguments),
@@ -67,6 +69,7 @@ pub fn run(command: Command) -> Outcome {
         Command::Release(arguments) => release::run(&arguments),
         Command::Access(arguments) => access::run(&arguments),
         Command::Residency(arguments) => residency::run(&arguments),
+        Command::Retention(arguments) => retention::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Fsck(arguments) => fsck::run(&arguments),
         Command::Registry(arguments) => registry::run(&arguments),

@@ -70,7 +70,7 @@ pub struct Service {
     opening: Opening,
     door: Door,
     founded: Option<Founded>,
-    ticking: [tokio::task::AbortHandle; 2],
+    ticking: [tokio::task::AbortHandle; 3],
     address: SocketAddr,
     is_tls: bool,
     stop: oneshot::Sender<()>,
@@ -99,14 +99,17 @@ impl Service {
         book.note_policies(&settings.policies).await?;
         let door = Door::new(book, policies, settings.issuers.clone(), Arc::clone(&ambient));
         let state = query::QueryState::new(door.clone(), settings.query.clone())?;
-        let (app, _) = routes(&door, ambient, metrics, state.clone())?;
+        let retention = retention::Retention::new(door.clone());
+        let (app, _) = routes(&door, ambient, metrics, state.clone(), retention.clone())?;
         let (stop, stopped) = oneshot::channel();
         let app = app.into_make_service_with_connect_info::<Peer>();
         let serving = axum::serve(listener, app).with_graceful_shutdown(async move {
             let _ = stopped.await;
         });
         let served = tokio::spawn(async move { serving.await });
-        let ticking = [tokio::spawn(tick(door.clone())), tokio::spawn(confirm(state))].map(|task| task.abort_handle());
+        let keeper = retention::Keeper::new(retention, settings.retention_every);
+        let ticking = [tokio::spawn(tick(door.clone())), tokio::spawn(confirm(state)), tokio::spawn(keep(keeper))];
+        let ticking = ticking.map(|task| task.abort_handle());
         Ok(Self { opening, door, founded, ticking, address, is_tls: settings.tls.is_some(), stop, served })
     }
 
@@ -162,12 +165,21 @@ async fn confirm(state: query::QueryState) {
     }
 }
 
+/// Looks now and then after what retention has under way, and what is due.
+async fn keep(mut keeper: retention::Keeper) {
+    loop {
+        keeper.tick().await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+}
+
 /// All routes, each with its guard, and the table of them.
 fn routes(
     door: &Door,
     ambient: Arc<dyn Ambient>,
     metrics: dashboards::Metrics,
     state: query::QueryState,
+    retention: retention::Retention,
 ) -> Result<(Router, Vec<Route>), ServiceError> {
     let admission = ingest::admission::Admission::new(door.clone(), ambient, ingest::limits::IngestLimits::default());
     let watched = "heads and keys are for whoever watches the ledger, and tell nothing of what it holds";
@@ -201,6 +213,7 @@ fn routes(
         access::http::router(door),
         ingest::http::router(admission),
         query::router(state),
+        retention::router(retention, door.clone()),
         dashboards::http::router(door.clone(), metrics),
     ];
     let (mut all, mut table) = (Router::new(), Vec::new());

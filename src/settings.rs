@@ -101,6 +101,7 @@ pub struct File {
     insecure: bool,
     tls: Option<Tls>,
     oidc: Vec<Oidc>,
+    retention_every_hours: Option<u64>,
     log: Log,
     limits: StoreLimits,
 }
@@ -163,6 +164,7 @@ struct StoreLimits {
     merge_bytes: Option<u64>,
     merge_inputs: Option<usize>,
     removed_grace_seconds: Option<u64>,
+    undo_seconds: Option<u64>,
 }
 
 /// Everything that `serve` needs to know.
@@ -176,6 +178,8 @@ pub struct Settings {
     pub others: Vec<StoreSettings>,
     /// Where heads are kept, and how often.
     pub heads: Option<(Location, Duration)>,
+    /// How often what is due to go goes by itself; never, when nothing is said.
+    pub retention_every: Option<Duration>,
     /// Where to listen.
     pub listen: SocketAddr,
     /// How connections are encrypted, if they are.
@@ -282,6 +286,9 @@ impl Settings {
             main,
             others,
             heads: heads_to.map(|to| (to, heads_every)),
+            retention_every: file
+                .retention_every_hours
+                .map(|hours| Duration::from_secs(hours.max(1).saturating_mul(3_600))),
             data,
             listen,
             tls,
@@ -341,6 +348,7 @@ fn limits(file: &StoreLimits, seal_bytes: Option<usize>) -> Limits {
         merge_bytes: file.merge_bytes.unwrap_or(defaults.merge_bytes),
         merge_inputs: file.merge_inputs.unwrap_or(defaults.merge_inputs),
         removed_grace: seconds(file.removed_grace_seconds, defaults.removed_grace),
+        purged_grace: seconds(file.undo_seconds, defaults.purged_grace),
         ..defaults
     }
 }

@@ -8,6 +8,7 @@
 //! no right on are answered alike; whatever is decided is noted in the caller's visit.
 
 mod grants;
+mod purges;
 mod quotas;
 mod reviews;
 mod tables;
@@ -53,6 +54,8 @@ struct Inner {
     folds: Semaphore,
     /// When keys were used last since the start.
     used: Mutex<HashMap<FactId, i64>>,
+    /// Whoever says what is kept has it, and whoever purges.
+    kept_still: tokio::sync::Mutex<()>,
 }
 
 /// Decisions on one version of the registry.
@@ -107,6 +110,7 @@ impl Door {
             tokens,
             folds: Semaphore::new(2),
             used: Mutex::default(),
+            kept_still: tokio::sync::Mutex::default(),
         }))
     }
 
@@ -353,6 +357,8 @@ impl Door {
     /// A change does not fit or is not granted to the caller, or the store does not accept.
     pub async fn change(&self, caller: &Caller, changes: Vec<Change>) -> Result<Vec<Made>, Problem> {
         let now = self.now();
+        let decides = changes.iter().any(Change::decides_retention);
+        let _still = if decides { Some(self.hold_still().await) } else { None };
         let refused = Mutex::new(None);
         let may = |registry: &Registry, change: &Change| {
             let found = authority::may_change(&self.0.policies, registry, caller, change, now);

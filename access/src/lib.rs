@@ -9,6 +9,7 @@
 //! what is not on record is not answered; an error becomes an HTTP answer in [`problem`] and nowhere else.
 
 mod authority;
+pub mod body;
 mod caller;
 mod door;
 mod fairness;

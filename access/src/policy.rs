@@ -102,6 +102,14 @@ actions! {
     ReviewElevation = "elevation.review",
     /// Say in which regions a tenant's data may be.
     ManageResidency = "residency.manage",
+    /// See how long data is kept, what is held, and what was purged.
+    ReadRetention = "retention.read",
+    /// Say how long data is kept.
+    ManageRetention = "retention.manage",
+    /// Hold data, and release it.
+    ManageHolds = "hold.manage",
+    /// Carry out what is due to go.
+    RunRetention = "retention.run",
     /// See incidents, and what was found and decided.
     ReadIncidents = "incident.read",
     /// Open incidents, decide on them, close them.

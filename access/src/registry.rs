@@ -16,6 +16,7 @@ mod fold;
 mod incidents;
 pub mod names;
 mod residency;
+mod retention;
 mod reviews;
 mod rows;
 mod snapshot;
@@ -26,8 +27,9 @@ pub(crate) use book::platform;
 pub use book::{Book, BookError, Decided, Founded, MOST_CHANGES, Made};
 pub use check::Refusal;
 pub use entry::Author;
-pub(crate) use entry::Entry;
+pub(crate) use entry::{Entry, EntryError};
 pub use incidents::{Incident, LARGEST_FINDING};
+pub use retention::{Certified, Hold, Policy, Run};
 pub use reviews::{MOST_ITEMS, Review, numbers, spans};
 pub use rows::{Row, Table};
 pub use snapshot::{SnapshotError, SnapshotText};
@@ -218,6 +220,9 @@ pub struct Registry {
     policies: BTreeMap<String, String>,
     incidents: BTreeMap<FactId, Incident>,
     residency: HashMap<TenantId, (ResidencyFact, Stamp)>,
+    retention: BTreeMap<String, Policy>,
+    holds: BTreeMap<FactId, Hold>,
+    runs: BTreeMap<FactId, Run>,
     review_rules: HashMap<TenantId, (ReviewRules, Stamp)>,
     reviews: BTreeMap<FactId, Review>,
     main_store: MainStore,

@@ -21,7 +21,7 @@ mod verdict;
 
 pub(crate) use self::asking::{Reached, snapshots};
 pub use self::compare::{CompareQuestion, Comparison, compare};
-pub(crate) use self::http::{Asked, asked, read};
+pub(crate) use self::http::{Asked, asked};
 pub use self::question::{AffectedWhen, Dimension, HeadAt, Misasked, OneOrMany, ScopeQuestion};
 pub(crate) use self::question::{literal, moment};
 pub(crate) use self::tables::{Rows, rows};

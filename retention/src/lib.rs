@@ -1,4 +1,19 @@
-//! Policy and hold to plan, plan to execution, certificates, and the scheduler that runs jobs.
+//! Policy and hold to plan, plan to execution, certificates.
 //!
-//! Nothing of it is built yet, and nothing is ever deleted: this crate holds its place in the house and its rule of
-//! imports. Not here: segments and commits (`ledger-store`), which will carry out what a plan says.
+//! Read in this order: [`judge`] (what becomes of one entry), [`plan`] (of all of them), [`run`] (doing it, and taking it up
+//! again after a stop), [`certificate`] (what is said of it afterwards), [`http`] (the routes).
+//!
+//! Not here: policies and holds themselves, which are facts of the registry (`access`); taking entries out of a stream
+//! (`ledger-store`).
+//!
+//! Invariants: nothing goes that no policy lets go; nothing goes that a hold or a longer minimum keeps; what goes was
+//! recorded as an intent before, and is certified after.
+
+pub mod certificate;
+pub mod http;
+pub mod judge;
+pub mod plan;
+pub mod run;
+
+pub use http::router;
+pub use run::{Keeper, Retention};

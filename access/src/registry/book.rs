@@ -373,6 +373,11 @@ impl Book {
                 fact.review = Some(self.new_id("r"));
                 fact.owner.get_or_insert(author.principal.clone());
             }
+            Change::SetHold(fact) => fact.hold = Some(self.new_id("h")),
+            Change::BeginPurge(fact) => {
+                fact.run = Some(self.new_id("p"));
+                fact.by = Some(author.principal.clone());
+            }
             Change::AskElevation(fact) | Change::BreakGlass(fact) => {
                 fact.elevation = Some(self.new_id("e"));
                 fact.principal = Some(author.principal.clone());

@@ -10,6 +10,7 @@ mod incident;
 mod place;
 mod quota;
 mod residency;
+mod retention;
 mod review;
 mod right;
 mod rules;
@@ -20,6 +21,7 @@ pub use self::incident::{
 pub use self::place::{StoreFact, Tier};
 pub use self::quota::{Quota, QuotaFact};
 pub use self::residency::{ResidencyFact, ResidencyRule};
+pub use self::retention::{CertificateFact, HoldFact, PolicyAct, PurgeAct, PurgeFact, RetentionFact};
 pub use self::review::{
     Confirmation, Narrowed, ReviewClose, ReviewConfirmations, ReviewDecision, ReviewEscalation, ReviewFact, ReviewItem,
     ReviewItems, ReviewReminder, ReviewerRule, Span, Verdict,
@@ -333,6 +335,30 @@ pub enum Change {
     /// In which regions a tenant's data may be.
     #[serde(rename = "residency.set")]
     SetResidency(ResidencyFact),
+    /// How long some of the data is kept.
+    #[serde(rename = "retention.set")]
+    SetRetention(RetentionFact),
+    /// The end of such a policy.
+    #[serde(rename = "retention.end")]
+    EndRetention(PolicyAct),
+    /// Something stays, whatever a policy says.
+    #[serde(rename = "hold.set")]
+    SetHold(HoldFact),
+    /// The end of a hold, or one of two people's word for it.
+    #[serde(rename = "hold.release")]
+    ReleaseHold(FactAct),
+    /// The intent to carry out a plan.
+    #[serde(rename = "purge.begin")]
+    BeginPurge(PurgeFact),
+    /// A stream was purged. Written by the service.
+    #[serde(rename = "purge.certify")]
+    CertifyPurge(Box<CertificateFact>),
+    /// The end of a run. Written by the service.
+    #[serde(rename = "purge.end")]
+    EndPurge(PurgeAct),
+    /// The files of a run are gone from the store. Written by the service.
+    #[serde(rename = "purge.erase")]
+    ErasePurge(PurgeAct),
     /// Rules of access reviews from now on.
     #[serde(rename = "review.rules")]
     SetReviewRules(Box<RulesFact>),

@@ -127,6 +127,14 @@ impl Change {
             Self::NotifyIncident(_) => "incident.notify",
             Self::CloseIncident(_) => "incident.close",
             Self::SetResidency(_) => "residency.set",
+            Self::SetRetention(_) => "retention.set",
+            Self::EndRetention(_) => "retention.end",
+            Self::SetHold(_) => "hold.set",
+            Self::ReleaseHold(_) => "hold.release",
+            Self::BeginPurge(_) => "purge.begin",
+            Self::CertifyPurge(_) => "purge.certify",
+            Self::EndPurge(_) => "purge.end",
+            Self::ErasePurge(_) => "purge.erase",
             Self::SetReviewRules(_) => "review.rules",
             Self::OpenReview(_) => "review.open",
             Self::AddReviewItems(_) => "review.items",
@@ -137,6 +145,26 @@ impl Change {
             Self::CloseReview(_) => "review.close",
             Self::SetQuota(_) => "quota.set",
         }
+    }
+
+    /// Whether it says what is kept.
+    pub(crate) fn decides_retention(&self) -> bool {
+        matches!(self, Self::SetRetention(_) | Self::EndRetention(_) | Self::SetHold(_) | Self::ReleaseHold(_))
+    }
+
+    /// Whether it is about what is kept and what goes.
+    pub(crate) fn is_of_retention(&self) -> bool {
+        matches!(
+            self,
+            Self::SetRetention(_)
+                | Self::EndRetention(_)
+                | Self::SetHold(_)
+                | Self::ReleaseHold(_)
+                | Self::BeginPurge(_)
+                | Self::CertifyPurge(_)
+                | Self::EndPurge(_)
+                | Self::ErasePurge(_)
+        )
     }
 
     /// The credential that it makes.
@@ -153,6 +181,7 @@ impl Change {
             Self::CreateGrant(fact) => &fact.tenants,
             Self::AskElevation(fact) | Self::BreakGlass(fact) => &fact.tenants,
             Self::CreateCredential(fact) => &fact.tenants,
+            Self::BeginPurge(fact) => &fact.tenants,
             _ => &[],
         }
     }
@@ -186,6 +215,13 @@ impl Change {
             Self::SetReviewRules(fact) => {
                 ("tenant", fact.tenant.as_ref().map_or(PLATFORM.to_string(), ToString::to_string))
             }
+            Self::SetRetention(fact) => ("policy", fact.policy.clone()),
+            Self::EndRetention(act) => ("policy", act.policy.clone()),
+            Self::SetHold(fact) => ("hold", id_of(fact.hold.as_ref())),
+            Self::ReleaseHold(act) => ("hold", act.id.to_string()),
+            Self::BeginPurge(fact) => ("purge", id_of(fact.run.as_ref())),
+            Self::CertifyPurge(fact) => ("purge", fact.run.to_string()),
+            Self::EndPurge(act) | Self::ErasePurge(act) => ("purge", act.run.to_string()),
             Self::OpenReview(fact) => ("review", id_of(fact.review.as_ref())),
             Self::AddReviewItems(_)
             | Self::DecideReview(_)

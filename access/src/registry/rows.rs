@@ -26,6 +26,12 @@ pub enum Table {
     Incidents,
     /// Reviews of who has access.
     Reviews,
+    /// How long data is kept.
+    Policies,
+    /// What stays, whatever a policy says.
+    Holds,
+    /// What was purged.
+    Certificates,
 }
 
 /// One row, and whom it concerns.
@@ -39,7 +45,7 @@ pub struct Row {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 7] = [
+    pub const ALL: [Table; 10] = [
         Self::Tenants,
         Self::Principals,
         Self::Credentials,
@@ -47,6 +53,9 @@ impl Table {
         Self::Elevations,
         Self::Incidents,
         Self::Reviews,
+        Self::Policies,
+        Self::Holds,
+        Self::Certificates,
     ];
 
     /// The name in paths and in SQL.
@@ -59,6 +68,9 @@ impl Table {
             Self::Elevations => "elevations",
             Self::Incidents => "incidents",
             Self::Reviews => "reviews",
+            Self::Policies => "policies",
+            Self::Holds => "holds",
+            Self::Certificates => "certificates",
         }
     }
 
@@ -68,6 +80,7 @@ impl Table {
             Self::Tenants => Action::ReadTenant,
             Self::Incidents => Action::ReadIncidents,
             Self::Reviews => Action::ReadReviews,
+            Self::Policies | Self::Holds | Self::Certificates => Action::ReadRetention,
             _ => Action::ReadGrants,
         }
     }
@@ -97,6 +110,9 @@ impl Table {
             }
             Self::Incidents => super::incidents::COLUMNS,
             Self::Reviews => super::reviews::COLUMNS,
+            Self::Policies => super::retention::POLICY_COLUMNS,
+            Self::Holds => super::retention::HOLD_COLUMNS,
+            Self::Certificates => super::retention::CERTIFICATE_COLUMNS,
         };
         names.split_whitespace().collect()
     }
@@ -113,6 +129,9 @@ impl Table {
             Self::Elevations => registry.elevations.values().map(|elevation| of_elevation(elevation, now)).collect(),
             Self::Incidents => registry.incidents.values().map(super::Incident::row).collect(),
             Self::Reviews => registry.reviews.values().map(super::Review::row).collect(),
+            Self::Policies => registry.policy_rows(),
+            Self::Holds => registry.hold_rows(),
+            Self::Certificates => registry.certificate_rows(),
         };
         let key = self.columns()[0];
         rows.sort_by(|a, b| a.columns[key].as_str().cmp(&b.columns[key].as_str()));

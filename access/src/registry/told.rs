@@ -101,6 +101,16 @@ impl Registry {
             | Change::NotifyIncident(_)
             | Change::CloseIncident(_) => vec![],
             Change::SetResidency(fact) => vec![fact.tenant.clone()],
+            Change::SetRetention(fact) => fact.tenant.clone().into_iter().collect(),
+            Change::EndRetention(act) => {
+                self.retention.get(&act.policy).and_then(|found| found.fact.tenant.clone()).into_iter().collect()
+            }
+            Change::SetHold(fact) => vec![fact.tenant.clone()],
+            Change::ReleaseHold(act) => {
+                self.holds.get(&act.id).map(|hold| hold.fact.tenant.clone()).into_iter().collect()
+            }
+            Change::CertifyPurge(fact) => vec![fact.tenant.clone()],
+            Change::BeginPurge(_) | Change::EndPurge(_) | Change::ErasePurge(_) => vec![],
             Change::SetReviewRules(fact) => fact.tenant.clone().into_iter().collect(),
             Change::OpenReview(fact) => fact.tenant.clone().into_iter().collect(),
             // What a review is about may be many tenants' access: who it is of is told that it goes on and how it ended,

@@ -16,6 +16,7 @@ mod compact;
 mod delta;
 mod entry;
 mod error;
+mod facts;
 mod fsck;
 #[cfg(test)]
 mod fuzz;
@@ -47,6 +48,7 @@ mod writer;
 
 pub use ambient::Ambient;
 pub use error::{ErrorKind, StoreError};
+pub use facts::EntryFacts;
 pub use fsck::{Finding, Fsck, Kept, Report, StreamReport};
 pub use handle::{AppendHandle, StreamHandle};
 pub use heads::HeadKeeper;

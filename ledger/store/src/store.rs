@@ -415,6 +415,11 @@ impl Store {
         purged.await.map_err(|_| StoreError::Stopping)
     }
 
+    /// How long files stay after a purge took them out of their chain.
+    pub fn undo_window(&self) -> std::time::Duration {
+        self.shared.limits.purged_grace
+    }
+
     /// Does now what upkeep does by and by: merges, packs, deletes what is due, and writes snapshots. Before handing
     /// a store over, and in tests.
     ///

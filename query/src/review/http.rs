@@ -4,8 +4,9 @@
 
 use super::AccessQuestion;
 use super::campaign::{Deciding, Page};
-use crate::scope::{Asked, Misasked, asked, read};
+use crate::scope::{Asked, Misasked, asked};
 use crate::state::QueryState;
+use access::body::read;
 use access::openapi::{self, Content, Operation, Parameter, json_of};
 use access::registry::change::{ReviewFact, ReviewerRule, Verdict};
 use access::registry::names::{FactId, Malformed, PrincipalId, When};

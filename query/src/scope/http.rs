@@ -5,6 +5,7 @@
 use super::compare::CompareQuestion;
 use super::{AffectedWhen, Cost, Dimension, Misasked, ScopeQuestion};
 use crate::state::QueryState;
+use access::body::read;
 use access::openapi::{self, Content, Operation, Parameter, json_of};
 use access::registry::change::{IncidentFact, Severity};
 use access::registry::names::{FactId, PrincipalId};
@@ -14,7 +15,6 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
@@ -117,12 +117,6 @@ impl From<Misasked> for Problem {
     fn from(wrong: Misasked) -> Self {
         Self::new(ProblemKind::Malformed, wrong.to_string())
     }
-}
-
-pub(crate) fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>, example: &str) -> Result<T, Problem> {
-    let body = body.map_err(|e| Problem::new(ProblemKind::TooLarge, e.body_text()))?;
-    serde_json::from_slice(&body)
-        .map_err(|e| Problem::new(ProblemKind::Malformed, format!("the body is not {example}: {e}")))
 }
 
 async fn scope(

@@ -1,0 +1,94 @@
+//! Purges as the door lets them happen: recorded before and after, and never past a hold.
+//!
+//! Not here: what is to go (`retention`), taking it away (`ledger_store`). Invariant: while somebody holds still, no policy
+//! or hold is set: either a purge sees it, or it is set on what is left.
+
+use super::Door;
+use crate::problem::Problem;
+use crate::registry::change::{CertificateFact, Change, PurgeAct, PurgeFact};
+use crate::registry::names::FactId;
+use crate::registry::{Author, BookError, Entry, EntryError, Made};
+use ledger::name::{StreamKind, TenantId};
+use ledger_store::AppendRequest;
+use tokio::sync::MutexGuard;
+
+impl Door {
+    /// Keeps policies and holds from being set until what is returned is dropped.
+    pub async fn hold_still(&self) -> MutexGuard<'_, ()> {
+        self.0.kept_still.lock().await
+    }
+
+    /// Puts the intent of a run on record that the service's own schedule asked for.
+    ///
+    /// # Errors
+    /// A run is open, a policy or hold was changed since the plan was made, or the store does not accept.
+    pub async fn begin_purge(&self, fact: PurgeFact) -> Result<Vec<Made>, Problem> {
+        Ok(self.0.book.change(&Author::system(), vec![Change::BeginPurge(fact)], |_, _| Ok(())).await?)
+    }
+
+    /// Puts certificates of purges on record, and tells each stream of its own: an entry of it says what went.
+    ///
+    /// # Errors
+    /// The store does not accept. What stands already is found standing the next time.
+    pub async fn certify_purges(&self, certificates: Vec<CertificateFact>) -> Result<(), Problem> {
+        for fact in &certificates {
+            self.note_in_stream(fact).await?;
+        }
+        let changes = certificates.into_iter().map(|fact| Change::CertifyPurge(Box::new(fact))).collect();
+        self.0.book.note_all(changes).await?;
+        Ok(())
+    }
+
+    /// The entry in the stream that was purged. Its id makes a second one of the same purge a repeat.
+    async fn note_in_stream(&self, fact: &CertificateFact) -> Result<(), Problem> {
+        let entry = Entry {
+            tenant: &fact.tenant,
+            stream: fact.stream,
+            id: format!("purge-{}-{}", fact.run, fact.commit),
+            action: "retention.purged",
+            outcome: "success",
+            author: &Author::system(),
+            resource: ("purge", fact.run.to_string()),
+            elevation: None,
+            attributes: fact.certificate.clone(),
+            // The same in every try, so that it is a repeat.
+            now: self.begun_at(&fact.run),
+        };
+        let draft = entry.draft().map_err(EntryError::from).map_err(BookError::from)?;
+        let store = self.0.book.store_of(&fact.tenant)?;
+        let parts = vec![(store.appender(&fact.tenant, fact.stream), vec![draft])];
+        store.append(AppendRequest { parts, ..Default::default() }).await?;
+        Ok(())
+    }
+
+    fn begun_at(&self, run: &FactId) -> i64 {
+        let registry = self.0.book.read();
+        registry.runs().find(|(id, _)| *id == run).map_or(0, |(_, run)| run.begun.at)
+    }
+
+    /// Puts the end of a run on record.
+    ///
+    /// # Errors
+    /// The store does not accept.
+    pub async fn end_purge(&self, act: PurgeAct) -> Result<(), Problem> {
+        self.0.book.note(Change::EndPurge(act)).await?;
+        Ok(())
+    }
+
+    /// Puts on record that the files of a run are gone from the store.
+    ///
+    /// # Errors
+    /// The store does not accept.
+    pub async fn erase_purge(&self, act: PurgeAct) -> Result<(), Problem> {
+        self.0.book.note(Change::ErasePurge(act)).await?;
+        Ok(())
+    }
+
+    /// The tenants that there are, with their streams but `control`.
+    pub fn kept_streams(&self) -> Vec<(TenantId, StreamKind)> {
+        let all = self.stores().open().flat_map(ledger_store::Store::streams);
+        let mut kept: Vec<_> = all.filter(|(_, stream)| *stream != StreamKind::Control).collect();
+        kept.sort();
+        kept
+    }
+}

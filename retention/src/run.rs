@@ -1,0 +1,470 @@
+//! Planning over all streams, and carrying a plan out: intent, purge, certificate, end; taken up again after a stop.
+//!
+//! If we crash after the intent, the run is open and [`Keeper`] goes on with it: what it makes again of the same policies,
+//! holds and moment is the same plan, less what went already; and the stream's own chain says whether a purge of this run
+//! was committed and not yet certified. Not here: what becomes of an entry ([`crate::judge`]).
+//!
+//! Invariants: an intent is on record before anything goes; a run goes no further once a policy or hold was changed; of each
+//! stream that lost something there is a certificate before the run ends.
+
+use crate::certificate::{self, KIND, Subject};
+use crate::judge::Judge;
+use crate::plan::{Plan, StreamPlan, plan_stream};
+use access::registry::change::{CertificateFact, Change, PurgeAct, PurgeFact};
+use access::registry::names::{FactId, When};
+use access::registry::{Made, Run};
+use access::{Action, Caller, Door, Problem, ProblemKind};
+use ledger::time::format_micros;
+use ledger::{Hash, StreamKind, TenantId};
+use ledger_store::{PurgeOrder, Purged, Store, StoreError};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Streams that are purged together: no hold can be set meanwhile.
+const AT_ONCE: usize = 32;
+
+/// What is asked of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// Of which tenants; of all, when left out.
+    #[serde(default)]
+    pub tenants: Vec<String>,
+    /// As of when; of now, when left out.
+    #[serde(default)]
+    pub as_of: Option<When>,
+}
+
+/// What is to be carried out: a plan that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// Of which tenants; of all, when left out.
+    #[serde(default)]
+    pub tenants: Vec<String>,
+    /// The moment that the plan is of.
+    pub as_of: When,
+    /// SHA-256 of the plan, in hexadecimal.
+    pub plan: String,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The run; none when there was nothing to do.
+    pub run: Option<String>,
+    /// How it ended: `done`, `nothing to do`, `stopped: …`, or `open` when something failed and is tried again.
+    pub outcome: String,
+    /// How many entries went.
+    pub entries: u64,
+    /// Streams that were purged, each with its certificate on record.
+    pub streams: Vec<PurgedStream>,
+    /// Streams that could not be purged, and why.
+    pub failed: Vec<(String, String)>,
+}
+
+/// A stream that was purged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PurgedStream {
+    /// Whose.
+    pub tenant: String,
+    /// Which.
+    pub stream: String,
+    /// The commit that says so.
+    pub commit: u64,
+    /// How many entries went.
+    pub entries: u64,
+    /// Segments that were removed, and that were put in the place of some of them.
+    pub segments: (u64, u64),
+}
+
+/// Plans and carries out what is due.
+#[derive(Clone)]
+pub struct Retention {
+    door: Door,
+}
+
+type Named = (TenantId, StreamKind);
+
+impl Retention {
+    /// Behind this door.
+    pub fn new(door: Door) -> Self {
+        Self { door }
+    }
+
+    /// What goes and what stays, and why.
+    ///
+    /// # Errors
+    /// A tenant is not named right, seeing this is not granted to the caller, or a store does not answer.
+    pub async fn plan(&self, caller: &Caller, question: &Question) -> Result<Plan, Problem> {
+        let tenants = named(&question.tenants)?;
+        self.must_may(caller, Action::ReadRetention, &tenants)?;
+        let as_of = question.as_of.map_or_else(|| self.door.now(), |when| when.0);
+        self.plan_at(as_of, &tenants).await
+    }
+
+    /// Carries out a plan that is still what it was.
+    ///
+    /// # Errors
+    /// Another plan is due now, running it is not granted to the caller, or a store does not answer.
+    pub async fn run(&self, caller: &Caller, order: &Order) -> Result<Report, Problem> {
+        let tenants = named(&order.tenants)?;
+        self.must_may(caller, Action::RunRetention, &tenants)?;
+        if order.as_of.0 > self.door.now() {
+            let why = format!("as_of is {}, which is yet to come", format_micros(order.as_of.0));
+            return Err(Problem::new(ProblemKind::Unprocessable, why));
+        }
+        let plan = self.plan_at(order.as_of.0, &tenants).await?;
+        if plan.sha256().to_hex() != order.plan {
+            let why = "the plan is no longer what it was: policies, holds or what is stored have changed; plan again, and \
+                       look at it again";
+            return Err(Problem::new(ProblemKind::Conflict, why));
+        }
+        if plan.entries == 0 {
+            let (streams, failed) = Default::default();
+            return Ok(Report { run: None, outcome: "nothing to do".into(), entries: 0, streams, failed });
+        }
+        let fact = PurgeFact {
+            run: None,
+            as_of: order.as_of,
+            version: plan.version,
+            plan: order.plan.clone(),
+            tenants,
+            entries: plan.entries,
+            by: None,
+        };
+        let made = self.door.change(caller, vec![Change::BeginPurge(fact)]).await?;
+        self.carry_out(&run_in(&made)?, Some(&plan)).await
+    }
+
+    /// Plans and carries out what is due of all tenants, as the schedule asks.
+    ///
+    /// # Errors
+    /// Another run is open, or a store does not answer.
+    async fn scheduled(&self) -> Result<(), Problem> {
+        let as_of = self.door.now();
+        let plan = self.plan_at(as_of, &[]).await?;
+        tracing::info!(entries = plan.entries, held = plan.held, kept = plan.kept, "what retention found due");
+        if plan.entries == 0 {
+            return Ok(());
+        }
+        let (as_of, sha256, tenants) = (When(as_of), plan.sha256().to_hex(), vec![]);
+        let (version, entries) = (plan.version, plan.entries);
+        let fact = PurgeFact { run: None, as_of, version, plan: sha256, tenants, entries, by: None };
+        let made = self.door.begin_purge(fact).await?;
+        self.carry_out(&run_in(&made)?, Some(&plan)).await.map(drop)
+    }
+
+    fn must_may(&self, caller: &Caller, action: Action, tenants: &[TenantId]) -> Result<(), Problem> {
+        let platform = [access::registry::PLATFORM.parse().map_err(malformed)?];
+        let of = if tenants.is_empty() { &platform[..] } else { tenants };
+        of.iter().try_for_each(|tenant| self.door.may(caller, action, tenant, StreamKind::Control).map(drop))
+    }
+
+    /// The streams of these tenants, or of all.
+    fn streams(&self, tenants: &[TenantId]) -> Vec<Named> {
+        let mut streams = self.door.kept_streams();
+        streams.retain(|(tenant, _)| tenants.is_empty() || tenants.contains(tenant));
+        streams
+    }
+
+    async fn plan_at(&self, as_of: i64, tenants: &[TenantId]) -> Result<Plan, Problem> {
+        let streams = self.streams(tenants);
+        let (version, judges) = self.judges(&streams, as_of);
+        let mut plans = Vec::new();
+        for (one, judge) in streams.iter().zip(judges) {
+            plans.extend(self.plan_one(one, &judge).await?);
+        }
+        Ok(Plan::of(as_of, version, tenants, plans))
+    }
+
+    fn judges(&self, streams: &[Named], as_of: i64) -> (u64, Vec<Judge>) {
+        let registry = self.door.book().read();
+        let judges = streams.iter().map(|(tenant, stream)| Judge::of(&registry, tenant, *stream, as_of)).collect();
+        (registry.retention_version(), judges)
+    }
+
+    async fn plan_one(&self, (tenant, stream): &Named, judge: &Judge) -> Result<Option<StreamPlan>, StoreError> {
+        if judge.due_before().is_none() {
+            return Ok(None);
+        }
+        let handle = self.door.book().store_of(tenant)?.reader(tenant, *stream)?;
+        plan_stream(&handle, judge).await
+    }
+
+    /// Carries out, or goes on with, a run whose intent is on record. `planned` is its plan, when it was just made.
+    ///
+    /// # Errors
+    /// The registry does not accept. What fails of single streams is in the report, and is tried again.
+    async fn carry_out(&self, id: &FactId, planned: Option<&Plan>) -> Result<Report, Problem> {
+        let Some(run) = self.run_of(id) else {
+            return Err(Problem::new(ProblemKind::NotFound, format!("there is no run {id}")));
+        };
+        let mut report = Report {
+            run: Some(id.to_string()),
+            outcome: "open".into(),
+            entries: run.certified.iter().map(|one| one.entries).sum(),
+            streams: vec![],
+            failed: vec![],
+        };
+        let certified: BTreeSet<Named> = run.certified.iter().map(|one| (one.tenant.clone(), one.stream)).collect();
+        let mut streams = match planned {
+            Some(plan) => plan.streams.iter().map(|one| (one.tenant.clone(), one.stream)).collect(),
+            None => self.streams(&run.fact.tenants),
+        };
+        streams.retain(|one| !certified.contains(one));
+        for some in streams.chunks(AT_ONCE) {
+            let still = self.door.hold_still().await;
+            let (version, judges) = self.judges(some, run.fact.as_of.0);
+            if version != run.fact.version {
+                report.outcome = "stopped: a policy or hold was changed; plan again".into();
+                break;
+            }
+            let purged = self.purge(id, &run, some, &judges, planned.is_none(), &mut report).await;
+            drop(still);
+            self.certify(id, &run, purged, &mut report).await?;
+        }
+        if report.outcome == "open" && report.failed.is_empty() {
+            report.outcome = "done".into();
+        }
+        if report.outcome != "open" {
+            let outcome = json!({"outcome": report.outcome, "entries": report.entries,
+                "streams": certified.len() + report.streams.len()});
+            self.door.end_purge(PurgeAct { run: id.clone(), outcome }).await?;
+        }
+        metrics::counter!("piperoll_retention_runs_total", "outcome" => outcome_label(&report.outcome)).increment(1);
+        tracing::info!(run = %id, outcome = report.outcome, entries = report.entries, streams = report.streams.len(),
+            failed = report.failed.len(), "a retention run");
+        Ok(report)
+    }
+
+    fn run_of(&self, id: &FactId) -> Option<Run> {
+        self.door.book().read().runs().find(|(one, _)| *one == id).map(|(_, run)| run.clone())
+    }
+
+    /// Purges some streams; what failed is noted in the report. After a stop also streams of which nothing is due any more
+    /// are asked about: their purge may have been committed before it.
+    async fn purge(
+        &self,
+        id: &FactId,
+        run: &Run,
+        streams: &[Named],
+        judges: &[Judge],
+        is_resumed: bool,
+        report: &mut Report,
+    ) -> Vec<(Named, Option<StreamPlan>, Purged)> {
+        let mut orders: BTreeMap<String, (Store, Vec<(Named, Option<StreamPlan>)>)> = BTreeMap::new();
+        for (one, judge) in streams.iter().zip(judges) {
+            let planned = match self.plan_one(one, judge).await {
+                Ok(planned) => planned.filter(|planned| planned.entries > 0),
+                Err(error) => {
+                    report.fail(one, error);
+                    continue;
+                }
+            };
+            if planned.is_none() && !is_resumed {
+                continue;
+            }
+            match self.door.book().store_of(&one.0) {
+                Ok(store) => {
+                    let of_store = || (store.clone(), vec![]);
+                    orders.entry(store.name().to_string()).or_insert_with(of_store).1.push((one.clone(), planned));
+                }
+                Err(error) => report.fail(one, error),
+            }
+        }
+        let plan = Hash::from_hex(&run.fact.plan).unwrap_or(Hash([0; 32]));
+        let mut purged = Vec::new();
+        for (store, of_store) in orders.into_values() {
+            let order = |((tenant, kind), planned): &(Named, Option<StreamPlan>)| PurgeOrder {
+                tenant: tenant.clone(),
+                kind: *kind,
+                spans: planned.as_ref().map(StreamPlan::spans).unwrap_or_default(),
+                basis: run.begun.seq,
+                plan,
+            };
+            match store.purge(of_store.iter().map(order).collect()).await {
+                Ok(outcomes) => {
+                    for ((one, planned), outcome) in of_store.into_iter().zip(outcomes) {
+                        match outcome {
+                            Ok(Some(found)) => purged.push((one, planned, found)),
+                            Ok(None) => {}
+                            Err(error) => report.fail(&one, error),
+                        }
+                    }
+                }
+                Err(error) => {
+                    let why = error.to_string();
+                    let all = of_store.iter().map(|((tenant, stream), _)| (format!("{tenant}/{stream}"), why.clone()));
+                    report.failed.extend(all);
+                }
+            }
+        }
+        tracing::debug!(run = %id, purged = purged.len(), "purged some streams of a run");
+        purged
+    }
+
+    async fn certify(
+        &self,
+        id: &FactId,
+        run: &Run,
+        purged: Vec<(Named, Option<StreamPlan>, Purged)>,
+        report: &mut Report,
+    ) -> Result<(), Problem> {
+        let versions: BTreeMap<String, (u64, String)> = {
+            let registry = self.door.book().read();
+            let each = registry
+                .retention()
+                .map(|policy| (policy.fact.policy.clone(), (policy.set.seq, policy.fact.basis.clone())));
+            each.collect()
+        };
+        let as_of = format_micros(run.fact.as_of.0);
+        let mut facts = Vec::with_capacity(purged.len());
+        for ((tenant, stream), planned, purged) in purged {
+            let used = planned.iter().flat_map(|planned| planned.by_policy.keys());
+            let policies =
+                used.filter_map(|name| versions.get(name).map(|(seq, basis)| (name.clone(), *seq, basis.clone())));
+            let subject = Subject {
+                tenant: &tenant,
+                stream,
+                run: id.as_str(),
+                basis: (run.begun.seq, run.begun.at),
+                by: run.begun.by.as_str(),
+                as_of: (&as_of, run.fact.version),
+                policies: policies.collect(),
+                planned: planned.as_ref(),
+            };
+            let certificate = certificate::text(&subject, &purged);
+            let note = self.door.sign_report(&tenant, KIND, Hash::of(certificate.as_bytes()))?;
+            report.entries += purged.entries;
+            report.streams.push(PurgedStream {
+                tenant: tenant.to_string(),
+                stream: stream.to_string(),
+                commit: purged.commit.0,
+                entries: purged.entries,
+                segments: (purged.removed.len() as u64, purged.added.len() as u64),
+            });
+            let (commit, entries) = (purged.commit.0, purged.entries);
+            facts.push(CertificateFact { run: id.clone(), tenant, stream, commit, entries, certificate, note });
+        }
+        if facts.is_empty() { Ok(()) } else { self.door.certify_purges(facts).await }
+    }
+
+    /// Whether the files that a run took out of chains are gone from the store, and how many they were.
+    async fn erased(&self, run: &Run) -> Result<Option<u64>, Problem> {
+        let plan = Hash::from_hex(&run.fact.plan).unwrap_or(Hash([0; 32]));
+        let mut objects = 0;
+        for one in &run.certified {
+            let store = self.door.book().store_of(&one.tenant)?;
+            let (tenant, kind, spans) = (one.tenant.clone(), one.stream, vec![]);
+            let order = PurgeOrder { tenant, kind, spans, basis: run.begun.seq, plan };
+            let found = store.purge(vec![order]).await?.remove(0)?;
+            let Some(found) = found else { continue };
+            let there = store.reader(&one.tenant, one.stream)?.objects().await?;
+            let is_there = |path: &str| there.iter().any(|(object, _)| object.ends_with(path));
+            if found.removed.iter().any(|segment| is_there(&segment.path)) {
+                return Ok(None);
+            }
+            objects += found.removed.len() as u64;
+        }
+        Ok(Some(objects))
+    }
+}
+
+fn run_in(made: &[Made]) -> Result<FactId, Problem> {
+    match made.first().map(|made| &made.change) {
+        Some(Change::BeginPurge(PurgeFact { run: Some(run), .. })) => Ok(run.clone()),
+        _ => Err(Problem::new(ProblemKind::Internal, "an intent that was recorded is not shown")),
+    }
+}
+
+fn outcome_label(outcome: &str) -> &'static str {
+    match outcome {
+        "done" => "done",
+        "open" => "open",
+        _ => "stopped",
+    }
+}
+
+impl Report {
+    fn fail(&mut self, (tenant, stream): &Named, error: StoreError) {
+        tracing::warn!(%tenant, %stream, error = &error as &dyn std::error::Error, "a stream could not be purged");
+        self.failed.push((format!("{tenant}/{stream}"), error.to_string()));
+    }
+}
+
+fn malformed(error: ledger::name::NameError) -> Problem {
+    Problem::new(ProblemKind::Malformed, error.to_string())
+}
+
+fn named(tenants: &[String]) -> Result<Vec<TenantId>, Problem> {
+    tenants.iter().map(|tenant| tenant.parse().map_err(malformed)).collect()
+}
+
+/// Goes on with runs that a stop or a failure left open, and notes when their files are gone.
+pub struct Keeper {
+    retention: Retention,
+    next: i64,
+    /// How often what is due goes by itself, and when that is next.
+    schedule: Option<(Duration, i64)>,
+}
+
+/// How long a run that could not be ended rests, in microseconds.
+const REST: i64 = 60_000_000;
+
+impl Keeper {
+    /// A keeper that begins at once; with `every`, it also carries out what is due so often, from the last run on.
+    pub fn new(retention: Retention, every: Option<Duration>) -> Self {
+        let last = retention.door.book().read().runs().map(|(_, run)| run.begun.at).max().unwrap_or_default();
+        let schedule = every.map(|every| (every, last.saturating_add(every.as_micros() as i64)));
+        Self { retention, next: 0, schedule }
+    }
+
+    /// Looks once.
+    pub async fn tick(&mut self) {
+        let now = self.retention.door.now();
+        if now < self.next {
+            return;
+        }
+        self.next = now + REST;
+        if let Some((every, due)) = &mut self.schedule
+            && now >= *due
+        {
+            *due = now + every.as_micros() as i64;
+            if let Err(problem) = self.retention.scheduled().await {
+                // Not lost: it comes again with the next look.
+                *due = now;
+                tracing::warn!(detail = problem.detail(), "scheduled retention did not run; tried again in a minute");
+            }
+        }
+        let door = &self.retention.door;
+        let runs: Vec<(FactId, Run)> = door.book().read().runs().map(|(id, run)| (id.clone(), run.clone())).collect();
+        for (id, run) in runs {
+            let done = match (&run.ended, &run.erased) {
+                // A run that was begun a moment ago is being carried out by whoever asked for it.
+                (None, _) if now - run.begun.at < REST => Ok(()),
+                (None, _) => self.retention.carry_out(&id, None).await.map(drop),
+                (Some(ended), None) => self.note_erased(&id, &run, now - ended.at).await,
+                _ => Ok(()),
+            };
+            if let Err(problem) = done {
+                tracing::warn!(run = %id, detail = problem.detail(), "a retention run is tried again");
+            }
+        }
+    }
+
+    async fn note_erased(&self, id: &FactId, run: &Run, since: i64) -> Result<(), Problem> {
+        let door = &self.retention.door;
+        let window = door.stores().main().undo_window().as_micros() as i64;
+        if since < window {
+            return Ok(());
+        }
+        if let Some(objects) = self.retention.erased(run).await? {
+            let outcome = json!({"objects": objects, "found": "none of them is listed any more"});
+            door.erase_purge(PurgeAct { run: id.clone(), outcome }).await?;
+        }
+        Ok(())
+    }
+}
