@@ -205,6 +205,7 @@ impl Recovered {
             retries,
             is_idle: true,
             copy_credit,
+            clear_through: None,
         }
     }
 }

@@ -173,7 +173,7 @@ impl Store {
         let handle = runtime.clone();
         let (upkeep, looks) = mpsc::unbounded_channel();
         let (keeper, keeper_lock, keeper_handle) =
-            (Upkeep::new(Arc::clone(&shared), epoch), lock.clone(), runtime.clone());
+            (Upkeep::new(Arc::clone(&shared), epoch, writer.downgrade()), lock.clone(), runtime.clone());
         spawn("ledger-upkeep", move || {
             let stopped = keeper.run(looks, &keeper_handle);
             drop(keeper_lock);

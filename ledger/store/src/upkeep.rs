@@ -21,6 +21,7 @@ use crate::snapshot;
 use crate::store::{Shared, StreamKey};
 use crate::stream::Stream;
 use crate::turn::Removed;
+use crate::writer::Message;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -59,6 +60,7 @@ impl UpkeepJob {
 pub(crate) struct Upkeep {
     shared: Arc<Shared>,
     epoch: u64,
+    writer: mpsc::WeakSender<Message>,
     /// Streams with something to delete later, or whose upkeep failed.
     waiting: HashMap<StreamKey, Arc<Stream>>,
     next_round: i64,
@@ -68,10 +70,10 @@ pub(crate) struct Upkeep {
 
 impl Upkeep {
     /// The state of a store that was just opened.
-    pub(crate) fn new(shared: Arc<Shared>, epoch: u64) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, epoch: u64, writer: mpsc::WeakSender<Message>) -> Self {
         let next_round = shared.ambient.monotonic_micros();
         let sample = (next_round, shared.unsealed_bytes.load(Ordering::Relaxed));
-        Self { shared, epoch, waiting: HashMap::new(), next_round, sample }
+        Self { shared, epoch, writer, waiting: HashMap::new(), next_round, sample }
     }
 
     /// Runs until told to stop, and answers whom to tell that it has, or until nobody is left to give it work.
@@ -218,6 +220,11 @@ impl Upkeep {
         let mut paths: Vec<Path> = due.iter().map(|one| stream.prefix.below(&one.path)).collect();
         // With the files of a purge goes what older purges kept: the newest says it all.
         if due.iter().any(|one| one.is_purged) {
+            // And what the log still has of it. Died before that: the files are deleted, and asked for it is no more; the
+            // log empties itself as it grows.
+            if let Some(writer) = self.writer.upgrade() {
+                let _ = writer.send(Message::Clear).await;
+            }
             let newest = stream.view().sealed.gone.as_ref().map(|gone| stream.prefix.below(&gone.reference.path()));
             let folder = stream.prefix.gone_folder();
             let listed = shared.objects.list(Some(&folder)).map_ok(|meta| meta.location);

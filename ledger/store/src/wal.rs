@@ -87,6 +87,14 @@ impl Log {
         }
     }
 
+    /// Sees to it that what is written from here on is not in a file with what was written before.
+    pub(crate) fn turn_over(&mut self) {
+        match &mut self.place {
+            Place::Disk(log) => log.turn_over(),
+            Place::Objects(log) => log.turn_over(),
+        }
+    }
+
     /// The lock of its folder, if it has one.
     pub(crate) fn lock(&self) -> Option<Arc<File>> {
         match &self.place {

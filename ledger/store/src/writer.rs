@@ -120,6 +120,8 @@ pub(crate) enum Message {
     Reopen,
     /// Another writer took the store over with this epoch.
     Overtaken(u64),
+    /// Content was taken away for good: what is in the log goes too, as soon as it stands elsewhere.
+    Clear,
     /// Time has passed.
     Tick,
     /// Stop after what is queued; answered when the log is closed.
@@ -150,6 +152,8 @@ pub(crate) struct Writer {
     pub is_idle: bool,
     /// Bytes that requests brought less those that were copied forward.
     pub copy_credit: i64,
+    /// The newest file that is to go as soon as what it holds stands elsewhere, however little the log holds.
+    pub clear_through: Option<u64>,
 }
 
 /// A submission of the group being made, with what it will be answered.

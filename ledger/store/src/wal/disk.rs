@@ -268,6 +268,13 @@ impl DiskLog {
         Ok(Written { end, file: end.file })
     }
 
+    /// Begins the next file now, if there is anything in this one.
+    pub(crate) fn turn_over(&mut self) {
+        if self.at.offset > 0 && self.file.is_some() {
+            self.begin_next();
+        }
+    }
+
     fn note_full(&mut self, result: &std::io::Result<()>) {
         self.is_full |= result.as_ref().is_err_and(is_full);
     }

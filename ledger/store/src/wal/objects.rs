@@ -304,6 +304,11 @@ impl ObjectLog {
         self.run.first
     }
 
+    /// The next object begins a run.
+    pub(crate) fn turn_over(&mut self) {
+        self.run.count = self.run.count.max(LOG_RUN_OBJECTS);
+    }
+
     /// The newest object.
     pub(crate) fn end(&self) -> Position {
         self.end

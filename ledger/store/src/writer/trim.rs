@@ -50,6 +50,7 @@ impl Writer {
                     live.sealed(through);
                 }
                 stream.sealing.store(false, Ordering::Release);
+                self.clear();
             }
             Message::SealFailed(stream) => stream.sealing.store(false, Ordering::Release),
             Message::SealLater(stream) => self.resting.push(stream),
@@ -58,6 +59,12 @@ impl Writer {
                 self.unflushed.drain(..done.min(self.unflushed.len()));
                 self.flushed = self.flushed.max(size);
                 self.flushing = false;
+                self.clear();
+            }
+            Message::Clear => {
+                self.clear_through = self.log_use.last_key_value().map(|(file, _)| *file);
+                self.log.turn_over();
+                self.clear();
             }
             Message::Tick => {
                 // A clock that drifts while nothing comes in must not look like one that leapt.
@@ -66,6 +73,7 @@ impl Writer {
                 self.resting.drain(..).for_each(|stream| stream.sealing.store(false, Ordering::Release));
                 self.seal_old();
                 self.look_after_log();
+                self.clear();
             }
             Message::Reopen => self.reopen(),
             Message::Overtaken(epoch) => self.step_down(epoch),
@@ -90,6 +98,22 @@ impl Writer {
             self.relieve_oldest();
         }
         self.trim();
+        self.clear();
+    }
+
+    /// Goes on with emptying the log as far as it was asked for.
+    fn clear(&mut self) {
+        let Some(through) = self.clear_through else { return };
+        if self.pending.is_some() || self.shared.log.get() != LogState::Open {
+            return;
+        }
+        if self.log_use.first_key_value().is_some_and(|(file, _)| *file <= through) {
+            self.relieve_oldest();
+            self.trim();
+        }
+        if self.log_use.first_key_value().is_none_or(|(file, _)| *file > through) {
+            self.clear_through = None;
+        }
     }
 
     fn seal(&self, stream: &Arc<Stream>) {

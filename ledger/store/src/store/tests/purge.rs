@@ -362,3 +362,52 @@ async fn a_purge_that_fails_anywhere_comes_to_the_same_end() {
     assert!(cases.len() > 60, "{} cases", cases.len());
     matrix::all(cases).await;
 }
+
+/// Whether any file below a folder, or any object, holds this text.
+async fn is_anywhere(known: &Known, marker: &str) -> bool {
+    fn in_files(folder: &Path, marker: &[u8]) -> bool {
+        std::fs::read_dir(folder).unwrap().any(|entry| {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => in_files(&path, marker),
+                false => std::fs::read(&path).unwrap().windows(marker.len()).any(|window| window == marker),
+            }
+        })
+    }
+    let listed: Vec<_> = known.objects.list(None).try_collect().await.unwrap();
+    let objects = Arc::clone(&known.objects) as Arc<dyn ObjectStore>;
+    for meta in listed {
+        let bytes = segment::fetch(&objects, &meta.location).await.unwrap();
+        if bytes.windows(marker.len()).any(|window| window == marker.as_bytes()) {
+            return true;
+        }
+    }
+    in_files(known.bed.folder.path(), marker.as_bytes())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_time_to_undo_is_over_nothing_is_left_in_the_log_either() {
+    let mut known = Known::new(740).await;
+    let marker = "u-424242424242";
+    append(&known.store, "acme", vec![draft("acme", "e-marked", 424_242_424_242)]).await;
+    append_ids(&known.store, "globex", 0..3).await;
+    known.store.seal_all().await.unwrap();
+    append_ids(&known.store, "globex", 3..6).await;
+    let order = order(1, vec![Span::new(0, 1)]);
+    known.store.purge(vec![order]).await.unwrap().remove(0).unwrap().unwrap();
+    assert!(is_anywhere(&known, marker).await);
+    known.bed.world.pass(700_000_000);
+    known.store.upkeep().await.unwrap();
+    for _ in 0..200 {
+        let _ = known.store.writer.send(Message::Tick).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        if !is_anywhere(&known, marker).await {
+            break;
+        }
+    }
+    assert!(!is_anywhere(&known, marker).await);
+    // What others have in the log and nowhere else is still there, also after a crash.
+    known.store.close().await;
+    known.store = known.bed.open().await;
+    assert_eq!(ids_of(&known.store, "globex").await, ids(0..6));
+}
