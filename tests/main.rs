@@ -26,6 +26,7 @@ mod reading;
 mod real_data;
 mod registry;
 mod residency;
+mod retention;
 mod reviews;
 mod scope;
 mod servers;

@@ -16,7 +16,7 @@ pub fn python() -> Option<PathBuf> {
     found
 }
 
-fn recompute(python: &Path, store: &Path, stream: &str) -> Output {
+pub fn recompute(python: &Path, store: &Path, stream: &str) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recompute.py");
     Command::new(python).arg(script).arg(store).arg(stream).output().unwrap()
 }

@@ -83,32 +83,10 @@ pub(crate) fn may_change(
         }
         Change::SetQuota(fact) => asking.need(Action::ManageQuotas, &fact.tenant.clone().unwrap_or_else(platform)),
         Change::SetResidency(fact) => asking.need(Action::ManageResidency, &fact.tenant),
-        Change::SetRetention(fact) => {
-            let before = registry.retention().find(|found| found.fact.policy == fact.policy);
-            let homes = [Some(fact.tenant.clone()), before.map(|found| found.fact.tenant.clone())];
-            let mut homes = homes.into_iter().flatten().map(|home| home.unwrap_or_else(platform));
-            homes.try_for_each(|home| asking.need(Action::ManageRetention, &home))
-        }
-        Change::EndRetention(act) => {
-            let found = registry.retention().find(|found| found.fact.policy == act.policy);
-            let home = found.and_then(|found| found.fact.tenant.clone()).unwrap_or_else(platform);
-            asking.need(Action::ManageRetention, &home)
-        }
-        Change::SetHold(fact) => asking.need(Action::ManageHolds, &fact.tenant),
-        Change::ReleaseHold(act) => {
-            let found = registry.holds().find(|(id, _)| **id == act.id);
-            let first = found.and_then(|(_, hold)| hold.releasing.as_ref());
-            if first.is_some_and(|first| first.by == *caller.principal()) {
-                let why = "you released it already: this hold takes the word of somebody else too".into();
-                return Err(Missing { why, denied: None });
-            }
-            asking.need(Action::ManageHolds, &found.map_or_else(platform, |(_, hold)| hold.fact.tenant.clone()))
-        }
-        Change::BeginPurge(fact) if fact.tenants.is_empty() => asking.need(Action::RunRetention, &platform()),
-        Change::BeginPurge(fact) => asking.need_on_all(Action::RunRetention, &fact.tenants),
         Change::SetReviewRules(fact) => {
             asking.need(Action::ManageReviews, &fact.tenant.clone().unwrap_or_else(platform))
         }
+        _ if change.is_of_retention() => asking.may_change_retention(change),
         _ if change.is_of_review() => asking.may_change_review(change),
         _ if change.is_of_incident() => asking.may_manage_incident(change),
         _ => Err(Missing { why: "this is written by the service itself".into(), denied: None }),
@@ -186,6 +164,35 @@ impl Asking<'_> {
             return Err(Missing { why, denied: None });
         }
         Ok(())
+    }
+
+    fn may_change_retention(&self, change: &Change) -> Result<(), Missing> {
+        match change {
+            Change::SetRetention(fact) => {
+                let before = self.registry.retention().find(|found| found.fact.policy == fact.policy);
+                let homes = [Some(fact.tenant.clone()), before.map(|found| found.fact.tenant.clone())];
+                let mut homes = homes.into_iter().flatten().map(|home| home.unwrap_or_else(platform));
+                homes.try_for_each(|home| self.need(Action::ManageRetention, &home))
+            }
+            Change::EndRetention(act) => {
+                let found = self.registry.retention().find(|found| found.fact.policy == act.policy);
+                let home = found.and_then(|found| found.fact.tenant.clone()).unwrap_or_else(platform);
+                self.need(Action::ManageRetention, &home)
+            }
+            Change::SetHold(fact) => self.need(Action::ManageHolds, &fact.tenant),
+            Change::ReleaseHold(act) => {
+                let found = self.registry.holds().find(|(id, _)| **id == act.id);
+                let first = found.and_then(|(_, hold)| hold.releasing.as_ref());
+                if first.is_some_and(|first| first.by == *self.caller.principal()) {
+                    let why = "you released it already: this hold takes the word of somebody else too".into();
+                    return Err(Missing { why, denied: None });
+                }
+                self.need(Action::ManageHolds, &found.map_or_else(platform, |(_, hold)| hold.fact.tenant.clone()))
+            }
+            Change::BeginPurge(fact) if fact.tenants.is_empty() => self.need(Action::RunRetention, &platform()),
+            Change::BeginPurge(fact) => self.need_on_all(Action::RunRetention, &fact.tenants),
+            _ => Err(Missing { why: "this is written by the service itself".into(), denied: None }),
+        }
     }
 
     fn need(&self, action: Action, tenant: &TenantId) -> Result<(), Missing> {

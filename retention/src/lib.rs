@@ -1,7 +1,7 @@
 //! Policy and hold to plan, plan to execution, certificates.
 //!
-//! Read in this order: [`judge`] (what becomes of one entry), [`plan`] (of all of them), [`run`] (doing it, and taking it up
-//! again after a stop), [`certificate`] (what is said of it afterwards), [`http`] (the routes).
+//! Read in this order: [`judge`] (what becomes of one entry), [`plan`] (of all of them), [`run`] (doing it), [`keeper`]
+//! (taking it up again after a stop, and the schedule), [`certificate`] (what is said of it afterwards), [`http`] (the routes).
 //!
 //! Not here: policies and holds themselves, which are facts of the registry (`access`); taking entries out of a stream
 //! (`ledger-store`).
@@ -12,8 +12,10 @@
 pub mod certificate;
 pub mod http;
 pub mod judge;
+pub mod keeper;
 pub mod plan;
 pub mod run;
 
 pub use http::router;
-pub use run::{Keeper, Retention};
+pub use keeper::Keeper;
+pub use run::Retention;

@@ -1,6 +1,6 @@
 //! Planning over all streams, and carrying a plan out: intent, purge, certificate, end; taken up again after a stop.
 //!
-//! If we crash after the intent, the run is open and [`Keeper`] goes on with it: what it makes again of the same policies,
+//! If we crash after the intent, the run is open and [`crate::keeper`] goes on with it: what it makes again of the same policies,
 //! holds and moment is the same plan, less what went already; and the stream's own chain says whether a purge of this run
 //! was committed and not yet certified. Not here: what becomes of an entry ([`crate::judge`]).
 //!
@@ -20,7 +20,6 @@ use ledger_store::{PurgeOrder, Purged, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 /// Streams that are purged together: no hold can be set meanwhile.
 const AT_ONCE: usize = 32;
@@ -83,7 +82,7 @@ pub struct PurgedStream {
 /// Plans and carries out what is due.
 #[derive(Clone)]
 pub struct Retention {
-    door: Door,
+    pub(crate) door: Door,
 }
 
 type Named = (TenantId, StreamKind);
@@ -143,7 +142,7 @@ impl Retention {
     ///
     /// # Errors
     /// Another run is open, or a store does not answer.
-    async fn scheduled(&self) -> Result<(), Problem> {
+    pub(crate) async fn scheduled(&self) -> Result<(), Problem> {
         let as_of = self.door.now();
         let plan = self.plan_at(as_of, &[]).await?;
         tracing::info!(entries = plan.entries, held = plan.held, kept = plan.kept, "what retention found due");
@@ -198,7 +197,7 @@ impl Retention {
     ///
     /// # Errors
     /// The registry does not accept. What fails of single streams is in the report, and is tried again.
-    async fn carry_out(&self, id: &FactId, planned: Option<&Plan>) -> Result<Report, Problem> {
+    pub(crate) async fn carry_out(&self, id: &FactId, planned: Option<&Plan>) -> Result<Report, Problem> {
         let Some(run) = self.run_of(id) else {
             return Err(Problem::new(ProblemKind::NotFound, format!("there is no run {id}")));
         };
@@ -351,26 +350,6 @@ impl Retention {
         }
         if facts.is_empty() { Ok(()) } else { self.door.certify_purges(facts).await }
     }
-
-    /// Whether the files that a run took out of chains are gone from the store, and how many they were.
-    async fn erased(&self, run: &Run) -> Result<Option<u64>, Problem> {
-        let plan = Hash::from_hex(&run.fact.plan).unwrap_or(Hash([0; 32]));
-        let mut objects = 0;
-        for one in &run.certified {
-            let store = self.door.book().store_of(&one.tenant)?;
-            let (tenant, kind, spans) = (one.tenant.clone(), one.stream, vec![]);
-            let order = PurgeOrder { tenant, kind, spans, basis: run.begun.seq, plan };
-            let found = store.purge(vec![order]).await?.remove(0)?;
-            let Some(found) = found else { continue };
-            let there = store.reader(&one.tenant, one.stream)?.objects().await?;
-            let is_there = |path: &str| there.iter().any(|(object, _)| object.ends_with(path));
-            if found.removed.iter().any(|segment| is_there(&segment.path)) {
-                return Ok(None);
-            }
-            objects += found.removed.len() as u64;
-        }
-        Ok(Some(objects))
-    }
 }
 
 fn run_in(made: &[Made]) -> Result<FactId, Problem> {
@@ -401,70 +380,4 @@ fn malformed(error: ledger::name::NameError) -> Problem {
 
 fn named(tenants: &[String]) -> Result<Vec<TenantId>, Problem> {
     tenants.iter().map(|tenant| tenant.parse().map_err(malformed)).collect()
-}
-
-/// Goes on with runs that a stop or a failure left open, and notes when their files are gone.
-pub struct Keeper {
-    retention: Retention,
-    next: i64,
-    /// How often what is due goes by itself, and when that is next.
-    schedule: Option<(Duration, i64)>,
-}
-
-/// How long a run that could not be ended rests, in microseconds.
-const REST: i64 = 60_000_000;
-
-impl Keeper {
-    /// A keeper that begins at once; with `every`, it also carries out what is due so often, from the last run on.
-    pub fn new(retention: Retention, every: Option<Duration>) -> Self {
-        let last = retention.door.book().read().runs().map(|(_, run)| run.begun.at).max().unwrap_or_default();
-        let schedule = every.map(|every| (every, last.saturating_add(every.as_micros() as i64)));
-        Self { retention, next: 0, schedule }
-    }
-
-    /// Looks once.
-    pub async fn tick(&mut self) {
-        let now = self.retention.door.now();
-        if now < self.next {
-            return;
-        }
-        self.next = now + REST;
-        if let Some((every, due)) = &mut self.schedule
-            && now >= *due
-        {
-            *due = now + every.as_micros() as i64;
-            if let Err(problem) = self.retention.scheduled().await {
-                // Not lost: it comes again with the next look.
-                *due = now;
-                tracing::warn!(detail = problem.detail(), "scheduled retention did not run; tried again in a minute");
-            }
-        }
-        let door = &self.retention.door;
-        let runs: Vec<(FactId, Run)> = door.book().read().runs().map(|(id, run)| (id.clone(), run.clone())).collect();
-        for (id, run) in runs {
-            let done = match (&run.ended, &run.erased) {
-                // A run that was begun a moment ago is being carried out by whoever asked for it.
-                (None, _) if now - run.begun.at < REST => Ok(()),
-                (None, _) => self.retention.carry_out(&id, None).await.map(drop),
-                (Some(ended), None) => self.note_erased(&id, &run, now - ended.at).await,
-                _ => Ok(()),
-            };
-            if let Err(problem) = done {
-                tracing::warn!(run = %id, detail = problem.detail(), "a retention run is tried again");
-            }
-        }
-    }
-
-    async fn note_erased(&self, id: &FactId, run: &Run, since: i64) -> Result<(), Problem> {
-        let door = &self.retention.door;
-        let window = door.stores().main().undo_window().as_micros() as i64;
-        if since < window {
-            return Ok(());
-        }
-        if let Some(objects) = self.retention.erased(run).await? {
-            let outcome = json!({"objects": objects, "found": "none of them is listed any more"});
-            door.erase_purge(PurgeAct { run: id.clone(), outcome }).await?;
-        }
-        Ok(())
-    }
 }

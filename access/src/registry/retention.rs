@@ -185,6 +185,8 @@ impl Registry {
         require(bounded, || wrong(format!("days must be 0 to {MOST_DAYS}")))?;
         let fits = most.is_none_or(|most| least.is_none_or(|least| least <= most));
         require(fits, || wrong("at_most_days is shorter than at_least_days: nothing can be kept so"))?;
+        let before = self.retention.get(&fact.policy).filter(|policy| policy.ended.is_none() && policy.fact.locked);
+        before.map_or(Ok(()), |before| check_locked(&before.fact, fact))?;
         let others = || self.retention().filter(|other| other.fact.policy != fact.policy).map(|other| &other.fact);
         // What can never come to pass was not meant.
         if let Some(other) = others().find(|other| never_goes(self, fact, other)) {
@@ -203,8 +205,7 @@ impl Registry {
             );
             return Err(wrong(why));
         }
-        let before = self.retention.get(&fact.policy).filter(|policy| policy.ended.is_none() && policy.fact.locked);
-        before.map_or(Ok(()), |before| check_locked(&before.fact, fact))
+        Ok(())
     }
 
     fn check_hold(&self, fact: &HoldFact) -> Checked {

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::commit::{Commit, Purge};
-use crate::gone::{Wanted, cut};
+use crate::gone::{BLOCK, Gone, Wanted, cut};
 use crate::key::LedgerKey;
 use crate::proof::Span;
-use crate::tree::root_of;
+use crate::tree::{Node, root_of};
 use proptest::prelude::*;
 
 const ORIGIN: &str = "example/acme/audit/0";

@@ -7,6 +7,7 @@
 
 mod append;
 mod lost;
+mod maintain;
 
 pub use self::append::{AppendRequest, Appended};
 use crate::ambient::Ambient;
@@ -17,7 +18,6 @@ use crate::limits::{Limits, REQUEST_BYTES};
 use crate::log_state::{LogHealth, LogState};
 use crate::observed;
 use crate::precheck::{self, Known};
-use crate::purge::{PurgeOrder, Purged};
 use crate::recover;
 use crate::seal::SealJob;
 use crate::stream::{Sealed, Stream};
@@ -400,35 +400,6 @@ impl Store {
             result = result.and(one);
         }
         result
-    }
-}
-
-impl Store {
-    /// Takes entries away for good, order by order, and answers what became of each, in their order. Orders of one stream
-    /// are to be given one after the other. An order that was carried out before is answered with what it came to.
-    ///
-    /// # Errors
-    /// The store is closing. That a single order failed is in its answer.
-    pub async fn purge(&self, orders: Vec<PurgeOrder>) -> Result<Vec<Result<Option<Purged>, StoreError>>, StoreError> {
-        let (done, purged) = oneshot::channel();
-        self.upkeep.send(UpkeepJob::Purge(orders, done)).map_err(|_| StoreError::Stopping)?;
-        purged.await.map_err(|_| StoreError::Stopping)
-    }
-
-    /// How long files stay after a purge took them out of their chain.
-    pub fn undo_window(&self) -> std::time::Duration {
-        self.shared.limits.purged_grace
-    }
-
-    /// Does now what upkeep does by and by: merges, packs, deletes what is due, and writes snapshots. Before handing
-    /// a store over, and in tests.
-    ///
-    /// # Errors
-    /// Upkeep of a stream failed; the others were still looked at.
-    pub async fn upkeep(&self) -> Result<(), StoreError> {
-        let (done, kept) = oneshot::channel();
-        self.upkeep.send(UpkeepJob::Now(done)).map_err(|_| StoreError::Stopping)?;
-        kept.await.map_err(|_| StoreError::Stopping)?
     }
 }
 

@@ -1,0 +1,102 @@
+//! What retention has under way, and what its schedule asks for.
+//!
+//! Not here: carrying a run out ([`crate::run`]). Invariants: a run that a stop or a failure left open is gone on with; that
+//! files are gone is said only after a listing showed none of them.
+
+use crate::run::Retention;
+use access::Problem;
+use access::registry::Run;
+use access::registry::change::PurgeAct;
+use access::registry::names::FactId;
+use ledger::Hash;
+use ledger_store::PurgeOrder;
+use serde_json::json;
+use std::time::Duration;
+
+/// Goes on with runs that a stop or a failure left open, and notes when their files are gone.
+pub struct Keeper {
+    retention: Retention,
+    next: i64,
+    /// How often what is due goes by itself, and when that is next.
+    schedule: Option<(Duration, i64)>,
+}
+
+/// How long a run that could not be ended rests, in microseconds.
+const REST: i64 = 60_000_000;
+
+impl Keeper {
+    /// A keeper that begins at once; with `every`, it also carries out what is due so often, from the last run on.
+    pub fn new(retention: Retention, every: Option<Duration>) -> Self {
+        let last = retention.door.book().read().runs().map(|(_, run)| run.begun.at).max().unwrap_or_default();
+        let schedule = every.map(|every| (every, last.saturating_add(every.as_micros() as i64)));
+        Self { retention, next: 0, schedule }
+    }
+
+    /// Looks once.
+    pub async fn tick(&mut self) {
+        let now = self.retention.door.now();
+        if now < self.next {
+            return;
+        }
+        self.next = now + REST;
+        if let Some((every, due)) = &mut self.schedule
+            && now >= *due
+        {
+            *due = now + every.as_micros() as i64;
+            if let Err(problem) = self.retention.scheduled().await {
+                // Not lost: it comes again with the next look.
+                *due = now;
+                tracing::warn!(detail = problem.detail(), "scheduled retention did not run; tried again in a minute");
+            }
+        }
+        let door = &self.retention.door;
+        let runs: Vec<(FactId, Run)> = door.book().read().runs().map(|(id, run)| (id.clone(), run.clone())).collect();
+        for (id, run) in runs {
+            let done = match (&run.ended, &run.erased) {
+                // A run that was begun a moment ago is being carried out by whoever asked for it.
+                (None, _) if now - run.begun.at < REST => Ok(()),
+                (None, _) => self.retention.carry_out(&id, None).await.map(drop),
+                (Some(ended), None) => self.note_erased(&id, &run, now - ended.at).await,
+                _ => Ok(()),
+            };
+            if let Err(problem) = done {
+                tracing::warn!(run = %id, detail = problem.detail(), "a retention run is tried again");
+            }
+        }
+    }
+
+    async fn note_erased(&self, id: &FactId, run: &Run, since: i64) -> Result<(), Problem> {
+        let door = &self.retention.door;
+        let window = door.stores().main().undo_window().as_micros() as i64;
+        if since < window {
+            return Ok(());
+        }
+        if let Some(objects) = self.retention.erased(run).await? {
+            let outcome = json!({"objects": objects, "found": "none of them is listed any more"});
+            door.erase_purge(PurgeAct { run: id.clone(), outcome }).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Retention {
+    /// Whether the files that a run took out of chains are gone from the store, and how many they were.
+    async fn erased(&self, run: &Run) -> Result<Option<u64>, Problem> {
+        let plan = Hash::from_hex(&run.fact.plan).unwrap_or(Hash([0; 32]));
+        let mut objects = 0;
+        for one in &run.certified {
+            let store = self.door.book().store_of(&one.tenant)?;
+            let (tenant, kind, spans) = (one.tenant.clone(), one.stream, vec![]);
+            let order = PurgeOrder { tenant, kind, spans, basis: run.begun.seq, plan };
+            let found = store.purge(vec![order]).await?.remove(0)?;
+            let Some(found) = found else { continue };
+            let there = store.reader(&one.tenant, one.stream)?.objects().await?;
+            let is_there = |path: &str| there.iter().any(|(object, _)| object.ends_with(path));
+            if found.removed.iter().any(|segment| is_there(&segment.path)) {
+                return Ok(None);
+            }
+            objects += found.removed.len() as u64;
+        }
+        Ok(Some(objects))
+    }
+}
