@@ -146,6 +146,15 @@ async fn what_is_due_goes_what_is_held_stays_and_all_of_it_is_proven() {
     // Asked again of the same moment, it is the same; looking changes nothing.
     let again = json!({"tenants": [], "as_of": one["as_of"]}).to_string();
     assert_eq!(service.post("/v1/retention/plans", again).await.1["sha256"], planned["sha256"]);
+    // All that the hold holds, also what no policy lets go.
+    let (_, all) = service.post("/v1/retention/held", "{}").await;
+    let of_audit: Vec<&Value> = all["held"].as_array().unwrap().iter().filter(|one| one["stream"] == "audit").collect();
+    assert_eq!(
+        (of_audit.len(), &of_audit[0]["entries"], &of_audit[0]["ranges_count"]),
+        (1, &json!(100), &json!(100)),
+        "{all}"
+    );
+    assert_eq!((&of_audit[0]["ranges"][1], &of_audit[0]["matter"]), (&json!([7, 7]), &json!("case 7")));
     // A hold that is set after the plan was looked at makes it another.
     let hold = json!({"change": "hold.set", "tenant": "globex", "matter": "case 8", "reason": "x"});
     let set = service.change(&[hold]);

@@ -245,7 +245,7 @@ impl Gone {
     fn beside_head(&self, height: u32, index: u64) -> Option<Hash> {
         let block = index.checked_shl(height).filter(|_| height < BLOCK_HEIGHT)? / BLOCK;
         let from = self.heads.partition_point(|(size, _)| size / BLOCK < block);
-        let within = index - (block * BLOCK >> height);
+        let within = index - ((block * BLOCK) >> height);
         self.heads[from..].iter().take_while(|(size, _)| size / BLOCK == block).find_map(|(size, nodes)| {
             let at = cut(size % BLOCK).iter().position(|node| (node.height, node.index) == (height, within))?;
             nodes.get(at).copied()

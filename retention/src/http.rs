@@ -35,6 +35,14 @@ const PLAN: Operation = Operation {
     problems: &[ProblemKind::NotFound, ProblemKind::TooLarge, ProblemKind::Unprocessable],
 };
 
+const HELD: Operation = Operation {
+    summary: "what is under hold, by hold and stream: how many entries and bytes, and which",
+    parameters: &[],
+    body: &[json_of(question_schema)],
+    answer: &[json_of(openapi::object)],
+    problems: &[ProblemKind::NotFound, ProblemKind::TooLarge, ProblemKind::Unprocessable],
+};
+
 const RUN: Operation = Operation {
     summary: "carries out a plan, named by its SHA-256, if it is still what it was",
     parameters: &[],
@@ -47,6 +55,7 @@ const RUN: Operation = Operation {
 pub fn router(retention: Retention, door: Door) -> (Router, Vec<Route>) {
     Routes::new(door)
         .route("POST", "/v1/retention/plans", Recording::Each, PLAN, post(plan))
+        .route("POST", "/v1/retention/held", Recording::Each, HELD, post(held))
         .route("POST", "/v1/retention/runs", Recording::Each, RUN, post(run))
         .finish(retention)
 }
@@ -60,6 +69,20 @@ async fn plan(
     let plan = retention.plan(&caller, &question).await?;
     caller.visit().count(plan.streams.len() as u64);
     Ok(Json(json!({"sha256": plan.sha256().to_hex(), "plan": plan})))
+}
+
+async fn held(
+    State(retention): State<Retention>,
+    caller: Caller,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Problem> {
+    let question: Question = read(body, "{\"tenants\":[…]}")?;
+    if question.as_of.is_some() {
+        return Err(Problem::new(ProblemKind::Unprocessable, "as_of: what is held is said as of now"));
+    }
+    let held = retention.held(&caller, &question).await?;
+    caller.visit().count(held.len() as u64);
+    Ok(Json(json!({"held": held})))
 }
 
 async fn run(

@@ -95,6 +95,11 @@ impl Judge {
         self.policies.iter().all(plain) && self.holds.iter().all(|(_, hold)| hold.is_whole())
     }
 
+    /// The holds that hold an entry, due or not.
+    pub fn holding<'j>(&'j self, entry: &'j EntryFacts<'_>) -> impl Iterator<Item = usize> + 'j {
+        self.holds.iter().enumerate().filter(|(_, (_, hold))| holds(hold, entry)).map(|(at, _)| at)
+    }
+
     /// What becomes of an entry.
     pub fn verdict(&self, entry: &EntryFacts<'_>) -> Verdict {
         let about = || self.policies.iter().enumerate().filter(|(_, policy)| is_about(policy, entry));

@@ -10,6 +10,7 @@
 //! recorded as an intent before, and is certified after.
 
 pub mod certificate;
+pub mod held;
 pub mod http;
 pub mod judge;
 pub mod keeper;

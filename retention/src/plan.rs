@@ -15,7 +15,7 @@ use ledger_store::{EntryFacts, Segment, StoreError, StreamHandle};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-fn shown<T: std::fmt::Display, S: serde::Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn shown<T: std::fmt::Display, S: serde::Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
 

@@ -8,6 +8,7 @@
 //! stream that lost something there is a certificate before the run ends.
 
 use crate::certificate::{self, KIND, Subject};
+use crate::held::{HeldOfStream, held_of_stream};
 use crate::judge::Judge;
 use crate::plan::{Plan, StreamPlan, plan_stream};
 use access::registry::change::{CertificateFact, Change, PurgeAct, PurgeFact};
@@ -86,6 +87,8 @@ pub struct Retention {
 }
 
 type Named = (TenantId, StreamKind);
+/// A stream that is to be purged, with what is due of it; none when it is only asked what became of it.
+type Asked = (Named, Option<StreamPlan>);
 
 impl Retention {
     /// Behind this door.
@@ -154,6 +157,24 @@ impl Retention {
         let fact = PurgeFact { run: None, as_of, version, plan: sha256, tenants, entries, by: None };
         let made = self.door.begin_purge(fact).await?;
         self.carry_out(&run_in(&made)?, Some(&plan)).await.map(drop)
+    }
+
+    /// What is under hold, due or not.
+    ///
+    /// # Errors
+    /// As [`Retention::plan`].
+    pub async fn held(&self, caller: &Caller, question: &Question) -> Result<Vec<HeldOfStream>, Problem> {
+        let tenants = named(&question.tenants)?;
+        self.must_may(caller, Action::ReadRetention, &tenants)?;
+        let streams = self.streams(&tenants);
+        let (_, judges) = self.judges(&streams, self.door.now());
+        let mut held = Vec::new();
+        for ((tenant, stream), judge) in streams.iter().zip(judges) {
+            let handle = self.door.book().store_of(tenant)?.reader(tenant, *stream)?;
+            held.extend(held_of_stream(&handle, &judge).await?);
+        }
+        held.sort_by(|a, b| (&a.hold, &a.tenant, a.stream).cmp(&(&b.hold, &b.tenant, b.stream)));
+        Ok(held)
     }
 
     fn must_may(&self, caller: &Caller, action: Action, tenants: &[TenantId]) -> Result<(), Problem> {
@@ -253,8 +274,8 @@ impl Retention {
         judges: &[Judge],
         is_resumed: bool,
         report: &mut Report,
-    ) -> Vec<(Named, Option<StreamPlan>, Purged)> {
-        let mut orders: BTreeMap<String, (Store, Vec<(Named, Option<StreamPlan>)>)> = BTreeMap::new();
+    ) -> Vec<(Asked, Purged)> {
+        let mut orders: BTreeMap<String, (Store, Vec<Asked>)> = BTreeMap::new();
         for (one, judge) in streams.iter().zip(judges) {
             let planned = match self.plan_one(one, judge).await {
                 Ok(planned) => planned.filter(|planned| planned.entries > 0),
@@ -277,7 +298,7 @@ impl Retention {
         let plan = Hash::from_hex(&run.fact.plan).unwrap_or(Hash([0; 32]));
         let mut purged = Vec::new();
         for (store, of_store) in orders.into_values() {
-            let order = |((tenant, kind), planned): &(Named, Option<StreamPlan>)| PurgeOrder {
+            let order = |((tenant, kind), planned): &Asked| PurgeOrder {
                 tenant: tenant.clone(),
                 kind: *kind,
                 spans: planned.as_ref().map(StreamPlan::spans).unwrap_or_default(),
@@ -286,11 +307,11 @@ impl Retention {
             };
             match store.purge(of_store.iter().map(order).collect()).await {
                 Ok(outcomes) => {
-                    for ((one, planned), outcome) in of_store.into_iter().zip(outcomes) {
+                    for (asked, outcome) in of_store.into_iter().zip(outcomes) {
                         match outcome {
-                            Ok(Some(found)) => purged.push((one, planned, found)),
+                            Ok(Some(found)) => purged.push((asked, found)),
                             Ok(None) => {}
-                            Err(error) => report.fail(&one, error),
+                            Err(error) => report.fail(&asked.0, error),
                         }
                     }
                 }
@@ -309,7 +330,7 @@ impl Retention {
         &self,
         id: &FactId,
         run: &Run,
-        purged: Vec<(Named, Option<StreamPlan>, Purged)>,
+        purged: Vec<(Asked, Purged)>,
         report: &mut Report,
     ) -> Result<(), Problem> {
         let versions: BTreeMap<String, (u64, String)> = {
@@ -321,7 +342,7 @@ impl Retention {
         };
         let as_of = format_micros(run.fact.as_of.0);
         let mut facts = Vec::with_capacity(purged.len());
-        for ((tenant, stream), planned, purged) in purged {
+        for (((tenant, stream), planned), purged) in purged {
             let used = planned.iter().flat_map(|planned| planned.by_policy.keys());
             let policies =
                 used.filter_map(|name| versions.get(name).map(|(seq, basis)| (name.clone(), *seq, basis.clone())));

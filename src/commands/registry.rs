@@ -93,7 +93,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
 fn show_made(answer: &Value) {
     for one in answer["changes"].as_array().into_iter().flatten() {
         let made = &one["made"];
-        let name = ["grant", "elevation", "credential", "id", "tenant", "principal"];
+        let name = ["grant", "elevation", "credential", "hold", "policy", "id", "tenant", "principal"];
         let about = name.iter().find_map(|key| made[key].as_str()).unwrap_or_default();
         println!("entry {:<6} {} {about}", one["seq"], made["change"].as_str().unwrap_or_default());
         if let Some(key) = one["key"].as_str() {

@@ -21,6 +21,7 @@ Examples: a policy, a hold, what would go, and letting it go
     \"at_most_days\":90,\"basis\":\"contract 4.2\",\"reason\":\"data minimisation\"}]'
   piperoll registry apply - <<< '[{\"change\":\"hold.set\",\"tenant\":\"acme\",\"actors\":[\"u-17\"],
     \"matter\":\"case 2026-114\",\"reason\":\"litigation\"}]'
+  piperoll retention held
   piperoll retention plan
   piperoll retention plan --as-of 2027-01-01T00:00:00Z --tenant acme
   piperoll retention run --yes
@@ -42,6 +43,12 @@ pub struct Arguments {
 enum What {
     /// Show what goes and what stays, and why; nothing is changed
     Plan(Of),
+    /// Show what is under hold, due or not, by hold and stream
+    Held {
+        /// Only of this tenant; may be given more than once
+        #[arg(long = "tenant", value_name = "TENANT")]
+        tenants: Vec<String>,
+    },
     /// Carry out a plan: the one that is named, or what is due now
     Run {
         #[command(flatten)]
@@ -85,6 +92,11 @@ pub fn run(arguments: &Arguments) -> Outcome {
         match &arguments.what {
             What::Plan(of) => {
                 show_plan(&client.post("/v1/retention/plans", &of.question()).await?, arguments.json);
+                Ok(ExitCode::SUCCESS)
+            }
+            What::Held { tenants } => {
+                let held = client.post("/v1/retention/held", &json!({"tenants": tenants})).await?;
+                show_held(&held, arguments.json);
                 Ok(ExitCode::SUCCESS)
             }
             What::Run { of, plan: Some(plan), .. } => {
@@ -159,7 +171,40 @@ fn show_plan(planned: &Value, is_json: bool) {
     }
     println!("{table}\n");
     println!("plan {} (policies and holds as of entry {version})", shown(&planned["sha256"]));
-    println!("to carry it out: piperoll retention run --plan {} --as-of {as_of}", shown(&planned["sha256"]));
+    if plan["entries"] == 0 {
+        return;
+    }
+    println!(
+        "to carry it out, once that time has come: piperoll retention run --plan {} --as-of {as_of}",
+        shown(&planned["sha256"])
+    );
+}
+
+fn show_held(held: &Value, is_json: bool) {
+    if is_json {
+        return println!("{held}");
+    }
+    let rows = held["held"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if rows.is_empty() {
+        return println!("no hold holds anything. Holds: piperoll query 'SELECT * FROM holds'");
+    }
+    let mut table = output::table(&["hold", "matter", "tenant", "stream", "entries", "bytes", "first", "last"]);
+    for row in rows {
+        let ranges = row["ranges"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let is_listed = row["ranges_count"].as_u64() == Some(ranges.len() as u64);
+        let last = ranges.last().map(|range| shown(&range[1])).unwrap_or_default();
+        table.add_row([
+            shown(&row["hold"]),
+            shown(&row["matter"]),
+            shown(&row["tenant"]),
+            shown(&row["stream"]),
+            number(&row["entries"]),
+            number(&row["bytes"]),
+            ranges.first().map(|range| shown(&range[0])).unwrap_or_default(),
+            if is_listed { last } else { format!("beyond {last}") },
+        ]);
+    }
+    println!("{table}\n\nwhich entries, by range of sequence numbers: --json");
 }
 
 fn show_report(report: &Value) {

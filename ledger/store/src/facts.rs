@@ -8,6 +8,7 @@ use crate::handle::StreamHandle;
 use crate::limits::PAGE_ROWS;
 use crate::segment::{Segment, undecodable};
 use crate::segment_reader::SegmentReader;
+use crate::stream::Snapshot;
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use futures::{FutureExt as _, StreamExt as _};
@@ -69,6 +70,16 @@ impl StreamHandle {
         });
         read.catch_unwind().await.unwrap_or_else(|_| Err(undecodable(location)))
     }
+}
+
+/// Hands over what each entry of an unsealed tail is, in order.
+///
+/// # Errors
+/// A column is missing or of another type.
+pub fn tail_facts(snapshot: &Snapshot, mut each: impl FnMut(EntryFacts<'_>)) -> Result<(), StoreError> {
+    let why = "a column that retention looks at is missing or of another type";
+    let damaged = || StoreError::Damaged { path: "rows".into(), why };
+    snapshot.tail.iter().try_for_each(|batch| hand_over(batch, &mut each).ok_or_else(damaged))
 }
 
 fn hand_over(batch: &RecordBatch, each: &mut impl FnMut(EntryFacts<'_>)) -> Option<()> {

@@ -48,7 +48,7 @@ mod writer;
 
 pub use ambient::Ambient;
 pub use error::{ErrorKind, StoreError};
-pub use facts::EntryFacts;
+pub use facts::{EntryFacts, tail_facts};
 pub use fsck::{Finding, Fsck, Kept, Report, StreamReport};
 pub use handle::{AppendHandle, StreamHandle};
 pub use heads::HeadKeeper;

@@ -231,7 +231,8 @@ pub(super) async fn open_soon(bed: &Bed) -> Store {
 pub(super) fn busy_upkeep(limits: Limits) -> Limits {
     let (merge_inputs, pack_commits, snapshot_commits, view_commits) = (3, 3, 2, 3);
     let removed_grace = std::time::Duration::ZERO;
-    Limits { merge_inputs, pack_commits, snapshot_commits, view_commits, removed_grace, ..limits }
+    let purged_grace = removed_grace;
+    Limits { merge_inputs, pack_commits, snapshot_commits, view_commits, removed_grace, purged_grace, ..limits }
 }
 
 async fn run(steps: Vec<Step>, tight: bool, in_memory: bool) {

@@ -2,6 +2,7 @@
 
 use super::*;
 use futures::TryStreamExt;
+use ledger::proof::Span;
 use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -76,6 +77,13 @@ async fn maintained(seed: u64) -> Bed {
         if round % 2 == 1 {
             store.upkeep().await.unwrap();
         }
+        if round == 5 {
+            // A block that is wholly gone, with heads of commits inside, and single entries between others.
+            let spans = vec![Span::new(0, 280), Span::new(300, 303)];
+            let (tenant, kind, plan) = (tenant("acme"), StreamKind::Audit, Hash::of(b"plan"));
+            let order = crate::PurgeOrder { tenant, kind, spans, basis: 1, plan };
+            assert_eq!(store.purge(vec![order]).await.unwrap().remove(0).unwrap().unwrap().entries, 283);
+        }
     }
     store.upkeep().await.unwrap();
     store.close().await;
@@ -100,8 +108,16 @@ async fn flip_bits(bits: usize) {
     let whole = all(&bed.objects()).await;
     let sound = fsck(of(&whole).await).await;
     assert_eq!(sound.findings().collect::<Vec<_>>(), Vec::<&crate::Finding>::new());
-    let kinds =
-        ["/commits/pack/", "/commits/0", "/snapshot", "checkpoint.parquet", "_last_checkpoint", "-m", "/tile/1"];
+    let kinds = [
+        "/commits/pack/",
+        "/commits/0",
+        "/snapshot",
+        "checkpoint.parquet",
+        "_last_checkpoint",
+        "-m",
+        "/tile/1",
+        "/gone/",
+    ];
     for kind in kinds {
         assert!(whole.iter().any(|(path, _)| path.as_ref().contains(kind)), "the store has no {kind}");
     }
