@@ -231,6 +231,8 @@ pub struct Overrides {
 const DEFAULT_DATA: &str = "piperoll-data";
 /// How often heads are kept elsewhere: what a rolled-back stream may lose unseen.
 const HEADS_EVERY_MINUTES: u64 = 5;
+/// The rarest that retention runs by itself: once a year.
+const MOST_HOURS: u64 = 8_760;
 
 impl Place {
     /// The settings that flags, environment and file give a command that asks nothing more.
@@ -288,7 +290,7 @@ impl Settings {
             heads: heads_to.map(|to| (to, heads_every)),
             retention_every: file
                 .retention_every_hours
-                .map(|hours| Duration::from_secs(hours.max(1).saturating_mul(3_600))),
+                .map(|hours| Duration::from_secs(hours.clamp(1, MOST_HOURS) * 3_600)),
             data,
             listen,
             tls,
@@ -348,7 +350,9 @@ fn limits(file: &StoreLimits, seal_bytes: Option<usize>) -> Limits {
         merge_bytes: file.merge_bytes.unwrap_or(defaults.merge_bytes),
         merge_inputs: file.merge_inputs.unwrap_or(defaults.merge_inputs),
         removed_grace: seconds(file.removed_grace_seconds, defaults.removed_grace),
-        purged_grace: seconds(file.undo_seconds, defaults.purged_grace),
+        // What merging removed has the same entries: it goes no later.
+        purged_grace: seconds(file.undo_seconds, defaults.purged_grace)
+            .max(seconds(file.removed_grace_seconds, defaults.removed_grace)),
         ..defaults
     }
 }

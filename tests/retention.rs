@@ -12,7 +12,7 @@ use std::path::Path;
 /// A service whose purged files go at once.
 fn service(folder: &Path) -> Service {
     let config = folder.join("piperoll.toml");
-    std::fs::write(&config, "[limits]\nundo_seconds = 0\n").unwrap();
+    std::fs::write(&config, "[limits]\nundo_seconds = 0\nremoved_grace_seconds = 0\n").unwrap();
     Service::start(&folder.join("data"), &["--config", config.to_str().unwrap(), "--seal-bytes", "20000"])
 }
 
@@ -169,6 +169,21 @@ async fn what_is_due_goes_what_is_held_stays_and_all_of_it_is_proven() {
     let left = service.rows(&["acme"], "SELECT count(*), count(*) FILTER (WHERE actor_id <> 'u-7' AND data_class <> 'financial') FROM audit WHERE action <> 'retention.purged'").await;
     assert_eq!(left, [[json!(700 - goes), json!(0)]]);
     assert_eq!(service.rows(&["globex"], "SELECT count(*) FROM audit").await, [[json!(700)]]);
+    // Counts and numbers are those of what is there, also where a segment has gaps.
+    let rows = service.rows(&["acme"], "SELECT seq, event_id FROM audit WHERE action <> 'retention.purged'").await;
+    assert!(rows.iter().all(|row| row[1] == format!("acme-{}", row[0])), "{rows:?}");
+    assert_eq!(service.rows(&["acme"], "SELECT count(*) FROM audit").await, [[json!(700 - goes + 1)]]);
+    assert_eq!(service.rows(&["acme"], "SELECT event_id FROM audit WHERE seq = 350").await, [[json!("acme-350")]]);
+    assert!(service.rows(&["acme"], "SELECT event_id FROM audit WHERE seq = 351").await.is_empty());
+    // A purge is begun by a plan and by nothing else; and the tenant does not release what others hold of it.
+    let begin =
+        json!({"change": "purge.begin", "as_of": "2020-01-01T00:00:00Z", "version": 0, "plan": "00", "entries": 0});
+    assert_eq!(service.try_change(&service.key, &[begin]).0, 422);
+    let own =
+        principal_with(&service, "own", Some("acme"), json!({"role": "tenant-administrator", "tenants": ["acme"]}));
+    let holds = service.rows(&["acme"], "SELECT hold FROM holds WHERE state = 'holds'").await;
+    let release = json!({"change": "hold.release", "id": holds[0][0], "reason": "x"});
+    assert_eq!(service.try_change(&own, &[release]).0, 403);
     // A second run finds nothing to do.
     let again = plan(&service, &[]).await;
     assert_eq!((&again["plan"]["entries"], &again["plan"]["held"]), (&json!(0), &json!(held)));

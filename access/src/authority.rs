@@ -187,7 +187,10 @@ impl Asking<'_> {
                     let why = "you released it already: this hold takes the word of somebody else too".into();
                     return Err(Missing { why, denied: None });
                 }
-                self.need(Action::ManageHolds, &found.map_or_else(platform, |(_, hold)| hold.fact.tenant.clone()))
+                // What somebody else holds is released by who decides on retention: the tenant may be the one it is about.
+                let own = found.is_some_and(|(_, hold)| hold.set.by == *self.caller.principal());
+                let action = if own { Action::ManageHolds } else { Action::ManageRetention };
+                self.need(action, &found.map_or_else(platform, |(_, hold)| hold.fact.tenant.clone()))
             }
             Change::BeginPurge(fact) if fact.tenants.is_empty() => self.need(Action::RunRetention, &platform()),
             Change::BeginPurge(fact) => self.need_on_all(Action::RunRetention, &fact.tenants),

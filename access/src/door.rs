@@ -55,7 +55,7 @@ struct Inner {
     /// When keys were used last since the start.
     used: Mutex<HashMap<FactId, i64>>,
     /// Whoever says what is kept has it, and whoever purges.
-    kept_still: tokio::sync::Mutex<()>,
+    kept_still: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Decisions on one version of the registry.
@@ -110,7 +110,7 @@ impl Door {
             tokens,
             folds: Semaphore::new(2),
             used: Mutex::default(),
-            kept_still: tokio::sync::Mutex::default(),
+            kept_still: Arc::default(),
         }))
     }
 
@@ -358,7 +358,7 @@ impl Door {
     pub async fn change(&self, caller: &Caller, changes: Vec<Change>) -> Result<Vec<Made>, Problem> {
         let now = self.now();
         let decides = changes.iter().any(Change::decides_retention);
-        let _still = if decides { Some(self.hold_still().await) } else { None };
+        let _still = if decides { Some(self.hold_still().await?) } else { None };
         let refused = Mutex::new(None);
         let may = |registry: &Registry, change: &Change| {
             let found = authority::may_change(&self.0.policies, registry, caller, change, now);

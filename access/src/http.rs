@@ -103,6 +103,10 @@ async fn change(
         let why = "what was found is the service's to say: open and close with POST /v1/incidents";
         return Err(Problem::new(ProblemKind::Unprocessable, why));
     }
+    if asked.changes.iter().any(|change| matches!(change, Change::BeginPurge(_))) {
+        let why = "a purge is begun by carrying out a plan: POST /v1/retention/runs";
+        return Err(Problem::new(ProblemKind::Unprocessable, why));
+    }
     if asked.changes.iter().any(Change::is_of_review) {
         let why = "reviews have routes of their own, below /v1/access/reviews: items are found, and what is taken is taken there";
         return Err(Problem::new(ProblemKind::Unprocessable, why));

@@ -127,11 +127,27 @@ pub enum CommitError {
     Note(#[source] NoteError),
 }
 
-/// The head that a commit's bytes state, before anything of them is verified.
-pub fn stated_head(bytes: &[u8]) -> Option<(u64, Hash)> {
-    let line = bytes.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"head "))?;
-    let (size, root) = std::str::from_utf8(line).ok()?.split_once(' ')?;
-    Some((text::decimal(size)?, Hash::from_base64(root)?))
+/// What a commit's bytes state, before anything of them is verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stated {
+    /// The hash of its predecessor.
+    pub previous: Option<Hash>,
+    /// Size and root of its head.
+    pub head: (u64, Hash),
+}
+
+/// What a commit's bytes state. That the next commit, or whoever signed it, names their hash is the caller's to know.
+pub fn stated(bytes: &[u8]) -> Option<Stated> {
+    let valued = |word: &[u8]| {
+        let line = bytes.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(word))?;
+        std::str::from_utf8(line).ok()
+    };
+    let (size, root) = valued(b"head ")?.split_once(' ')?;
+    let previous = match valued(b"previous ")? {
+        "-" => None,
+        hash => Some(Hash::from_base64(hash)?),
+    };
+    Some(Stated { previous, head: (text::decimal(size)?, Hash::from_base64(root)?) })
 }
 
 /// Whether a path may stand in a commit: plain characters, no way out of the stream's folder.

@@ -130,6 +130,13 @@ pub fn count_below(spans: &[Span], end: u64) -> u64 {
     spans[..upto].iter().map(|span| span.end.min(end) - span.start).sum()
 }
 
+/// How many positions from `from` on and below `to` lie in ranges that ascend and do not touch.
+pub fn count_between(spans: &[Span], from: u64, to: u64) -> u64 {
+    let first = spans.partition_point(|span| span.end <= from);
+    let inside = spans[first..].iter().take_while(|span| span.start < to);
+    inside.map(|span| span.end.min(to) - span.start.max(from)).sum()
+}
+
 impl Gone {
     /// What is gone of the stream `origin`, of which `size` entries are sealed, as commit `commit` is to name it.
     ///
@@ -201,6 +208,12 @@ impl Gone {
     /// Heads inside of blocks that are gone, by size, with the nodes of their block cut there, left to right.
     pub fn heads(&self) -> &[(u64, Vec<Hash>)] {
         &self.heads
+    }
+
+    /// The sizes of such heads inside of one block.
+    pub fn heads_of(&self, block: u64) -> impl Iterator<Item = u64> {
+        let from = self.heads.partition_point(|(size, _)| size / BLOCK < block);
+        self.heads[from..].iter().map(|(size, _)| *size).take_while(move |size| size / BLOCK == block)
     }
 
     /// How many entries are gone.
@@ -415,6 +428,7 @@ mod tests {
             for at in 0..60 {
                 prop_assert_eq!(holds(&both, at), holds(&a, at) || holds(&b, at));
                 prop_assert_eq!(count_below(&both, at), (0..at).filter(|below| holds(&both, *below)).count() as u64);
+                prop_assert_eq!(count_between(&both, at / 2, at), (at / 2..at).filter(|below| holds(&both, *below)).count() as u64);
             }
         }
     }

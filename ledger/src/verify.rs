@@ -230,6 +230,8 @@ impl ChainVerifier {
             Some("its epoch is lower")
         } else if commit.edge.size() < self.edge.size() {
             Some("its head is smaller")
+        } else if commit.edge.size() == self.edge.size() && commit.edge != self.edge {
+            Some("its head is another one of the same size")
         } else {
             None
         };

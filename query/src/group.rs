@@ -11,9 +11,9 @@ use crate::column::{Column, Passing};
 use crate::condition::{Condition, WIDE};
 use crate::reader::{RowGroup, Segments};
 use crate::table::{Held, Piece};
-use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use datafusion::arrow::compute::take_record_batch;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Int64Type, SchemaRef};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_plan::metrics::Count;
 use parquet::arrow::arrow_reader::RowSelection;
@@ -77,13 +77,19 @@ impl Group {
             }
             Held::Tail(batches) => batches.iter().map(|batch| (Rows::Tail(batch.clone()), batch.num_rows())).collect(),
         };
-        let group = |(held, rows): (Rows, usize)| {
+        let mut groups = Vec::with_capacity(held.len());
+        for (held, rows) in held {
             let begin = first;
             first += rows as u64;
-            let shown = piece.end.saturating_sub(begin).min(rows as u64) as usize;
-            Self { piece: Arc::clone(&piece), first: begin, rows, shown, held }
-        };
-        Ok(held.into_iter().map(group).filter(|group| group.shown > 0).collect())
+            let shown = match &held {
+                Rows::Sealed(group) if !piece.is_counted() => shown_of(segments, group, rows, piece.end).await?,
+                _ if !piece.is_whole => rows,
+                _ => piece.end.saturating_sub(begin).min(rows as u64) as usize,
+            };
+            groups.push(Self { piece: Arc::clone(&piece), first: begin, rows, shown, held });
+        }
+        groups.retain(|group| group.shown > 0);
+        Ok(groups)
     }
 
     /// Columns of all rows, as they are stored: also those that the caller does not see.
@@ -122,7 +128,8 @@ impl Group {
             return Some(Column::Null(asked.segments.table().field(column).data_type().clone()));
         }
         match asked.segments.table().field(column).name().as_str() {
-            "seq" => {
+            // Where some entries are gone, a row's place does not tell its number.
+            "seq" if self.piece.is_whole => {
                 let first = self.first as i64;
                 Some(Column::Plain(Arc::new(Int64Array::from_iter_values(first..first + self.rows as i64))))
             }
@@ -207,6 +214,16 @@ impl Group {
         let is_sealed = matches!(self.held, Rows::Sealed(_));
         is_sealed && asked.is_wide(column) && self.known(asked, column).is_none()
     }
+}
+
+/// How many rows of a group lie before the head, where some entries are gone: by their own numbers, which ascend.
+async fn shown_of(segments: &Segments, group: &RowGroup, rows: usize, end: u64) -> Result<usize> {
+    let seq = segments.table().index_of(ledger_store::columns::SEQ)?;
+    let columns = segments.columns(group, &[seq], false).await?;
+    let all = UInt32Array::from_iter_values(0..rows as u32);
+    let values = columns.first().map(|column| column.rows(&all)).transpose()?;
+    let seqs = values.as_ref().and_then(|values| values.as_primitive_opt::<Int64Type>());
+    Ok(seqs.map_or(0, |seqs| seqs.values().partition_point(|seq| (*seq as u64) < end)))
 }
 
 impl Asked {

@@ -64,7 +64,7 @@ impl Scan {
         let mut partitions: Vec<(u64, Vec<Arc<Piece>>)> = vec![(0, Vec::new()); threads.clamp(1, pieces.len().max(1))];
         for piece in pieces {
             if let Some((rows, pieces)) = partitions.iter_mut().min_by_key(|(rows, _)| *rows) {
-                *rows += piece.end - piece.first;
+                *rows += piece.rows;
                 pieces.push(piece);
             }
         }
@@ -265,9 +265,10 @@ impl DataSource for Scan {
             Some(partition) => self.partitions.get(partition).into_iter().flatten().collect(),
             None => self.pieces().collect(),
         };
-        let rows = pieces.iter().map(|piece| piece.end - piece.first).sum::<u64>();
+        let rows = pieces.iter().map(|piece| piece.rows).sum::<u64>();
         let rows = usize::try_from(rows).unwrap_or(usize::MAX);
-        let all = self.asked.conditions.is_empty() && self.limit.is_none();
+        let is_counted = pieces.iter().all(|piece| piece.is_counted());
+        let all = self.asked.conditions.is_empty() && self.limit.is_none() && is_counted;
         let column = |field: &Arc<datafusion::arrow::datatypes::Field>| match all {
             true => prune::column_statistics(&pieces, field),
             false => ColumnStatistics::new_unknown(),

@@ -71,6 +71,10 @@ pub(crate) struct Piece {
     pub first: u64,
     /// One past its last.
     pub end: u64,
+    /// How many rows it shows; at most so many, where some of a sparse segment lie behind the head.
+    pub rows: u64,
+    /// Whether it has a row at each position from the first to the last, and `rows` is just their number.
+    pub is_whole: bool,
     /// Its rows.
     pub held: Held,
     /// What stands before them, for a caller who does not see all of them.
@@ -131,6 +135,15 @@ impl Piece {
         Known { tenant: &self.tenant, stream: self.stream, first: self.first, end: self.end, statistics }
     }
 
+    /// Whether `rows` is the number of its rows, and the last of them is just before `end`.
+    pub fn is_counted(&self) -> bool {
+        let ends = match &self.held {
+            Held::Segment(sealed) => sealed.segment.reference.end(),
+            Held::Tail(_) => self.end,
+        };
+        self.is_whole || self.end == ends
+    }
+
     /// How a plan names it.
     pub fn position(&self) -> String {
         if self.barrier.is_some() {
@@ -144,25 +157,29 @@ impl Piece {
 fn pieces_of(seen: Seen, shapes: &Shapes) -> Result<Vec<Piece>> {
     let barrier = seen.sight.and_then(|sight| Barrier::of(&sight, &shapes.sql)).map(Arc::new);
     let Snapshot { tenant, kind, head, segments, gone: _, tail, objects } = seen.snapshot;
-    let piece = |first, end, held| {
+    let piece = |(first, end), rows, is_whole, held| {
         let barrier = barrier.clone();
-        Piece { tenant: tenant.as_str().into(), stream: kind.as_str(), first, end, held, barrier }
+        Piece { tenant: tenant.as_str().into(), stream: kind.as_str(), first, end, rows, is_whole, held, barrier }
     };
     let mut pieces: Vec<Piece> = Vec::with_capacity(segments.len() + 1);
     let meter = seen.meter;
     for segment in segments {
         // A segment may go on beyond the head: what is behind it is not shown.
         let (first, end) = (segment.reference.first, segment.reference.end().min(head.size));
+        let is_whole = segment.reference.is_whole();
+        let rows = segment.reference.rows.min(end - first);
         pieces.push(piece(
-            first,
-            end,
+            (first, end),
+            rows,
+            is_whole,
             Held::Segment(Sealed { segment, objects: Arc::clone(&objects), meter: meter.clone() }),
         ));
     }
     let rows: u64 = tail.iter().map(|batch| batch.num_rows() as u64).sum();
     if rows > 0 {
         let batches: Result<Vec<RecordBatch>> = tail.iter().map(|batch| Ok(batch.project(&shapes.visible)?)).collect();
-        pieces.push(piece(head.size.saturating_sub(rows), head.size, Held::Tail(batches?)));
+        let span = (head.size.saturating_sub(rows), head.size);
+        pieces.push(piece(span, rows, true, Held::Tail(batches?)));
     }
     Ok(pieces)
 }

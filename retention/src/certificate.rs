@@ -16,6 +16,11 @@ pub const KIND: &str = "purge-certificate";
 /// Ranges and objects that are listed; beyond it they are counted, and the commit names them all.
 const MOST_LISTED: usize = 150;
 
+/// Policies and holds that are named.
+const MOST_NAMED: usize = 100;
+/// Characters of a policy's basis: the registry has all of it.
+const LONGEST_BASIS: usize = 200;
+
 /// What a certificate is about.
 pub struct Subject<'s> {
     /// Whose.
@@ -50,7 +55,11 @@ pub fn text(subject: &Subject<'_>, purged: &Purged) -> String {
     let Subject { tenant, stream, run, basis, by, as_of, policies, planned } = subject;
     let policies: Vec<Value> = policies
         .iter()
-        .map(|(policy, version, basis)| json!({"policy": policy, "version": version, "basis": basis}))
+        .take(MOST_NAMED)
+        .map(|(policy, version, basis)| {
+            let basis: String = basis.chars().take(LONGEST_BASIS).collect();
+            json!({"policy": policy, "version": version, "basis": basis})
+        })
         .collect();
     let bytes = |segments: &[SegmentRef]| segments.iter().map(|segment| segment.bytes).sum::<u64>();
     let mut certificate = json!({
@@ -76,7 +85,8 @@ pub fn text(subject: &Subject<'_>, purged: &Purged) -> String {
         let ranges: Vec<&(u64, u64)> = planned.goes.iter().take(MOST_LISTED).collect();
         certificate["ranges"] = json!({"count": planned.goes.len(), "listed": ranges});
         certificate["newest_recorded_at"] = json!(planned.newest);
-        certificate["held"] = json!(planned.held);
+        let held: Vec<_> = planned.held.iter().take(MOST_NAMED).map(|(hold, stays)| (hold, stays.entries)).collect();
+        certificate["held"] = json!({"holds": planned.held.len(), "listed": held});
     }
     certificate.to_string()
 }

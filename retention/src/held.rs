@@ -17,8 +17,9 @@ const MOST_LISTED: usize = 1_000;
 pub struct HeldOfStream {
     /// Which hold.
     pub hold: String,
-    /// Its matter.
-    pub matter: String,
+    /// Its matter, where the tenants that were asked about are those that it was set on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matter: Option<String>,
     /// Whose.
     #[serde(serialize_with = "shown")]
     pub tenant: TenantId,
@@ -89,7 +90,7 @@ pub async fn held_of_stream(handle: &StreamHandle, judge: &Judge) -> Result<Vec<
         let (hold, fact) = &judge.holds()[at];
         HeldOfStream {
             hold: hold.to_string(),
-            matter: fact.matter.clone(),
+            matter: (fact.tenant == snapshot.tenant).then(|| fact.matter.clone()),
             tenant: snapshot.tenant.clone(),
             stream: snapshot.kind,
             entries: counted.entries,

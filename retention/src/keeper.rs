@@ -27,7 +27,8 @@ const REST: i64 = 60_000_000;
 impl Keeper {
     /// A keeper that begins at once; with `every`, it also carries out what is due so often, from the last run on.
     pub fn new(retention: Retention, every: Option<Duration>) -> Self {
-        let last = retention.door.book().read().runs().map(|(_, run)| run.begun.at).max().unwrap_or_default();
+        let of_all = |run: &Run| run.fact.tenants.is_empty().then_some(run.begun.at);
+        let last = retention.door.book().read().runs().filter_map(|(_, run)| of_all(run)).max().unwrap_or_default();
         let schedule = every.map(|every| (every, last.saturating_add(every.as_micros() as i64)));
         Self { retention, next: 0, schedule }
     }
@@ -50,7 +51,11 @@ impl Keeper {
             }
         }
         let door = &self.retention.door;
-        let runs: Vec<(FactId, Run)> = door.book().read().runs().map(|(id, run)| (id.clone(), run.clone())).collect();
+        let rests = |run: &Run| run.ended.is_some() && run.erased.is_some();
+        let runs: Vec<(FactId, Run)> = {
+            let registry = door.book().read();
+            registry.runs().filter(|(_, run)| !rests(run)).map(|(id, run)| (id.clone(), run.clone())).collect()
+        };
         for (id, run) in runs {
             let done = match (&run.ended, &run.erased) {
                 // A run that was begun a moment ago is being carried out by whoever asked for it.
@@ -84,6 +89,11 @@ impl Retention {
     async fn erased(&self, run: &Run) -> Result<Option<u64>, Problem> {
         let plan = Hash::from_hex(&run.fact.plan).unwrap_or(Hash([0; 32]));
         let mut objects = 0;
+        for one in &run.certified {
+            if self.door.book().store_of(&one.tenant)?.has_purged_files(&one.tenant, one.stream).await {
+                return Ok(None);
+            }
+        }
         for one in &run.certified {
             let store = self.door.book().store_of(&one.tenant)?;
             let (tenant, kind, spans) = (one.tenant.clone(), one.stream, vec![]);

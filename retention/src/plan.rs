@@ -13,6 +13,7 @@ use ledger::time::format_micros;
 use ledger::{Hash, StreamKind, TenantId};
 use ledger_store::{EntryFacts, Segment, StoreError, StreamHandle};
 use serde::Serialize;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 pub(crate) fn shown<T: std::fmt::Display, S: serde::Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
@@ -87,6 +88,9 @@ pub struct Plan {
     pub kept: u64,
     /// Streams of which something goes, or is due and stays.
     pub streams: Vec<StreamPlan>,
+    /// Streams that could not be read, and why: nothing of them goes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<(String, String)>,
 }
 
 impl Plan {
@@ -103,16 +107,54 @@ impl Plan {
             held: sum(&|one| stays(&one.held)),
             kept: sum(&|one| stays(&one.kept)),
             streams,
+            unread: vec![],
         }
     }
 
-    /// SHA-256 of its JSON.
+    /// SHA-256 of what it decides: which entries go and which are due and stay, of which moment and policies. How they lie
+    /// in segments, which changes by itself, is no part of it.
     pub fn sha256(&self) -> Hash {
-        Hash::of(serde_json::to_string(self).unwrap_or_default().as_bytes())
+        let counts = |stays: &BTreeMap<String, Stays>| -> Vec<(String, u64)> {
+            stays.iter().map(|(name, stays)| (name.clone(), stays.entries)).collect()
+        };
+        let streams: Vec<Value> = self
+            .streams
+            .iter()
+            .map(|one| {
+                json!([
+                    one.tenant.as_str(),
+                    one.stream.as_str(),
+                    one.goes,
+                    one.by_policy,
+                    counts(&one.held),
+                    counts(&one.kept)
+                ])
+            })
+            .collect();
+        let decided = json!([self.as_of, self.version, self.tenants, streams]);
+        Hash::of(decided.to_string().as_bytes())
+    }
+}
+
+impl Plan {
+    /// What goes of one stream.
+    pub fn of_stream(&self, (tenant, stream): &(TenantId, StreamKind)) -> Option<&StreamPlan> {
+        self.streams.iter().find(|one| one.tenant == *tenant && one.stream == *stream)
     }
 }
 
 impl StreamPlan {
+    /// Leaves of what goes only what lies in these ranges too.
+    pub fn limit_to(&mut self, ranges: &[(u64, u64)]) {
+        let mut both = Vec::with_capacity(self.goes.len());
+        for (first, last) in &self.goes {
+            let from = ranges.partition_point(|range| range.1 < *first);
+            let inside = ranges[from..].iter().take_while(|range| range.0 <= *last);
+            both.extend(inside.map(|range| (range.0.max(*first), range.1.min(*last))));
+        }
+        self.goes = both;
+    }
+
     /// Whether there is anything to say of the stream.
     pub fn is_empty(&self) -> bool {
         self.entries == 0 && self.held.is_empty() && self.kept.is_empty()
@@ -159,7 +201,6 @@ impl Counted {
             Verdict::Kept(by) => self.kept.entry(by).or_default(),
             Verdict::Held(by) => self.held.entry(by).or_default(),
             Verdict::Goes(by) => {
-                // Of what is gone already nothing goes again: a span over it takes nothing more.
                 self.goes.push(Span::new(first, end));
                 self.newest = self.newest.max(newest);
                 self.by.entry(by).or_default()
@@ -236,7 +277,8 @@ pub async fn plan_stream(handle: &StreamHandle, judge: &Judge) -> Result<Option<
 
 /// What becomes of all entries of a segment, when it is the same of the oldest and of the newest and nothing else counts.
 fn alike(judge: &Judge, segment: &Segment) -> Option<(Verdict, i64)> {
-    let (oldest, newest) = segment.statistics.recorded_at.filter(|_| judge.is_uniform())?;
+    let is_plain = judge.is_uniform() && segment.reference.is_whole();
+    let (oldest, newest) = segment.statistics.recorded_at.filter(|_| is_plain)?;
     let at = |recorded_at: i64| {
         let (seq, occurred_at, action) = (segment.reference.first, recorded_at, "");
         let (class, actor, on_behalf_of, resource) = Default::default();

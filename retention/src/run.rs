@@ -11,7 +11,7 @@ use crate::certificate::{self, KIND, Subject};
 use crate::held::{HeldOfStream, held_of_stream};
 use crate::judge::Judge;
 use crate::plan::{Plan, StreamPlan, plan_stream};
-use access::registry::change::{CertificateFact, Change, PurgeAct, PurgeFact};
+use access::registry::change::{CertificateFact, Change, PurgeAct, PurgeFact, RetentionFact};
 use access::registry::names::{FactId, When};
 use access::registry::{Made, Run};
 use access::{Action, Caller, Door, Problem, ProblemKind};
@@ -21,9 +21,12 @@ use ledger_store::{PurgeOrder, Purged, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Streams that are purged together: no hold can be set meanwhile.
 const AT_ONCE: usize = 32;
+/// How long what failed is tried again before a run ends without it, in microseconds.
+const PATIENCE: i64 = 3_600_000_000;
 
 /// What is asked of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -84,6 +87,8 @@ pub struct PurgedStream {
 #[derive(Clone)]
 pub struct Retention {
     pub(crate) door: Door,
+    /// Whoever carries out a run has it.
+    alone: Arc<tokio::sync::Mutex<()>>,
 }
 
 type Named = (TenantId, StreamKind);
@@ -93,7 +98,7 @@ type Asked = (Named, Option<StreamPlan>);
 impl Retention {
     /// Behind this door.
     pub fn new(door: Door) -> Self {
-        Self { door }
+        Self { door, alone: Arc::default() }
     }
 
     /// What goes and what stays, and why.
@@ -138,7 +143,12 @@ impl Retention {
             by: None,
         };
         let made = self.door.change(caller, vec![Change::BeginPurge(fact)]).await?;
-        self.carry_out(&run_in(&made)?, Some(&plan)).await
+        // By itself: whoever asked may go away, and what was begun goes on as it began.
+        let (retention, run) = (self.clone(), run_in(&made)?);
+        let carried = tokio::spawn(async move { retention.carry_out(&run, Some(&plan)).await });
+        let stopped =
+            |_| Problem::new(ProblemKind::Unavailable, "the service is stopping; the run goes on at its next start");
+        carried.await.map_err(stopped)?
     }
 
     /// Plans and carries out what is due of all tenants, as the schedule asks.
@@ -178,9 +188,10 @@ impl Retention {
     }
 
     fn must_may(&self, caller: &Caller, action: Action, tenants: &[TenantId]) -> Result<(), Problem> {
-        let platform = [access::registry::PLATFORM.parse().map_err(malformed)?];
-        let of = if tenants.is_empty() { &platform[..] } else { tenants };
-        of.iter().try_for_each(|tenant| self.door.may(caller, action, tenant, StreamKind::Control).map(drop))
+        if tenants.is_empty() {
+            return self.door.may_everywhere(caller, action);
+        }
+        tenants.iter().try_for_each(|tenant| self.door.may(caller, action, tenant, StreamKind::Control).map(drop))
     }
 
     /// The streams of these tenants, or of all.
@@ -193,11 +204,18 @@ impl Retention {
     async fn plan_at(&self, as_of: i64, tenants: &[TenantId]) -> Result<Plan, Problem> {
         let streams = self.streams(tenants);
         let (version, judges) = self.judges(&streams, as_of);
-        let mut plans = Vec::new();
+        let (mut plans, mut unread) = (Vec::new(), Vec::new());
         for (one, judge) in streams.iter().zip(judges) {
-            plans.extend(self.plan_one(one, &judge).await?);
+            match self.plan_one(one, &judge).await {
+                Ok(planned) => plans.extend(planned),
+                Err(error) => {
+                    tracing::warn!(tenant = %one.0, stream = %one.1, error = &error as &dyn std::error::Error,
+                        "what is due of a stream cannot be told");
+                    unread.push((format!("{}/{}", one.0, one.1), error.to_string()));
+                }
+            }
         }
-        Ok(Plan::of(as_of, version, tenants, plans))
+        Ok(Plan { unread, ..Plan::of(as_of, version, tenants, plans) })
     }
 
     fn judges(&self, streams: &[Named], as_of: i64) -> (u64, Vec<Judge>) {
@@ -219,8 +237,9 @@ impl Retention {
     /// # Errors
     /// The registry does not accept. What fails of single streams is in the report, and is tried again.
     pub(crate) async fn carry_out(&self, id: &FactId, planned: Option<&Plan>) -> Result<Report, Problem> {
-        let Some(run) = self.run_of(id) else {
-            return Err(Problem::new(ProblemKind::NotFound, format!("there is no run {id}")));
+        let _alone = self.alone.lock().await;
+        let Some(run) = self.run_of(id).filter(|run| run.ended.is_none()) else {
+            return Err(Problem::new(ProblemKind::Conflict, format!("the run {id} is over, or there is none")));
         };
         let mut report = Report {
             run: Some(id.to_string()),
@@ -235,20 +254,34 @@ impl Retention {
             None => self.streams(&run.fact.tenants),
         };
         streams.retain(|one| !certified.contains(one));
+        let mut is_stopped = false;
         for some in streams.chunks(AT_ONCE) {
-            let still = self.door.hold_still().await;
+            let still = self.door.hold_still().await?;
             let (version, judges) = self.judges(some, run.fact.as_of.0);
-            if version != run.fact.version {
-                report.outcome = "stopped: a policy or hold was changed; plan again".into();
-                break;
+            // Then nothing more goes; what went before is still to be certified.
+            is_stopped |= version != run.fact.version;
+            let judges = if is_stopped { None } else { Some(judges) };
+            let goes = |one: &Named| planned.and_then(|plan| plan.of_stream(one));
+            let mut asked = Vec::with_capacity(some.len());
+            for (at, one) in some.iter().enumerate() {
+                match self.asked(one, judges.as_ref().map(|judges| &judges[at]), planned.is_some(), goes(one)).await {
+                    Ok(due) if due.is_some() || planned.is_none() || is_stopped => asked.push((one.clone(), due)),
+                    Ok(_) => {}
+                    Err(error) => report.fail(one, error),
+                }
             }
-            let purged = self.purge(id, &run, some, &judges, planned.is_none(), &mut report).await;
+            let purged = self.purge(&run, asked, &mut report).await;
             drop(still);
             self.certify(id, &run, purged, &mut report).await?;
         }
-        if report.outcome == "open" && report.failed.is_empty() {
-            report.outcome = "done".into();
-        }
+        let age = self.door.now() - run.begun.at;
+        let misses_a_store = planned.is_none() && self.door.stores().shut().next().is_some();
+        report.outcome = match () {
+            () if (!report.failed.is_empty() || misses_a_store) && age < PATIENCE => "open".into(),
+            () if is_stopped => "stopped: a policy or hold was changed; plan again".into(),
+            () if report.failed.is_empty() => "done".into(),
+            () => format!("ended: {} streams could not be purged", report.failed.len()),
+        };
         if report.outcome != "open" {
             let outcome = json!({"outcome": report.outcome, "entries": report.entries,
                 "streams": certified.len() + report.streams.len()});
@@ -264,35 +297,33 @@ impl Retention {
         self.door.book().read().runs().find(|(one, _)| *one == id).map(|(_, run)| run.clone())
     }
 
-    /// Purges some streams; what failed is noted in the report. After a stop also streams of which nothing is due any more
-    /// are asked about: their purge may have been committed before it.
-    async fn purge(
+    /// What is to go of a stream now: of what was planned for it no more than is still due.
+    async fn asked(
         &self,
-        id: &FactId,
-        run: &Run,
-        streams: &[Named],
-        judges: &[Judge],
-        is_resumed: bool,
-        report: &mut Report,
-    ) -> Vec<(Asked, Purged)> {
+        one: &Named,
+        judge: Option<&Judge>,
+        is_planned: bool,
+        planned: Option<&StreamPlan>,
+    ) -> Result<Option<StreamPlan>, StoreError> {
+        let Some(judge) = judge else { return Ok(None) };
+        let mut due = self.plan_one(one, judge).await?.filter(|due| due.entries > 0);
+        if let (true, Some(due)) = (is_planned, due.as_mut()) {
+            due.limit_to(planned.map_or(&[][..], |planned| &planned.goes));
+        }
+        Ok(due.filter(|due| !due.goes.is_empty()))
+    }
+
+    /// Purges some streams; what failed is noted in the report. Streams of which nothing is due any more are asked about:
+    /// their purge may have been committed before a stop.
+    async fn purge(&self, run: &Run, streams: Vec<Asked>, report: &mut Report) -> Vec<(Asked, Purged)> {
         let mut orders: BTreeMap<String, (Store, Vec<Asked>)> = BTreeMap::new();
-        for (one, judge) in streams.iter().zip(judges) {
-            let planned = match self.plan_one(one, judge).await {
-                Ok(planned) => planned.filter(|planned| planned.entries > 0),
-                Err(error) => {
-                    report.fail(one, error);
-                    continue;
-                }
-            };
-            if planned.is_none() && !is_resumed {
-                continue;
-            }
-            match self.door.book().store_of(&one.0) {
+        for asked in streams {
+            match self.door.book().store_of(&asked.0.0) {
                 Ok(store) => {
                     let of_store = || (store.clone(), vec![]);
-                    orders.entry(store.name().to_string()).or_insert_with(of_store).1.push((one.clone(), planned));
+                    orders.entry(store.name().to_string()).or_insert_with(of_store).1.push(asked);
                 }
-                Err(error) => report.fail(one, error),
+                Err(error) => report.fail(&asked.0, error),
             }
         }
         let plan = Hash::from_hex(&run.fact.plan).unwrap_or(Hash([0; 32]));
@@ -322,7 +353,6 @@ impl Retention {
                 }
             }
         }
-        tracing::debug!(run = %id, purged = purged.len(), "purged some streams of a run");
         purged
     }
 
@@ -343,7 +373,14 @@ impl Retention {
         let as_of = format_micros(run.fact.as_of.0);
         let mut facts = Vec::with_capacity(purged.len());
         for (((tenant, stream), planned), purged) in purged {
-            let used = planned.iter().flat_map(|planned| planned.by_policy.keys());
+            let lets_go = |fact: &&RetentionFact| planned.is_none() && fact.at_most_days.is_some();
+            let in_force: Vec<String> = {
+                let registry = self.door.book().read();
+                let judge = Judge::of(&registry, &tenant, stream, run.fact.as_of.0);
+                // After a stop it is no longer known which of them let it go.
+                judge.policies().iter().filter(lets_go).map(|fact| fact.policy.clone()).collect()
+            };
+            let used = planned.iter().flat_map(|planned| planned.by_policy.keys()).chain(&in_force);
             let policies =
                 used.filter_map(|name| versions.get(name).map(|(seq, basis)| (name.clone(), *seq, basis.clone())));
             let subject = Subject {

@@ -4,18 +4,45 @@
 //! or hold is set: either a purge sees it, or it is set on what is left.
 
 use super::Door;
-use crate::problem::Problem;
+use crate::caller::Caller;
+use crate::policy::Action;
+use crate::problem::{Problem, ProblemKind};
 use crate::registry::change::{CertificateFact, Change, PurgeAct, PurgeFact};
 use crate::registry::names::FactId;
-use crate::registry::{Author, BookError, Entry, EntryError, Made};
+use crate::registry::{Author, BookError, Entry, EntryError, Made, platform};
 use ledger::name::{StreamKind, TenantId};
 use ledger_store::AppendRequest;
-use tokio::sync::MutexGuard;
+use std::sync::Arc;
+use tokio::sync::OwnedMutexGuard;
 
 impl Door {
-    /// Keeps policies and holds from being set until what is returned is dropped.
-    pub async fn hold_still(&self) -> MutexGuard<'_, ()> {
-        self.0.kept_still.lock().await
+    /// Keeps policies and holds from being set until what is returned is dropped. The registry is up to date then, and no
+    /// purge is left of which it is not known whether it stands.
+    ///
+    /// # Errors
+    /// A store does not answer.
+    pub async fn hold_still(&self) -> Result<OwnedMutexGuard<()>, Problem> {
+        let still = Arc::clone(&self.0.kept_still).lock_owned().await;
+        for store in self.stores().open() {
+            store.settle_purges().await?;
+        }
+        self.0.book.refresh().await?;
+        Ok(still)
+    }
+
+    /// Whether the caller may do something to every tenant, also to those that are yet to come.
+    ///
+    /// # Errors
+    /// It is not granted so widely.
+    pub fn may_everywhere(&self, caller: &Caller, action: Action) -> Result<(), Problem> {
+        // Only rights on all tenants reach one that is not there.
+        let nowhere: TenantId = "0".repeat(63).parse().map_err(|_| Problem::new(ProblemKind::Internal, "no name"))?;
+        self.may(caller, action, &platform(), StreamKind::Control)?;
+        if self.decide(caller, action, &nowhere, StreamKind::Control).is_some() {
+            return Ok(());
+        }
+        let why = format!("{} on all tenants is not granted to you: name those that it is about", action.as_str());
+        Err(Problem::new(ProblemKind::Forbidden, why))
     }
 
     /// Puts the intent of a run on record that the service's own schedule asked for.

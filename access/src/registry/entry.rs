@@ -149,7 +149,10 @@ impl Change {
 
     /// Whether it says what is kept.
     pub(crate) fn decides_retention(&self) -> bool {
-        matches!(self, Self::SetRetention(_) | Self::EndRetention(_) | Self::SetHold(_) | Self::ReleaseHold(_))
+        let is_of_it =
+            matches!(self, Self::SetRetention(_) | Self::EndRetention(_) | Self::SetHold(_) | Self::ReleaseHold(_));
+        // Policies may be about a tier.
+        is_of_it || matches!(self, Self::UpdateTenant(_))
     }
 
     /// Whether it is about what is kept and what goes.

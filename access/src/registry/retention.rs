@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 const MOST_NAMES: usize = 1_000;
 /// Days of a policy at most: some 270 years.
 const MOST_DAYS: u32 = 100_000;
+/// How long what tells who looked is kept at least.
+const LEAST_DAYS_OF_ACCESS: u32 = 180;
 /// The columns of policies.
 pub(super) const POLICY_COLUMNS: &str = "policy tenant tier streams actions classes at_least_days at_most_days locked \
      basis reason set_at set_by version ended_at ended_by";
@@ -85,7 +87,10 @@ impl RetentionFact {
     pub fn applies(&self, registry: &Registry, tenant: &TenantId, stream: StreamKind) -> bool {
         let of_tenant = self.tenant.as_ref().is_none_or(|named| registry.line(tenant).any(|one| one == named));
         let of_tier = self.tier.is_none_or(|tier| registry.tenant(tenant).is_some_and(|found| found.tier() == tier));
-        of_tenant && of_tier && (self.streams.is_empty() || self.streams.contains(&stream))
+        // Who looked is meant only where it is named.
+        let of_stream =
+            if self.streams.is_empty() { stream != StreamKind::Access } else { self.streams.contains(&stream) };
+        of_tenant && of_tier && of_stream
     }
 
     /// Whether all that it is about is also what the other is about.
@@ -139,10 +144,13 @@ impl Registry {
     pub fn retention_version(&self) -> u64 {
         let stamps = self.retention.values().flat_map(|policy| [Some(&policy.set), policy.ended.as_ref()]);
         let holds = self.holds.values().flat_map(|hold| [Some(&hold.set), hold.released.as_ref()]);
-        stamps.chain(holds).flatten().map(|stamp| stamp.seq).max().unwrap_or_default()
+        // Where a policy is about a tier, who is in it decides too.
+        let has_tiers = self.retention().any(|policy| policy.fact.tier.is_some());
+        let tenants = self.tenants.values().filter(|_| has_tiers).map(|tenant| Some(&tenant.changed));
+        stamps.chain(holds).chain(tenants).flatten().map(|stamp| stamp.seq).max().unwrap_or_default()
     }
 
-    pub(super) fn check_retention(&self, change: &Change) -> Checked {
+    pub(super) fn check_retention(&self, change: &Change, now: i64) -> Checked {
         match change {
             Change::SetRetention(fact) => self.check_policy(fact),
             Change::EndRetention(act) => {
@@ -158,6 +166,9 @@ impl Registry {
                 require(found.released.is_none(), || conflict("it is released already"))
             }
             Change::BeginPurge(fact) => {
+                require(fact.as_of.0 <= now, || wrong("as_of is yet to come: what is due then is not due now"))?;
+                let is_hash = ledger::Hash::from_hex(&fact.plan).is_some();
+                require(is_hash, || wrong("plan must be the SHA-256 of a plan, in hexadecimal"))?;
                 let open = self.runs.iter().find(|(_, run)| run.ended.is_none()).map(|(id, _)| id);
                 open.map_or(Ok(()), |id| Err(conflict(format!("the run {id} is not over: wait, or look at it"))))?;
                 let version = self.retention_version();
@@ -185,6 +196,10 @@ impl Registry {
         require(bounded, || wrong(format!("days must be 0 to {MOST_DAYS}")))?;
         let fits = most.is_none_or(|most| least.is_none_or(|least| least <= most));
         require(fits, || wrong("at_most_days is shorter than at_least_days: nothing can be kept so"))?;
+        // Who looked at what outlives a quick hand.
+        let of_access = fact.streams.contains(&StreamKind::Access);
+        let lasts = !of_access || fact.at_most_days.is_none_or(|most| most >= LEAST_DAYS_OF_ACCESS);
+        require(lasts, || wrong(format!("at_most_days of access must be at least {LEAST_DAYS_OF_ACCESS}")))?;
         let before = self.retention.get(&fact.policy).filter(|policy| policy.ended.is_none() && policy.fact.locked);
         before.map_or(Ok(()), |before| check_locked(&before.fact, fact))?;
         let others = || self.retention().filter(|other| other.fact.policy != fact.policy).map(|other| &other.fact);
@@ -193,14 +208,6 @@ impl Registry {
             let (most, least) = (fact.at_most_days.unwrap_or_default(), other.at_least_days.unwrap_or_default());
             let why = format!(
                 "at_most_days ({most}) can never come to pass: policy {} keeps all of it for at least {least} days",
-                other.policy
-            );
-            return Err(wrong(why));
-        }
-        if let Some(other) = others().find(|other| never_goes(self, other, fact)) {
-            let (most, least) = (other.at_most_days.unwrap_or_default(), fact.at_least_days.unwrap_or_default());
-            let why = format!(
-                "at_least_days ({least}) would keep all that policy {} lets go after {most} days: change that one first",
                 other.policy
             );
             return Err(wrong(why));
@@ -260,7 +267,12 @@ impl Registry {
             }
             Change::CertifyPurge(fact) => {
                 let CertificateFact { tenant, stream, commit, entries, .. } = fact.as_ref().clone();
-                if let Some(run) = self.runs.get_mut(&fact.run) {
+                let run = self.runs.get_mut(&fact.run);
+                let is_new = |run: &&mut Run| {
+                    let is_it = |one: &Certified| one.tenant == tenant && one.stream == stream && one.commit == commit;
+                    !run.certified.iter().any(is_it)
+                };
+                if let Some(run) = run.filter(is_new) {
                     run.certified.push(Certified { tenant, stream, commit, entries, made: stamp });
                 }
             }

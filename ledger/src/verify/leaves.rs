@@ -129,9 +129,9 @@ impl LeafVerifier {
     fn heads_inside(&mut self, watch: &mut impl Watch) -> Result<(), Fault> {
         let Some(gone) = &self.gone else { return Ok(()) };
         let (from, number) = (self.edge.size(), gone.commit());
-        for (size, _) in gone.heads().iter().filter(|(size, _)| (from + 1..from + BLOCK).contains(size)) {
+        for size in gone.heads_of(from / BLOCK) {
             let mut edge = self.edge.clone();
-            let left = gone.left_of(*size).unwrap_or_default();
+            let left = gone.left_of(size).unwrap_or_default();
             left.into_iter().for_each(|(height, hash)| edge.push_node(height, hash, |_| {}));
             watch.tree(&edge);
         }

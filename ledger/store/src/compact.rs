@@ -30,9 +30,11 @@ use ledger::field::Field;
 use ledger::gone;
 use ledger::leaf::id_fingerprint;
 use ledger::proof::Span;
+use ledger::tile::TILE_HASHES;
 use ledger::tree::{Edge, Hash};
 use object_store::path::Path;
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
+use std::collections::HashSet;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -127,7 +129,7 @@ fn hasty(segments: &[Arc<Segment>], limits: &Limits) -> Option<Range<usize>> {
 pub(crate) struct Merged {
     pub segment: Segment,
     pub bytes: Bytes,
-    /// The leaves of all rows that were read, where some were not to be copied.
+    /// The leaves of rows that were read, of blocks that [`Goes`] asked for.
     pub leaves: Vec<(u64, Hash)>,
 }
 
@@ -216,6 +218,46 @@ async fn commit(
     settle(shared, stream, &mut turn).await
 }
 
+/// What is not to be copied, and of which blocks of 256 entries the leaves are to be told.
+#[derive(Clone, Copy)]
+pub(crate) struct Goes<'g> {
+    pub spans: &'g [Span],
+    pub needed: &'g HashSet<u64>,
+}
+
+/// Recomputes a segment's leaves against what its commit recorded, and answers those of some blocks.
+///
+/// # Errors
+/// It cannot be read, or is not what was recorded; bounds by which it was judged unread are checked with it.
+pub(crate) async fn leaves_of(
+    shared: &Shared,
+    stream: &Stream,
+    segment: &Arc<Segment>,
+    needed: &HashSet<u64>,
+) -> Result<Vec<(u64, Hash)>, StoreError> {
+    let before = gone_of(shared, stream, std::slice::from_ref(segment)).await?;
+    let mut own = Leaves::new(stream, &before, segment.reference.first);
+    let mut batches = segment::stream_rows(&shared.objects, segment).await?;
+    let mut leaves = Vec::new();
+    while let Some(batch) = batches.next().await {
+        if shared.stopping.load(Ordering::Acquire) {
+            return Err(StoreError::Stopping);
+        }
+        let batch = batch?;
+        own.take(&batch, &segment.location, |seq, leaf| {
+            leaves.extend(needed.contains(&(seq / TILE_HASHES)).then_some((seq, leaf)));
+        })?;
+        let rows = Rows::of(&batch)?;
+        let is_within = |at: i64| segment.statistics.recorded_at.is_none_or(|(low, high)| low <= at && at <= high);
+        if !(0..rows.len()).all(|row| is_within(rows.recorded_at(row))) {
+            let why = "its bounds are not those of its rows: run fsck";
+            return Err(StoreError::Damaged { path: segment.location.to_string(), why });
+        }
+    }
+    own.must_be(segment.reference.rows, &segment.reference.root, &segment.location)?;
+    Ok(leaves)
+}
+
 /// Copies the rows of adjacent segments into one, and proves that it did. Of what is in `goes` nothing is copied; something
 /// must stay.
 pub(crate) async fn merge(
@@ -223,7 +265,7 @@ pub(crate) async fn merge(
     stream: &Stream,
     inputs: &[Arc<Segment>],
     epoch: u64,
-    goes: Option<&[Span]>,
+    goes: Option<Goes<'_>>,
 ) -> Result<Merged, StoreError> {
     let (first, last) = (&inputs[0].reference, &inputs[inputs.len() - 1].reference);
     let folder = first.path.split('/').next().unwrap_or_default();
@@ -231,7 +273,7 @@ pub(crate) async fn merge(
     // What was missing before, and what is besides from here on.
     let before = gone_of(shared, stream, inputs).await?;
     let missing: Vec<Span> = match goes {
-        Some(goes) => gone::union(&before, goes),
+        Some(goes) => gone::union(&before, goes.spans),
         None => before.clone(),
     };
     let (start, end) = bounds(&missing, first.first, last.end());
@@ -261,7 +303,8 @@ pub(crate) async fn merge(
             let mut stays = Vec::with_capacity(batch.num_rows());
             own.take(&batch, &input.location, |seq, leaf| {
                 let keeps = !holds(&missing, seq);
-                leaves.extend(goes.map(|_| (seq, leaf)));
+                let is_needed = goes.is_some_and(|goes| goes.needed.contains(&(seq / TILE_HASHES)));
+                leaves.extend(is_needed.then_some((seq, leaf)));
                 stays.push(keeps);
                 if keeps {
                     whole.push(leaf);

@@ -174,14 +174,16 @@ impl Fsck {
         let kept = self.surviving(&prefix, &chain, &mut findings);
         let were_sealed = kept.were_sealed;
         let mut tree = self.walk(&prefix, &chain, (tenant.clone(), kind), kept.heads, &mut findings).await;
+        let mut is_whole = true;
         for held in &live {
             let Some(tree) = &mut tree else { break };
             if let Err(finding) = self.segment(&prefix, held, tree, progress).await {
                 findings.push(finding);
+                is_whole = false;
                 break;
             }
         }
-        if let Some(Err(fault_found)) = tree.as_mut().map(TreeWalk::end) {
+        if let Some(Err(fault_found)) = tree.as_mut().filter(|_| is_whole).map(TreeWalk::end) {
             findings.push(fault(prefix.path(), describe(&fault_found)));
         }
         let tree = tree.map(|tree| tree.seen).unwrap_or_default();
@@ -370,7 +372,9 @@ impl Fsck {
                 Some(("_ledger", rest)) if rest.starts_with("commits/") => marks.is_commit(prefix, &meta.location),
                 Some(("_ledger", "snapshot" | "fold")) => true,
                 // What older purges kept goes with their files.
-                Some(("_ledger", rest)) if rest.starts_with("gone/") => kept.is_some_and(|newest| relative <= newest),
+                Some(("_ledger", rest)) if rest.starts_with("gone/") => {
+                    is_gone_name(rest) && kept.is_some_and(|newest| relative <= newest)
+                }
                 Some(("_ledger", rest)) => Tile::parse(rest).is_some_and(|tile| tile.kind != TileKind::Entries),
                 Some(("_delta_log", _)) => true,
                 _ if marks.removed.contains(relative) => {
@@ -396,6 +400,13 @@ impl Fsck {
         }
         Ok(())
     }
+}
+
+/// Whether a path below `_ledger` is named as what a purge keeps: `gone/<20 digits>-<epoch>`.
+fn is_gone_name(rest: &str) -> bool {
+    let named = rest.strip_prefix("gone/").and_then(|name| name.split_once('-'));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    named.is_some_and(|(commit, epoch)| commit.len() == 20 && digits(commit) && digits(epoch))
 }
 
 /// A finding that puts the history in doubt.

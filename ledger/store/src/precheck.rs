@@ -182,10 +182,15 @@ async fn load(shared: &Shared, stream: &Stream) -> Result<Loaded, StoreError> {
     Ok((statistics, runs))
 }
 
+/// The folder of a stream's id files.
+pub(crate) fn runs_folder(shared: &Shared, stream: &Stream) -> std::path::PathBuf {
+    shared.cache.join("ids").join(stream.tenant.as_str()).join(stream.kind.as_str())
+}
+
 /// Where the id file of a segment's run lies. Its name tells the entries themselves, not only their numbers:
 /// a cache that another store left behind must not pass for this one's.
 pub(crate) fn run_path(shared: &Shared, stream: &Stream, segment: &SegmentRef) -> std::path::PathBuf {
-    let folder = shared.cache.join("ids").join(stream.tenant.as_str()).join(stream.kind.as_str());
+    let folder = runs_folder(shared, stream);
     let root = segment.root.to_hex();
     folder.join(format!("{}-{}-{}.ids", twenty(segment.first), twenty(segment.end()), &root[..16]))
 }

@@ -140,6 +140,10 @@ impl<'a> NodeReader<'a> {
         if let Some(entry) = self.view.entry(seq) {
             return Ok(entry.leaf);
         }
+        let gone = self.gone().await?.filter(|gone| gone.holds(seq));
+        if let Some(gone) = gone {
+            return gone.node(0, seq).ok_or(StoreError::Gone { seq, commit: gone.commit() });
+        }
         let block = seq / TILE_HASHES;
         if !self.leaves.contains_key(&seq) && self.read.insert(block) {
             let from = block * TILE_HASHES;
@@ -152,13 +156,7 @@ impl<'a> NodeReader<'a> {
             })
             .await?;
         }
-        if let Some(found) = self.leaves.get(&seq) {
-            return Ok(*found);
-        }
-        match self.gone().await? {
-            Some(gone) if gone.holds(seq) => gone.node(0, seq).ok_or(StoreError::Gone { seq, commit: gone.commit() }),
-            _ => Err(StoreError::NotFound("no such entry")),
-        }
+        self.leaves.get(&seq).copied().ok_or(StoreError::NotFound("no such entry"))
     }
 
     /// The hash of a span whose start is aligned as a subtree's is.

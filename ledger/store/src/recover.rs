@@ -152,6 +152,7 @@ fn shared_of(options: StoreOptions, log_origin: Origin) -> Shared {
         leapt: AtomicBool::new(false),
         unsealed_bytes: AtomicUsize::new(0),
         merges: AtomicU64::new(0),
+        unsettled_purges: AtomicUsize::new(0),
         streams: Default::default(),
         log_head: std::sync::RwLock::new(LogHead { head, checkpoint: String::new() }),
     }
@@ -185,6 +186,11 @@ impl Recovered {
         }
         let clock = crate::ambient::LeapWatch::start(self.shared.ambient.as_ref());
         // Each start may copy the log once.
+        // A stop may have come between the deletion of purged files and the emptying of the log.
+        let streams = self.shared.streams.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let has_purged = streams.values().any(|stream| stream.view().sealed.gone.is_some());
+        drop(streams);
+        let newest = self.log_use.last_key_value().map(|(file, _)| *file);
         let copy_credit = self.shared.limits.log_file_bytes as i64 * self.shared.limits.log_files as i64;
         Writer {
             fact_bytes: self.facts.values().map(|fact| fact.bytes()).sum(),
@@ -205,7 +211,7 @@ impl Recovered {
             retries,
             is_idle: true,
             copy_credit,
-            clear_through: None,
+            clear_through: newest.filter(|_| has_purged),
         }
     }
 }

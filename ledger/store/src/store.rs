@@ -103,6 +103,8 @@ pub(crate) struct Shared {
     pub unsealed_bytes: AtomicUsize,
     /// How many merges were begun: part of the name of what each puts.
     pub merges: AtomicU64,
+    /// Purges of which it is not known whether they were committed.
+    pub unsettled_purges: AtomicUsize,
     pub streams: RwLock<HashMap<StreamKey, Arc<Stream>>>,
     pub log_head: RwLock<LogHead>,
 }

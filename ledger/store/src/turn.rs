@@ -8,10 +8,12 @@
 use crate::delta;
 use crate::error::StoreError;
 use crate::objects::create;
+use crate::precheck;
 use crate::segment::Segment;
 use crate::store::Shared;
 use crate::stream::{Replaced, SealedGone, Stream};
 use ledger::commit::{Commit, SignedCommit};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 /// The right to add a commit to a stream, with what is kept beside its chain.
@@ -86,6 +88,12 @@ pub(crate) enum Settled {
 /// same bytes.
 pub(crate) async fn settle(shared: &Shared, stream: &Stream, turn: &mut Turn) -> Result<Settled, StoreError> {
     let Some(Unsettled { signed, segments, gone }) = &turn.unsettled else { return Ok(Settled::Nothing) };
+    let is_purge = gone.is_some();
+    let settled = || {
+        if is_purge {
+            shared.unsettled_purges.fetch_sub(1, Ordering::AcqRel);
+        }
+    };
     let commit = signed.commit();
     // 1. Commit. Died before it: the inputs are live, and the new objects are such that no commit names. Died
     //    after it: recovery finds the new segments live and the inputs among what is to be deleted.
@@ -94,6 +102,7 @@ pub(crate) async fn settle(shared: &Shared, stream: &Stream, turn: &mut Turn) ->
         Err(StoreError::Objects { source: object_store::Error::AlreadyExists { .. }, path }) => {
             tracing::warn!(path, "another commit has the number of a merge's or purge's, which is abandoned");
             turn.unsettled = None;
+            settled();
             return Ok(Settled::Lost);
         }
         Err(error) => return Err(error),
@@ -102,6 +111,7 @@ pub(crate) async fn settle(shared: &Shared, stream: &Stream, turn: &mut Turn) ->
     let (signed, segments, gone) = (signed.clone(), segments.clone(), gone.clone());
     show(shared, stream, turn, &signed, segments, gone).await;
     turn.unsettled = None;
+    settled();
     Ok(Settled::Done)
 }
 
@@ -131,6 +141,13 @@ pub(crate) async fn show(
         holders.iter().filter(is_its).cloned().collect()
     };
     turn.removed.extend(removed(commit).map(|one| Removed { holders: held_by(&one.path), ..one }));
+    // Ids of what is gone are looked for no more. That they still are would cost a look, and nothing else.
+    if commit.purge.is_some()
+        && let Err(error) = precheck::forget(shared, stream).await
+    {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(tenant = %stream.tenant, stream = %stream.kind, error, "ids of purged entries are kept until restart");
+    }
     // Then to other engines. Died before it: the view is caught up at the next start.
     let shown: Vec<&Segment> = segments.iter().map(Arc::as_ref).collect();
     if let Err(error) = delta::show(shared, stream, commit, &shown).await {

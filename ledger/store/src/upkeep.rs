@@ -12,7 +12,7 @@ use crate::compact::{self, Occasion};
 use crate::delta;
 use crate::error::StoreError;
 use crate::layout;
-use crate::limits::{CONCURRENT_OBJECTS, Limits, QUIET_MICROS, ROUND_MICROS};
+use crate::limits::{CONCURRENT_OBJECTS, Limits, PURGES_AT_ONCE, QUIET_MICROS, ROUND_MICROS};
 use crate::pack;
 use crate::precheck;
 use crate::purge::{self, PurgeOrder, Purged};
@@ -26,7 +26,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
@@ -61,6 +61,8 @@ pub(crate) struct Upkeep {
     shared: Arc<Shared>,
     epoch: u64,
     writer: mpsc::WeakSender<Message>,
+    /// Whether the log is to be emptied of what was purged.
+    clears: AtomicBool,
     /// Streams with something to delete later, or whose upkeep failed.
     waiting: HashMap<StreamKey, Arc<Stream>>,
     next_round: i64,
@@ -73,7 +75,8 @@ impl Upkeep {
     pub(crate) fn new(shared: Arc<Shared>, epoch: u64, writer: mpsc::WeakSender<Message>) -> Self {
         let next_round = shared.ambient.monotonic_micros();
         let sample = (next_round, shared.unsealed_bytes.load(Ordering::Relaxed));
-        Self { shared, epoch, writer, waiting: HashMap::new(), next_round, sample }
+        let clears = AtomicBool::new(false);
+        Self { shared, epoch, writer, clears, waiting: HashMap::new(), next_round, sample }
     }
 
     /// Runs until told to stop, and answers whom to tell that it has, or until nobody is left to give it work.
@@ -113,7 +116,7 @@ impl Upkeep {
             Ok((purged, stream))
         };
         let done: Vec<Result<_, StoreError>> =
-            futures::stream::iter(orders).map(one).buffered(CONCURRENT_OBJECTS).collect().await;
+            futures::stream::iter(orders).map(one).buffered(PURGES_AT_ONCE).collect().await;
         let mut outcomes = Vec::with_capacity(done.len());
         for one in done {
             outcomes.push(one.map(|(purged, stream)| {
@@ -128,6 +131,7 @@ impl Upkeep {
         for stream in std::mem::take(&mut self.waiting).into_values() {
             let _ = self.keep_or_wait(stream, Occasion::Commit).await;
         }
+        self.clear_log().await;
         // A round is work for every core's spare time: it waits for a moment when nothing comes in, but not for ever.
         let now = self.shared.ambient.monotonic_micros();
         if self.is_quiet(now) && now >= self.next_round || now >= self.next_round + ROUND_MICROS {
@@ -158,7 +162,17 @@ impl Upkeep {
             segments += stream.view().sealed.segments.len();
         }
         metrics::gauge!("piperoll_segments").set(segments as f64);
+        self.clear_log().await;
         result
+    }
+
+    /// Has the log emptied of what was purged, once for all streams. Died before it: the next start does it.
+    async fn clear_log(&self) {
+        if self.clears.swap(false, Ordering::AcqRel)
+            && let Some(writer) = self.writer.upgrade()
+        {
+            let _ = writer.send(Message::Clear).await;
+        }
     }
 
     async fn keep_or_wait(&mut self, stream: Arc<Stream>, occasion: Occasion) -> Result<(), StoreError> {
@@ -219,18 +233,17 @@ impl Upkeep {
         }
         let mut paths: Vec<Path> = due.iter().map(|one| stream.prefix.below(&one.path)).collect();
         // With the files of a purge goes what older purges kept: the newest says it all.
-        if due.iter().any(|one| one.is_purged) {
-            // And what the log still has of it. Died before that: the files are deleted, and asked for it is no more; the
-            // log empties itself as it grows.
-            if let Some(writer) = self.writer.upgrade() {
-                let _ = writer.send(Message::Clear).await;
-            }
+        // What a purge put whose commit is not settled may come to be the newest.
+        let turn = stream.turn.lock().await;
+        if turn.unsettled.is_none() && due.iter().any(|one| one.is_purged) {
+            self.clears.store(true, Ordering::Release);
             let newest = stream.view().sealed.gone.as_ref().map(|gone| stream.prefix.below(&gone.reference.path()));
             let folder = stream.prefix.gone_folder();
             let listed = shared.objects.list(Some(&folder)).map_ok(|meta| meta.location);
             let kept: Vec<Path> = listed.try_collect().await.map_err(StoreError::objects(&folder))?;
-            paths.extend(kept.into_iter().filter(|path| Some(path) != newest.as_ref()));
+            paths.extend(kept.into_iter().filter(|path| newest.as_ref().is_some_and(|newest| path < newest)));
         }
+        drop(turn);
         delete(shared, paths).await?;
         let gone: HashSet<&str> = due.iter().map(|one| one.path.as_str()).collect();
         stream.turn.lock().await.removed.retain(|one| !gone.contains(one.path.as_str()));
@@ -244,8 +257,7 @@ impl Upkeep {
         let sealed = stream.view().sealed;
         let path = |segment: &Arc<Segment>| precheck::run_path(&self.shared, stream, &segment.reference);
         let wanted: HashSet<_> = sealed.segments.iter().map(path).collect();
-        let Some(folder) = wanted.iter().next().and_then(|path| path.parent()) else { return };
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        for entry in std::fs::read_dir(precheck::runs_folder(&self.shared, stream)).into_iter().flatten().flatten() {
             let end = precheck::run_end(&entry.path());
             if end.is_some_and(|end| end <= sealed.edge.size()) && !wanted.contains(&entry.path()) {
                 let _ = std::fs::remove_file(entry.path());

@@ -63,7 +63,6 @@ impl Writer {
             }
             Message::Clear => {
                 self.clear_through = self.log_use.last_key_value().map(|(file, _)| *file);
-                self.log.turn_over();
                 self.clear();
             }
             Message::Tick => {
@@ -106,6 +105,10 @@ impl Writer {
         let Some(through) = self.clear_through else { return };
         if self.pending.is_some() || self.shared.log.get() != LogState::Open {
             return;
+        }
+        // Only a log that stands may go on in another file: what a failed group left is cut first.
+        if self.log.current_file() <= through {
+            self.log.turn_over();
         }
         if self.log_use.first_key_value().is_some_and(|(file, _)| *file <= through) {
             self.relieve_oldest();
