@@ -310,11 +310,7 @@ pub(crate) async fn merge(
                     whole.push(leaf);
                 }
             })?;
-            let batch = match stays.iter().all(|stays| *stays) {
-                true => batch,
-                false => filter_record_batch(&batch, &stays.into())
-                    .map_err(|error| StoreError::parquet(&location)(error.into()))?,
-            };
+            let batch = only(batch, stays, &location)?;
             fingerprints(&batch, start, &mut ids)?;
             writer.write(&as_written(&batch, &input.location)?).map_err(StoreError::parquet(&location))?;
         }
@@ -330,6 +326,14 @@ pub(crate) async fn merge(
     let reference = SegmentRef { path, first: start, span: end - start, rows, bytes: size, sha256, root };
     remember_ids(shared, stream, &reference, &statistics, &ids);
     Ok(Merged { segment: Segment { reference, location, statistics }, bytes, leaves })
+}
+
+/// The rows of a batch that stay.
+fn only(batch: RecordBatch, stays: Vec<bool>, path: &Path) -> Result<RecordBatch, StoreError> {
+    if stays.iter().all(|stays| *stays) {
+        return Ok(batch);
+    }
+    filter_record_batch(&batch, &stays.into()).map_err(|error| StoreError::parquet(path)(error.into()))
 }
 
 /// What is missing inside of segments, if anything is.

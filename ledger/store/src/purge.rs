@@ -15,7 +15,7 @@ use crate::precheck;
 use crate::proofs::NodeReader;
 use crate::segment::Segment;
 use crate::store::Shared;
-use crate::stream::{SealedGone, Stream, View};
+use crate::stream::{Sealed, SealedGone, Stream, View};
 use crate::turn::{self, Settled, Unsettled};
 use crate::upkeep;
 use futures::FutureExt as _;
@@ -218,6 +218,16 @@ impl Planned {
         Err(StoreError::Damaged { path, why: "its commits are not those that were: run fsck" })
     }
 
+    /// Whether the stream still has what was prepared.
+    fn fits(&self, sealed: &Sealed) -> bool {
+        let is_live = |input: &Arc<Segment>| {
+            let at = sealed.segments.binary_search_by_key(&input.reference.first, |held| held.reference.first);
+            at.is_ok_and(|at| sealed.segments[at].reference == input.reference)
+        };
+        let gone = self.before.as_ref().map_or(0, |gone| gone.entries());
+        sealed.gone_entries() == gone && self.touched.iter().all(is_live)
+    }
+
     /// Whether something of a range goes that was there before.
     fn touches(&self, start: u64, end: u64) -> bool {
         let before = self.before.as_ref().map_or(&[][..], |gone| gone.holes());
@@ -302,17 +312,12 @@ async fn carry_out(
     let mut turn = stream.turn.lock().await;
     turn::settle(shared, stream, &mut turn).await?;
     let sealed = stream.view().sealed;
-    let is_live = |input: &Arc<Segment>| {
-        let at = sealed.segments.binary_search_by_key(&input.reference.first, |held| held.reference.first);
-        at.is_ok_and(|at| sealed.segments[at].reference == input.reference)
-    };
     // A writer that may no longer write its log takes nothing from a stream either.
     if let Some(refusal) = shared.log.get().refusal() {
         return Err(refusal);
     }
-    let is_same = sealed.gone_entries() == planned.before.as_ref().map_or(0, |gone| gone.entries());
     // A seal whose outcome is not known has the first claim on the next number.
-    if !is_same || !planned.touched.iter().all(is_live) || stream.tried.load(Ordering::Acquire) > sealed.edge.size() {
+    if !planned.fits(&sealed) || stream.tried.load(Ordering::Acquire) > sealed.edge.size() {
         return Ok(None);
     }
     let Prepared { blocks, leaves, heads, newest } = prepared;
