@@ -227,10 +227,14 @@ impl IdRun {
         head.extend_from_slice(&(ids.len() as u64).to_le_bytes());
         head.extend_from_slice(&newest.to_le_bytes());
         head.extend_from_slice(&crc32c::crc32c_append(crc32c::crc32c(&head), &body).to_le_bytes());
+        // A segment that was rewritten by itself has the entries that it had, and so the same name here: whoever reads the
+        // file that was there reads it to the end.
+        let staged = path.with_extension("new");
         let write = || -> std::io::Result<File> {
-            let mut file = create(path)?;
+            let mut file = create(&staged)?;
             file.write_all(&head)?;
             file.write_all(&body)?;
+            std::fs::rename(&staged, path)?;
             Ok(file)
         };
         let file = write().map_err(StoreError::file(path))?;
@@ -322,6 +326,17 @@ pub(crate) fn add_run(folder: &Path, runs: &mut Vec<Arc<IdRun>>, new: Arc<IdRun>
 mod tests {
     use super::*;
     use ledger::leaf::id_fingerprint;
+
+    #[test]
+    fn a_run_that_is_made_again_does_not_disturb_who_reads_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("one.ids");
+        let ids: Vec<u64> = (0..9_000).map(|n| id_fingerprint(&format!("e-{n}"))).collect();
+        let run = IdRun::build(&path, 0, 0, &ids).unwrap();
+        IdRun::build(&path, 0, 0, &ids[..1]).unwrap();
+        assert!(ids.iter().zip(0..).all(|(id, seq)| run.find(*id).unwrap() == [seq]));
+        assert!(std::fs::read_dir(folder.path()).unwrap().count() == 1);
+    }
 
     #[test]
     fn merged_runs_are_few_and_know_what_each_knew() {
