@@ -9,7 +9,7 @@ use crate::caller::Caller;
 use crate::policy::{Action, Granting, Policies, Question};
 use crate::registry::change::{Change, ElevationFact, FactAct, GrantFact, PrincipalKind, TenantFact, Verdict};
 use crate::registry::names::{PrincipalId, Role};
-use crate::registry::{Incident, Registry, Review, Right, Tenant, numbers, platform};
+use crate::registry::{Incident, Registry, Review, Right, Tenant, nowhere, numbers, platform};
 use crate::sight::View;
 use crate::visit::Denied;
 use ledger::name::{StreamKind, TenantId};
@@ -171,12 +171,13 @@ impl Asking<'_> {
             Change::SetRetention(fact) => {
                 let before = self.registry.retention().find(|found| found.fact.policy == fact.policy);
                 let homes = [Some(fact.tenant.clone()), before.map(|found| found.fact.tenant.clone())];
-                let mut homes = homes.into_iter().flatten().map(|home| home.unwrap_or_else(platform));
+                // What is about all tenants is for whoever has that right on all of them.
+                let mut homes = homes.into_iter().flatten().map(|home| home.unwrap_or_else(nowhere));
                 homes.try_for_each(|home| self.need(Action::ManageRetention, &home))
             }
             Change::EndRetention(act) => {
                 let found = self.registry.retention().find(|found| found.fact.policy == act.policy);
-                let home = found.and_then(|found| found.fact.tenant.clone()).unwrap_or_else(platform);
+                let home = found.and_then(|found| found.fact.tenant.clone()).unwrap_or_else(nowhere);
                 self.need(Action::ManageRetention, &home)
             }
             Change::SetHold(fact) => self.need(Action::ManageHolds, &fact.tenant),
@@ -192,7 +193,7 @@ impl Asking<'_> {
                 let action = if own { Action::ManageHolds } else { Action::ManageRetention };
                 self.need(action, &found.map_or_else(platform, |(_, hold)| hold.fact.tenant.clone()))
             }
-            Change::BeginPurge(fact) if fact.tenants.is_empty() => self.need(Action::RunRetention, &platform()),
+            Change::BeginPurge(fact) if fact.tenants.is_empty() => self.need(Action::RunRetention, &nowhere()),
             Change::BeginPurge(fact) => self.need_on_all(Action::RunRetention, &fact.tenants),
             _ => Err(Missing { why: "this is written by the service itself".into(), denied: None }),
         }
@@ -205,6 +206,11 @@ impl Asking<'_> {
     fn found(&self, found: bool, action: Action, tenant: &TenantId) -> Result<(), Missing> {
         if found {
             return Ok(());
+        }
+        if *tenant == nowhere() {
+            let (tenant, stream) = (platform(), StreamKind::Control);
+            let why = format!("{} on all tenants is not granted to you", action.as_str());
+            return Err(Missing { why, denied: Some(Denied { tenant, exists: true, stream, action }) });
         }
         let exists = self.registry.tenant(tenant).is_some();
         let denied = Denied { tenant: tenant.clone(), exists, stream: StreamKind::Control, action };

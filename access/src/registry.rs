@@ -23,8 +23,8 @@ mod snapshot;
 mod told;
 
 pub use audit::SnapshotAudit;
-pub(crate) use book::platform;
 pub use book::{Book, BookError, Decided, Founded, MOST_CHANGES, Made};
+pub(crate) use book::{nowhere, platform};
 pub use check::Refusal;
 pub use entry::Author;
 pub(crate) use entry::{Entry, EntryError};

@@ -124,10 +124,20 @@ pub fn union(a: &[Span], b: &[Span]) -> Vec<Span> {
     out
 }
 
+/// Whether a position lies in ranges that ascend and do not touch.
+pub fn holds(spans: &[Span], seq: u64) -> bool {
+    is_inside(spans, Span::new(seq, seq.saturating_add(1)))
+}
+
+/// Whether a range lies whole in one of these, which ascend and do not touch.
+pub fn is_inside(spans: &[Span], range: Span) -> bool {
+    let at = spans.partition_point(|span| span.end <= range.start);
+    spans.get(at).is_some_and(|span| span.start <= range.start && range.end <= span.end)
+}
+
 /// How many positions below `end` lie in ranges that ascend and do not touch.
 pub fn count_below(spans: &[Span], end: u64) -> u64 {
-    let upto = spans.partition_point(|span| span.start < end);
-    spans[..upto].iter().map(|span| span.end.min(end) - span.start).sum()
+    count_between(spans, 0, end)
 }
 
 /// How many positions from `from` on and below `to` lie in ranges that ascend and do not touch.
@@ -223,8 +233,7 @@ impl Gone {
 
     /// Whether the entry at a position is gone.
     pub fn holds(&self, seq: u64) -> bool {
-        let at = self.holes.partition_point(|hole| hole.end <= seq);
-        self.holes.get(at).is_some_and(|hole| hole.start <= seq)
+        holds(&self.holes, seq)
     }
 
     /// The root of a block that is wholly gone.

@@ -209,9 +209,8 @@ impl Retention {
             match self.plan_one(one, &judge).await {
                 Ok(planned) => plans.extend(planned),
                 Err(error) => {
-                    tracing::warn!(tenant = %one.0, stream = %one.1, error = &error as &dyn std::error::Error,
-                        "what is due of a stream cannot be told");
-                    unread.push((format!("{}/{}", one.0, one.1), error.to_string()));
+                    tracing::warn!(tenant = %one.0, stream = %one.1, "what is due of a stream cannot be told");
+                    unread.push((format!("{}/{}", one.0, one.1), for_callers(error)));
                 }
             }
         }
@@ -347,7 +346,7 @@ impl Retention {
                     }
                 }
                 Err(error) => {
-                    let why = error.to_string();
+                    let why = for_callers(error);
                     let all = of_store.iter().map(|((tenant, stream), _)| (format!("{tenant}/{stream}"), why.clone()));
                     report.failed.extend(all);
                 }
@@ -427,9 +426,14 @@ fn outcome_label(outcome: &str) -> &'static str {
 
 impl Report {
     fn fail(&mut self, (tenant, stream): &Named, error: StoreError) {
-        tracing::warn!(%tenant, %stream, error = &error as &dyn std::error::Error, "a stream could not be purged");
-        self.failed.push((format!("{tenant}/{stream}"), error.to_string()));
+        tracing::warn!(%tenant, %stream, "a stream could not be purged");
+        self.failed.push((format!("{tenant}/{stream}"), for_callers(error)));
     }
+}
+
+/// What a caller is told of an error: which object it was stands in the service's own log.
+fn for_callers(error: StoreError) -> String {
+    Problem::from(error).detail().to_string()
 }
 
 fn malformed(error: ledger::name::NameError) -> Problem {

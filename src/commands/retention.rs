@@ -141,6 +141,9 @@ fn show_plan(planned: &Value, is_json: bool) {
     println!("{} entries go as of {as_of}, {} bytes", number(&plan["entries"]), number(&plan["bytes"]));
     let (held, kept) = (number(&plan["held"]), number(&plan["kept"]));
     println!("{held} are due and held, {kept} are due and kept for longer by another policy\n");
+    for unread in plan["unread"].as_array().into_iter().flatten() {
+        eprintln!("cannot be told, and nothing of it goes: {}: {}", shown(&unread[0]), shown(&unread[1]));
+    }
     let rows = plan["streams"].as_array().map(Vec::as_slice).unwrap_or_default();
     if rows.is_empty() {
         return println!("nothing is due. Policies: piperoll query 'SELECT * FROM policies'");

@@ -196,7 +196,7 @@ pub fn show(report: &Report, json: bool) {
     for stream in &report.streams {
         let sound = stream.findings.iter().all(|finding| !finding.is_fault);
         let root: String = stream.head.root.to_base64().chars().take(12).collect();
-        let figures = [stream.head.size, stream.commits, stream.segments].map(output::grouped);
+        let figures = [stream.head.size - stream.gone, stream.commits, stream.segments].map(output::grouped);
         let [entries, commits, segments] = figures;
         let is_newer = stream.findings.iter().all(|finding| !finding.is_fault || finding.is_newer);
         let holds = match sound {
@@ -217,6 +217,10 @@ pub fn show(report: &Report, json: bool) {
     println!("{table}");
     for finding in report.findings() {
         println!("{}", sentence(finding));
+    }
+    if report.gone() > 0 {
+        let gone = output::grouped(report.gone());
+        println!("{gone} entries were purged: hashes stand in their place, and are part of what is confirmed.");
     }
     let entries = output::grouped(report.entries());
     match report.is_sound() {
@@ -254,11 +258,11 @@ fn as_json(report: &Report) -> Value {
         .streams
         .iter()
         .map(|stream| {
-            json!({"tenant": stream.tenant.as_str(), "stream": stream.kind.as_str(), "size": stream.head.size,
+            json!({"tenant": stream.tenant.as_str(), "stream": stream.kind.as_str(), "size": stream.head.size, "gone": stream.gone,
                 "root": stream.head.root.to_base64(), "commits": stream.commits, "segments": stream.segments,
                 "findings": stream.findings.iter().map(finding).collect::<Vec<_>>()})
         })
         .collect();
     let findings: Vec<Value> = report.findings.iter().map(finding).collect();
-    json!({"sound": report.is_sound(), "entries": report.entries(), "streams": streams, "findings": findings})
+    json!({"sound": report.is_sound(), "entries": report.entries(), "gone": report.gone(), "streams": streams, "findings": findings})
 }

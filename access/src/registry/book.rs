@@ -405,6 +405,11 @@ pub(crate) fn platform() -> TenantId {
     PLATFORM.parse().expect("a plain name")
 }
 
+/// A tenant that is not there: only rights on all tenants reach it.
+pub(crate) fn nowhere() -> TenantId {
+    "0".repeat(63).parse().expect("a plain name")
+}
+
 fn hash_of(made: &Made) -> Option<String> {
     let secret = made.key.as_deref()?.rsplit('_').next()?;
     Some(ledger::Hash::of(secret.as_bytes()).to_hex())

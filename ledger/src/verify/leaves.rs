@@ -5,7 +5,7 @@
 //! Invariant: what has been fed without a fault gives every root and head on the way.
 
 use super::{ChainVerifier, Fault, LiveSegment};
-use crate::gone::{BLOCK, Gone};
+use crate::gone::{BLOCK, Gone, count_below};
 use crate::name::Origin;
 use crate::tree::{Edge, Hash, Node};
 use std::collections::BTreeMap;
@@ -192,6 +192,11 @@ impl LeafVerifier {
             Some(_) => Ok(()),
             None => self.pass(self.size, watch),
         }
+    }
+
+    /// How many of the entries so far are gone: of these a kept hash was taken, and no row read.
+    pub fn gone(&self) -> u64 {
+        self.gone.as_ref().map_or(0, |gone| count_below(gone.holes(), self.edge.size()))
     }
 
     /// The tree over all leaves fed.

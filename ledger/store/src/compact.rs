@@ -302,7 +302,7 @@ pub(crate) async fn merge(
             let batch = batch?;
             let mut stays = Vec::with_capacity(batch.num_rows());
             own.take(&batch, &input.location, |seq, leaf| {
-                let keeps = !holds(&missing, seq);
+                let keeps = !gone::holds(&missing, seq);
                 let is_needed = goes.is_some_and(|goes| goes.needed.contains(&(seq / TILE_HASHES)));
                 leaves.extend(is_needed.then_some((seq, leaf)));
                 stays.push(keeps);
@@ -345,18 +345,6 @@ async fn gone_of(shared: &Shared, stream: &Stream, inputs: &[Arc<Segment>]) -> R
         }
         _ => Ok(Vec::new()),
     }
-}
-
-/// Whether a position lies in one of these ranges, which ascend.
-pub(crate) fn holds(spans: &[Span], seq: u64) -> bool {
-    let at = spans.partition_point(|span| span.end <= seq);
-    spans.get(at).is_some_and(|span| span.start <= seq)
-}
-
-/// Whether a range lies whole in one of these, which ascend and do not touch.
-pub(crate) fn is_inside(spans: &[Span], range: Span) -> bool {
-    let at = spans.partition_point(|span| span.end <= range.start);
-    spans.get(at).is_some_and(|span| span.start <= range.start && range.end <= span.end)
 }
 
 /// The first and one past the last position of a range that is not missing.

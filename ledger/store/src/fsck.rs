@@ -65,6 +65,8 @@ pub struct StreamReport {
     pub kind: StreamKind,
     /// The head that all leaves and commits give; of what is sound when something is not.
     pub head: StreamHead,
+    /// How many entries of it were purged: hashes are kept in their place.
+    pub gone: u64,
     /// How many commits hold.
     pub commits: u64,
     /// How many segments were read.
@@ -101,7 +103,12 @@ impl Report {
 
     /// How many entries were recomputed.
     pub fn entries(&self) -> u64 {
-        self.streams.iter().map(|stream| stream.head.size).sum()
+        self.streams.iter().map(|stream| stream.head.size - stream.gone).sum()
+    }
+
+    /// How many entries were purged, of streams as far as they hold.
+    pub fn gone(&self) -> u64 {
+        self.streams.iter().map(|stream| stream.gone).sum()
     }
 }
 
@@ -199,7 +206,7 @@ impl Fsck {
         self.strangers(&prefix, &live, (&marks, kept.as_deref()), &mut findings).await?;
         let edge = &tree.edge;
         let head = StreamHead { origin: chain.origin().into(), size: edge.size(), root: edge.root() };
-        Ok(StreamReport { tenant: tenant.clone(), kind, head, commits, segments, findings })
+        Ok(StreamReport { tenant: tenant.clone(), kind, head, gone: tree.gone, commits, segments, findings })
     }
 
     /// Hands over each sealed entry of a stream, in order, until the newest or until `each` fails. To be believed as far

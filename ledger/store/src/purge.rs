@@ -206,7 +206,7 @@ impl Planned {
             let (size, root) = stated.ok_or_else(damaged)?.head;
             last = Some(Hash::of(&bytes));
             let start = size - size % BLOCK;
-            let is_gone = compact::is_inside(&self.holes, Span::new(start, start + BLOCK));
+            let is_gone = gone::is_inside(&self.holes, Span::new(start, start + BLOCK));
             if size > start && is_gone && heads.last().is_none_or(|(last, _)| *last != size) {
                 heads.push((size, root));
             }

@@ -42,6 +42,8 @@ pub(super) struct Seen {
     pub disagrees: Option<u64>,
     pub tiles: BTreeMap<(u8, u64), Vec<Hash>>,
     pub edge: Edge,
+    /// How many entries below it are gone.
+    pub gone: u64,
 }
 
 impl Watch for Seen {
@@ -80,7 +82,7 @@ impl TreeWalk {
     /// Goes over what is gone at the end.
     pub(super) fn end(&mut self) -> Result<(), Fault> {
         self.leaves.end(&mut self.seen)?;
-        self.seen.edge = self.leaves.edge().clone();
+        (self.seen.edge, self.seen.gone) = (self.leaves.edge().clone(), self.leaves.gone());
         Ok(())
     }
 
@@ -123,7 +125,7 @@ impl TreeWalk {
             (None, Ok(())) => self.leaves.end_segment().map_err(TreeFault::Fault),
         };
         if ended.is_ok() {
-            self.seen.edge = self.leaves.edge().clone();
+            (self.seen.edge, self.seen.gone) = (self.leaves.edge().clone(), self.leaves.gone());
         }
         ended
     }
