@@ -11,6 +11,7 @@ mod generate;
 mod incident;
 mod ingest;
 mod keygen;
+mod keys;
 mod query;
 mod registry;
 mod release;
@@ -51,6 +52,7 @@ pub enum Command {
     Fsck(fsck::Arguments),
     Registry(registry::Arguments),
     AdministratorKey(administrator_key::Arguments),
+    Keys(keys::Arguments),
     Keygen(keygen::Arguments),
     Generate(generate::Arguments),
 }
@@ -74,6 +76,7 @@ pub fn run(command: Command) -> Outcome {
         Command::Fsck(arguments) => fsck::run(&arguments),
         Command::Registry(arguments) => registry::run(&arguments),
         Command::AdministratorKey(arguments) => administrator_key::run(&arguments),
+        Command::Keys(arguments) => keys::run(&arguments),
         Command::Keygen(arguments) => keygen::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
     }

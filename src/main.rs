@@ -14,6 +14,7 @@ mod files;
 mod generate;
 mod heads;
 mod keyfile;
+mod keys;
 mod opening;
 mod output;
 mod reach;

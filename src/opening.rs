@@ -13,7 +13,7 @@ use access::Stores;
 use access::registry::change::StoreFact;
 use ledger::group::Durability;
 use ledger::name::{LedgerName, TenantId};
-use ledger_store::{Ambient, HeadKeeper, Store, StoreError, StoreOptions};
+use ledger_store::{Ambient, HeadKeeper, KeySource, Store, StoreError, StoreOptions};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,8 +37,12 @@ impl Opening {
     ///
     /// # Errors
     /// The main store or the ledger's key are not to be had.
-    pub async fn start(settings: &Settings, ambient: &Arc<dyn Ambient>) -> Result<Self, ServiceError> {
-        let main = open_store(settings, &settings.main, ambient).await?;
+    pub async fn start(
+        settings: &Settings,
+        keys: &Arc<dyn KeySource>,
+        ambient: &Arc<dyn Ambient>,
+    ) -> Result<Self, ServiceError> {
+        let main = open_store(settings, &settings.main, Some(Arc::clone(keys)), ambient).await?;
         let stores = Stores::new(main.clone(), facts(settings));
         let keeping = Arc::default();
         keep_heads(settings, ambient, &main, &keeping)?;
@@ -46,10 +50,11 @@ impl Opening {
         let (told, mut first) = tokio::sync::mpsc::channel::<()>(1);
         for other in settings.others.clone() {
             let (settings, ambient, stores) = (settings.clone(), Arc::clone(ambient), stores.clone());
+            let keys = Arc::clone(keys);
             let (keeping, mut told) = (Arc::clone(&keeping), Some(told.clone()));
             tasks.push(tokio::spawn(async move {
                 loop {
-                    let opened = open_store(&settings, &other, &ambient).await;
+                    let opened = open_store(&settings, &other, Some(Arc::clone(&keys)), &ambient).await;
                     // Whoever waits for the first try waits no longer.
                     told.take();
                     let kept = opened.and_then(|store| {
@@ -134,6 +139,7 @@ fn keep_heads(
 pub async fn open_store(
     settings: &Settings,
     which: &StoreSettings,
+    tenant_keys: Option<Arc<dyn KeySource>>,
     ambient: &Arc<dyn Ambient>,
 ) -> Result<Store, ServiceError> {
     let objects = which.location.open(&access_to(&which.location)?, Arc::clone(ambient))?;
@@ -153,6 +159,7 @@ pub async fn open_store(
         ledger: keys.ledger,
         name: which.name.clone(),
         key: keys.key,
+        keys: tenant_keys,
         limits: settings.limits.clone(),
         ambient: Arc::clone(ambient),
     };

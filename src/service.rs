@@ -11,14 +11,15 @@ use crate::settings::Settings;
 use access::openapi::{self, Content, Operation, Parameter, json_of};
 use access::policy::PolicyError;
 use access::registry::{BookError, Founded};
-use access::{Book, Door, Listener, Peer, Policies, Problem, ProblemKind, Route, Routes, Stores};
+use access::keys::KeyChest;
+use access::{Book, Door, KeySettings, Listener, Peer, Policies, Problem, ProblemKind, Route, Routes, Stores};
 use axum::extract::{Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use ledger::name::TenantId;
-use ledger_store::{Ambient, Store, StoreError};
+use ledger_store::{Ambient, KeySource, Store, StoreError};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,6 +40,9 @@ pub enum ServiceError {
     /// The store.
     #[error("the store cannot be opened")]
     Store(#[from] StoreError),
+    /// What wraps tenants' keys.
+    #[error("the key provider is not to be had")]
+    Keys(#[from] crate::keys::KeysError),
     /// The registry.
     #[error("the registry cannot be read")]
     Registry(#[from] BookError),
@@ -86,7 +90,10 @@ impl Service {
         // Before anything is counted.
         let metrics = dashboards::Metrics::install()?;
         let ambient: Arc<dyn Ambient> = Arc::new(SystemAmbient::new());
-        let opening = Opening::start(settings, &ambient).await?;
+        let provider = crate::keys::provider(&settings.keys, &ambient)?;
+        let chest = KeyChest::default();
+        let source: Arc<dyn KeySource> = Arc::new(chest.clone());
+        let opening = Opening::start(settings, &source, &ambient).await?;
         // Before anything is founded whose key would be shown to nobody.
         let address = settings.listen;
         let failed = |source| ServiceError::Listen { address, source };
@@ -97,7 +104,9 @@ impl Service {
         let (book, founded) = Book::open(opening.stores().clone(), Arc::clone(&ambient)).await?;
         book.note_stores(&settings.moved).await?;
         book.note_policies(&settings.policies).await?;
-        let door = Door::new(book, policies, settings.issuers.clone(), Arc::clone(&ambient));
+        let keys = KeySettings::new(provider, chest, settings.keys.all);
+        let door = Door::new(book, policies, settings.issuers.clone(), keys, Arc::clone(&ambient));
+        door.look_after_keys().await;
         let state = query::QueryState::new(door.clone(), settings.query.clone())?;
         let retention = retention::Retention::new(door.clone());
         let (app, _) = routes(&door, ambient, metrics, state.clone(), retention.clone())?;

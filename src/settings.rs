@@ -3,8 +3,10 @@
 //! Read once, before anything starts; each part gets its own small struct. Not here: what a limit means
 //! (`limits.rs` of each crate). Invariant: an unknown key is an error that names it.
 
+mod keys;
 mod stores;
 
+pub use self::keys::{KeyPlace, KeysSettings};
 pub use self::stores::{Durable, StoreSettings, main_store};
 use self::stores::{OtherStore, all_named, other_store};
 use access::{ClaimGrant, Issuer, TlsFiles};
@@ -102,6 +104,7 @@ pub struct File {
     tls: Option<Tls>,
     oidc: Vec<Oidc>,
     retention_every_hours: Option<u64>,
+    keys: keys::Keys,
     log: Log,
     limits: StoreLimits,
 }
@@ -176,6 +179,8 @@ pub struct Settings {
     pub main: StoreSettings,
     /// The other stores.
     pub others: Vec<StoreSettings>,
+    /// How tenants' keys are kept.
+    pub keys: KeysSettings,
     /// Where heads are kept, and how often.
     pub heads: Option<(Location, Duration)>,
     /// How often what is due to go goes by itself; never, when nothing is said.
@@ -285,6 +290,7 @@ impl Settings {
         let heads_every =
             Duration::from_secs(file.heads_every_minutes.unwrap_or(HEADS_EVERY_MINUTES).max(1).saturating_mul(60));
         Ok(Self {
+            keys: keys::keys(&data, file.keys)?,
             main,
             others,
             heads: heads_to.map(|to| (to, heads_every)),

@@ -1,8 +1,8 @@
-"""usage: recompute.py STORE tenant=acme/stream=audit
+"""usage: recompute.py STORE tenant=acme/stream=audit [KEYS]
 Recomputes a stream from its Parquet files by ledger/FORMAT.md alone, as a third party would: walks the commits, hashes
 each live segment and row, compares each segment's root and each commit's head. Prints JSON, or exits with 1 and the
-first fault or "newer format". Signatures are NOT verified: compare with a checkpoint that was verified elsewhere."""
-import base64, functools, hashlib, json, pathlib, pyarrow as pa, pyarrow.parquet as pq, struct, sys
+first fault or "newer format". KEYS: JSON, data key and AAD prefix in hexadecimal by segment (§15). Signatures are NOT verified: compare with a checkpoint that was verified elsewhere."""
+import base64, functools, hashlib, json, pathlib, pyarrow as pa, pyarrow.parquet as pq, pyarrow.parquet.encryption as pe, struct, sys
 FIELDS = {1: "recorded_at tenant stream event_id occurred_at action outcome reason actor_type resource_type data_class "
   "boundary service workflow integration release region severity duration_us trace_id span_id elevation_id approval_id",
   32: "actor_id actor_name on_behalf_of", 40: "resource_id resource_name", 48: "legal_entity business_unit client "
@@ -70,6 +70,11 @@ def closed(block):  # the tree with a block after it
     part = [*tree]
     push(part, size, block, 8)
     return part
+def opened(name, data):  # §15
+    key, prefix = map(bytes.fromhex, keys.get(name, ("", "")))
+    how = pe.create_decryption_properties(key, aad_prefix=prefix) if key else None
+    return pq.ParquetFile(pa.BufferReader(data), decryption_properties=how)
+keys = json.loads(pathlib.Path(sys.argv[3]).read_text()) if sys.argv[3:] else {}
 folder, owner = pathlib.Path(*sys.argv[1:3]), [part.split("=")[1] for part in sys.argv[2].split("/")]
 live, due, previous, tree, size, times, found, purged = {}, {}, "-", [], 0, [], {}, ("", "", 0, 0)
 for number, data in commits(folder / "_ledger/commits"):
@@ -104,7 +109,7 @@ for first, last, count, length, digest, expected, name, number in sorted(live.va
     data, own = (folder / name).read_bytes() if (folder / name).exists() else b"", []
     rows_of = 0
     check((len(data), b64(sha(data))) == (length, digest), f"{name} is not the file that commit {number} added")
-    for rows in pq.ParquetFile(pa.BufferReader(data)).iter_batches(1 << 16):
+    for rows in opened(name, data).iter_batches(1 << 16):
         check({*rows.schema.names} <= {*COLUMNS}, f"{name}: newer format")
         times = times[-1:] + rows["recorded_at"].cast(pa.int64()).to_pylist()
         seqs = rows["seq"].to_pylist()

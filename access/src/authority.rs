@@ -86,6 +86,9 @@ pub(crate) fn may_change(
         Change::SetReviewRules(fact) => {
             asking.need(Action::ManageReviews, &fact.tenant.clone().unwrap_or_else(platform))
         }
+        Change::CreateKey(fact) | Change::RotateKey(fact) => asking.need(Action::ManageKeys, &fact.tenant),
+        Change::DisableKey(act) | Change::EnableKey(act) => asking.need(Action::ManageKeys, &act.tenant),
+        Change::DestroyKey(act) => asking.may_destroy_keys(&act.tenant),
         _ if change.is_of_retention() => asking.may_change_retention(change),
         _ if change.is_of_review() => asking.may_change_review(change),
         _ if change.is_of_incident() => asking.may_manage_incident(change),
@@ -197,6 +200,17 @@ impl Asking<'_> {
             Change::BeginPurge(fact) => self.need_on_all(Action::RunRetention, &fact.tenants),
             _ => Err(Missing { why: "this is written by the service itself".into(), denied: None }),
         }
+    }
+
+    /// The destruction of keys takes two people's word.
+    fn may_destroy_keys(&self, tenant: &TenantId) -> Result<(), Missing> {
+        self.need(Action::DestroyKeys, tenant)?;
+        let word = self.registry.word_to_destroy(tenant, self.now);
+        if word.is_some_and(|word| word.by == *self.caller.principal()) {
+            let why = "you said so already: it takes the word of somebody else too".into();
+            return Err(Missing { why, denied: None });
+        }
+        Ok(())
     }
 
     fn need(&self, action: Action, tenant: &TenantId) -> Result<(), Missing> {

@@ -8,6 +8,7 @@
 //! no right on are answered alike; whatever is decided is noted in the caller's visit.
 
 mod grants;
+mod keys;
 mod purges;
 mod quotas;
 mod reviews;
@@ -15,6 +16,8 @@ mod tables;
 mod used;
 
 pub use self::grants::RegistrySeen;
+pub use self::keys::KeySettings;
+pub(crate) use self::keys::unwrap_all;
 pub use self::reviews::ReviewSight;
 use crate::authority;
 use crate::caller::Caller;
@@ -24,7 +27,7 @@ use crate::problem::{Problem, ProblemKind};
 use crate::record::Recorder;
 use crate::registry::change::{Change, FactAct};
 use crate::registry::names::{FactId, PrincipalId};
-use crate::registry::{Book, Elevation, Made, Registry, platform};
+use crate::registry::{Book, Elevation, Made, Registry};
 use crate::sight::{Sight, View};
 use crate::stores::Stores;
 use crate::token::{Issuer, Tokens};
@@ -49,6 +52,7 @@ struct Inner {
     kept: RwLock<Kept>,
     recorder: Recorder,
     fairness: Arc<Fairness>,
+    keys: KeySettings,
     tokens: Tokens,
     /// Folds of the past at the same time.
     folds: Semaphore,
@@ -96,7 +100,13 @@ pub struct Opened {
 
 impl Door {
     /// A door to the stores of a registry.
-    pub fn new(book: Book, policies: Policies, issuers: Vec<Issuer>, ambient: Arc<dyn Ambient>) -> Self {
+    pub fn new(
+        book: Book,
+        policies: Policies,
+        issuers: Vec<Issuer>,
+        keys: KeySettings,
+        ambient: Arc<dyn Ambient>,
+    ) -> Self {
         let tokens = Tokens::new(issuers, Arc::clone(&ambient));
         let book = Arc::new(book);
         let recorder = Recorder::new(Arc::clone(&book), Arc::clone(&ambient));
@@ -107,6 +117,7 @@ impl Door {
             kept: RwLock::default(),
             recorder,
             fairness: Arc::default(),
+            keys,
             tokens,
             folds: Semaphore::new(2),
             used: Mutex::default(),
@@ -272,6 +283,7 @@ impl Door {
             self.0.book.store_of(tenant)?;
         }
         let sight = self.may(caller, action, tenant, stream)?;
+        self.may_use_keys(tenant, action)?;
         let handle = self.0.book.store_of(tenant)?.reader(tenant, stream)?;
         Ok(Opened { handle, sight, meter: caller.visit().meter(tenant) })
     }
@@ -301,6 +313,9 @@ impl Door {
     pub fn read_all(&self, caller: &Caller, tenant: &TenantId, streams: &[StreamKind]) -> Result<Vec<Opened>, Problem> {
         let may = |stream: &StreamKind| self.decide(caller, Action::ReadEvents, tenant, *stream).is_some();
         let granted: Vec<StreamKind> = streams.iter().copied().filter(may).collect();
+        if !granted.is_empty() {
+            self.may_use_keys(tenant, Action::ReadEvents)?;
+        }
         for stream in &granted {
             self.may_scan(caller, Action::ReadEvents, tenant, *stream)?;
         }
@@ -333,6 +348,7 @@ impl Door {
     ) -> Result<AppendHandle, Problem> {
         // Only who may bring something takes anything out of the quota, and only what is taken is put on record.
         if self.decide(caller, Action::AppendEvents, tenant, stream).is_some() {
+            self.may_use_keys(tenant, Action::AppendEvents)?;
             // What is for a store that is not open costs nothing.
             self.0.book.store_of(tenant)?;
             self.take(tenant, brought).map_err(|over| over.problem(tenant))?;
@@ -357,10 +373,15 @@ impl Door {
     /// A change does not fit or is not granted to the caller, or the store does not accept.
     pub async fn change(&self, caller: &Caller, changes: Vec<Change>) -> Result<Vec<Made>, Problem> {
         let now = self.now();
+        let changes = self.with_keys(caller, changes).await?;
         let decides = changes.iter().any(Change::decides_retention);
         let _still = if decides { Some(self.hold_still().await?) } else { None };
         let refused = Mutex::new(None);
         let may = |registry: &Registry, change: &Change| {
+            // It did not fit before the changes that come with it.
+            if matches!(change, Change::CreateKey(fact) | Change::RotateKey(fact) if fact.key.is_none()) {
+                return Err("a key is made in a request after that which makes it fit".into());
+            }
             let found = authority::may_change(&self.0.policies, registry, caller, change, now);
             found.map_err(|missing| {
                 *refused.lock().unwrap_or_else(PoisonError::into_inner) = missing.denied;
@@ -371,7 +392,11 @@ impl Door {
         if let Some(denied) = refused.into_inner().unwrap_or_else(PoisonError::into_inner) {
             caller.visit().deny(denied);
         }
-        Ok(made?)
+        let made = made?;
+        if made.iter().any(|one| one.change.is_of_keys() || matches!(one.change, Change::CreateTenant(_) | Change::UpdateTenant(_))) {
+            self.look_after_keys().await;
+        }
+        Ok(made)
     }
 
     /// Time passes: what others appended is folded, elevations whose time is over are put on record as such, and so are
@@ -402,6 +427,7 @@ impl Door {
                 tracing::warn!(error = &error as &dyn std::error::Error, "an expiry could not be put on record");
             }
         }
+        self.look_after_keys().await;
         self.tick_reviews(now).await;
         self.note_use(now).await;
         if let Err(error) = self.0.book.keep().await {
@@ -413,22 +439,6 @@ impl Door {
     /// Puts the counts of what goes on on record, before the store closes.
     pub async fn close(&self) {
         self.0.recorder.tick(true).await;
-    }
-
-    /// Signs that a report about a tenant was given out.
-    ///
-    /// # Errors
-    /// The tenant's store is not open now.
-    pub fn sign_report(&self, tenant: &TenantId, kind: &str, sha256: ledger::Hash) -> Result<String, Problem> {
-        Ok(self.0.book.store_of(tenant)?.sign_report(kind, sha256))
-    }
-
-    /// Whether the caller may see the service's metrics.
-    ///
-    /// # Errors
-    /// As [`Door::may`].
-    pub fn may_see_metrics(&self, caller: &Caller) -> Result<(), Problem> {
-        self.may(caller, Action::ReadMetrics, &platform(), StreamKind::Control).map(drop)
     }
 
     /// Brings the metrics that say how the stores are up to this moment.

@@ -14,6 +14,7 @@ mod caller;
 mod door;
 mod fairness;
 pub mod http;
+pub mod keys;
 mod listener;
 pub mod openapi;
 pub mod pattern;
@@ -30,6 +31,7 @@ mod visit;
 
 pub use caller::Caller;
 pub use door::{Door, Opened, RegistrySeen, ReviewSight};
+pub use door::KeySettings;
 pub use fairness::Asking;
 pub use listener::{Listener, Peer, TlsError, TlsFiles};
 pub use policy::{Action, Policies};

@@ -110,6 +110,12 @@ actions! {
     ManageHolds = "hold.manage",
     /// Carry out what is due to go.
     RunRetention = "retention.run",
+    /// See which keys there are, and what is under them.
+    ReadKeys = "key.read",
+    /// Make, rotate, disable and enable a tenant's keys.
+    ManageKeys = "key.manage",
+    /// Give one of two people's word for the destruction of a tenant's keys.
+    DestroyKeys = "key.destroy",
     /// See incidents, and what was found and decided.
     ReadIncidents = "incident.read",
     /// Open incidents, decide on them, close them.

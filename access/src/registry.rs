@@ -14,6 +14,7 @@ mod check;
 mod entry;
 mod fold;
 mod incidents;
+mod keys;
 pub mod names;
 mod residency;
 mod retention;
@@ -29,6 +30,7 @@ pub use check::Refusal;
 pub use entry::Author;
 pub(crate) use entry::{Entry, EntryError};
 pub use incidents::{Incident, LARGEST_FINDING};
+pub use keys::{Key, TenantKeys};
 pub use retention::{Certified, Hold, Policy, Run};
 pub use reviews::{MOST_ITEMS, Review, numbers, spans};
 pub use rows::{Row, Table};
@@ -219,6 +221,7 @@ pub struct Registry {
     tier_quotas: HashMap<Tier, Quota>,
     policies: BTreeMap<String, String>,
     incidents: BTreeMap<FactId, Incident>,
+    keys: BTreeMap<TenantId, TenantKeys>,
     residency: HashMap<TenantId, (ResidencyFact, Stamp)>,
     retention: BTreeMap<String, Policy>,
     holds: BTreeMap<FactId, Hold>,

@@ -71,9 +71,17 @@ impl Stores {
             let tenant = draft.tenant().parse().map_err(StoreError::Name)?;
             parts.entry((tenant, draft.stream())).or_default().push(draft);
         }
-        let parts = parts.into_iter().map(|((tenant, stream), drafts)| (store.appender(&tenant, stream), drafts));
-        store.append(AppendRequest { parts: parts.collect(), ..Default::default() }).await?;
-        Ok(())
+        // A tenant whose key is not at hand takes nothing from the others' record.
+        let (mut ready, mut failed) = (Vec::with_capacity(parts.len()), Ok(()));
+        for ((tenant, stream), drafts) in parts {
+            let handle = store.appender(&tenant, stream);
+            match store.can_write(&handle).await {
+                Err(StoreError::Key(error)) => failed = Err(StoreError::Key(error)),
+                can => can.map(|()| ready.push((handle, drafts)))?,
+            }
+        }
+        store.append(AppendRequest { parts: ready, ..Default::default() }).await?;
+        failed
     }
 
     /// Whether there are others than the main one.

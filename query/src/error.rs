@@ -10,6 +10,7 @@ use crate::limits::{Exceeded, Limits};
 use access::problem::{Problem, ProblemKind};
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
+use ledger_store::KeyError;
 use parquet::errors::ParquetError;
 
 /// Longest planning message passed on, in bytes: a list of all columns fits.
@@ -24,6 +25,10 @@ pub enum ErrorKind {
     TooExpensive,
     /// Wait and ask again.
     Busy,
+    /// A key to what was asked about is not at hand now: ask again.
+    Unavailable,
+    /// A key to what was asked about was destroyed.
+    Gone,
     /// Tell the operator.
     Internal,
 }
@@ -43,6 +48,9 @@ pub enum QueryError {
     /// A limit was reached.
     #[error(transparent)]
     Exceeded(#[from] Exceeded),
+    /// What was asked about is encrypted under a key that is not to be had.
+    #[error(transparent)]
+    Key(KeyError),
     /// The service failed; the cause is in its log.
     #[error("the query failed inside the service: {0}")]
     Internal(&'static str),
@@ -90,6 +98,8 @@ impl QueryError {
             }
             Self::Exceeded(Exceeded::Concurrent { .. } | Exceeded::PerTenant { .. }) => ErrorKind::Busy,
             Self::Exceeded(_) => ErrorKind::TooExpensive,
+            Self::Key(error) if error.is_destroyed() => ErrorKind::Gone,
+            Self::Key(_) => ErrorKind::Unavailable,
             Self::Internal(_) => ErrorKind::Internal,
         }
     }
@@ -122,9 +132,10 @@ impl QueryError {
             DataFusionError::Execution(_) | DataFusionError::Plan(_) | DataFusionError::NotImplemented(_) => {
                 Self::Fault(Fault::Compute)
             }
-            DataFusionError::ParquetError(parquet) => match fault_in_reader(parquet) {
-                Some(fault) => Self::Fault(fault),
-                None => Self::internal("a segment could not be read", error),
+            DataFusionError::ParquetError(parquet) => match (fault_in_reader(parquet), key_in_reader(parquet)) {
+                (Some(fault), _) => Self::Fault(fault),
+                (None, Some(error)) => Self::Key(error),
+                (None, None) => Self::internal("a segment could not be read", error),
             },
             DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => {
                 Self::internal("a segment could not be read", error)
@@ -180,6 +191,14 @@ fn fault_in_reader(error: &ParquetError) -> Option<Fault> {
     }
 }
 
+/// What is said of the key to a segment that could not be read for want of it.
+fn key_in_reader(error: &ParquetError) -> Option<KeyError> {
+    match error {
+        ParquetError::External(cause) => cause.downcast_ref::<KeyError>().cloned(),
+        _ => None,
+    }
+}
+
 fn error_class(error: &DataFusionError) -> &'static str {
     match error.find_root() {
         DataFusionError::ArrowError(..) => "arrow",
@@ -198,6 +217,8 @@ impl From<QueryError> for Problem {
             ErrorKind::Query => ProblemKind::Unprocessable,
             ErrorKind::TooExpensive => ProblemKind::QueryTooExpensive,
             ErrorKind::Busy => ProblemKind::TooManyRequests,
+            ErrorKind::Unavailable => ProblemKind::Unavailable,
+            ErrorKind::Gone => ProblemKind::Gone,
             ErrorKind::Internal => ProblemKind::Internal,
         };
         let problem = Problem::new(kind, error.to_string());

@@ -156,6 +156,7 @@ pub fn router(state: QueryState) -> (Router, Vec<Route>) {
         .route("GET", "/v1/tenants/{tenant}/{stream}/tile/entries/{*tile}", Recording::Hourly, ENTRIES, get(entries))
         .extended(crate::scope::http::routes)
         .extended(crate::residency::http::routes)
+        .extended(crate::keys::routes)
         .extended(crate::review::http::routes)
         .finish(state)
 }

@@ -29,6 +29,7 @@ mod proof;
 mod prune;
 mod reader;
 mod registry;
+mod keys;
 pub mod residency;
 pub mod review;
 mod run;

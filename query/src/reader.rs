@@ -19,7 +19,7 @@ use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::error::{DataFusionError, Result};
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryStreamExt};
-use ledger_store::Segment;
+use ledger_store::{ContentKeys, Segment};
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, RowSelection};
@@ -40,6 +40,8 @@ pub(crate) struct Sealed {
     pub segment: Arc<Segment>,
     /// Its store.
     pub objects: Arc<dyn ObjectStore>,
+    /// The keys to it, if it is encrypted.
+    pub keys: ContentKeys,
     /// Counts the bytes that are looked at.
     pub meter: Meter,
 }
@@ -303,7 +305,9 @@ impl Object {
         let size = self.0.segment.reference.bytes;
         // Where pages lie is needed to read a few rows; bounds of pages are not: segments are skipped as wholes, and
         // inside them values are tested in memory.
+        let decryption = self.0.keys.to_read(&self.0.segment.location);
         let reader = ParquetMetaDataReader::new()
+            .with_decryption_properties(decryption)
             .with_column_index_policy(PageIndexPolicy::Skip)
             .with_offset_index_policy(PageIndexPolicy::Optional)
             .with_prefetch_hint(Some(FOOTER_READ_BYTES));

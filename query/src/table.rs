@@ -156,7 +156,7 @@ impl Piece {
 /// The pieces of a snapshot; the salts are left behind here.
 fn pieces_of(seen: Seen, shapes: &Shapes) -> Result<Vec<Piece>> {
     let barrier = seen.sight.and_then(|sight| Barrier::of(&sight, &shapes.sql)).map(Arc::new);
-    let Snapshot { tenant, kind, head, segments, gone: _, tail, objects } = seen.snapshot;
+    let Snapshot { tenant, kind, head, segments, gone: _, tail, objects, keys } = seen.snapshot;
     let piece = |(first, end), rows, is_whole, held| {
         let barrier = barrier.clone();
         Piece { tenant: tenant.as_str().into(), stream: kind.as_str(), first, end, rows, is_whole, held, barrier }
@@ -172,7 +172,7 @@ fn pieces_of(seen: Seen, shapes: &Shapes) -> Result<Vec<Piece>> {
             (first, end),
             rows,
             is_whole,
-            Held::Segment(Sealed { segment, objects: Arc::clone(&objects), meter: meter.clone() }),
+            Held::Segment(Sealed { segment, objects: Arc::clone(&objects), keys: keys.clone(), meter: meter.clone() }),
         ));
     }
     let rows: u64 = tail.iter().map(|batch| batch.num_rows() as u64).sum();

@@ -177,6 +177,7 @@ pub async fn stream(tenant: &str, kind: StreamKind, segments: i64, each: i64, ta
             outcome: None,
             release: Some((first.release(), last.release())),
             region: None,
+            key: None,
         };
         sealed.push(Arc::new(Segment { reference, location, statistics }));
     }
@@ -190,7 +191,7 @@ pub async fn stream(tenant: &str, kind: StreamKind, segments: i64, each: i64, ta
         root: Hash::of(tenant.as_bytes()),
     };
     let tenant = tenant.parse().unwrap();
-    Snapshot { tenant, kind, head, segments: sealed, gone: None, tail: tail_batches, objects }
+    Snapshot { tenant, kind, head, segments: sealed, gone: None, tail: tail_batches, objects, keys: Default::default() }
 }
 
 /// `acme` and `globex`, 3,000 sealed events each, and a tail.

@@ -34,7 +34,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
     let settings = arguments.place.settings(arguments.store.clone())?;
     block_on(async move {
         let ambient: Arc<dyn Ambient> = Arc::new(SystemAmbient::new());
-        let store = open_store(&settings, &settings.main, &ambient).await?;
+        let store = open_store(&settings, &settings.main, None, &ambient).await?;
         // Tenants elsewhere are told when the service starts.
         let opened = Book::open(Stores::new(store.clone(), facts(&settings)), Arc::clone(&ambient)).await;
         let made = match opened {

@@ -15,7 +15,7 @@ use indicatif::ProgressBar;
 use ledger::checkpoint::{Checkpoint, StreamHead};
 use ledger::key::VerifierKey;
 use ledger::name::{LedgerName, StreamKind, TenantId};
-use ledger_store::{Finding, Fsck, Kept, Location, Report};
+use ledger_store::{Ambient, ContentKeys, Finding, Fsck, Kept, Location, Report};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -103,7 +103,31 @@ impl Trust {
         };
         let kept = self.heads.iter().map(|path| kept_head(path, &keys)).collect::<Result<_, _>>()?;
         let objects = location.open(&access_to(location)?, Arc::new(SystemAmbient::new()))?;
-        Ok(Fsck { objects, ledger, keys, kept, durable: vec![] })
+        Ok(Fsck { objects, ledger, keys, content: Default::default(), kept, durable: vec![] })
+    }
+
+    /// The keys to what is encrypted: those that the settings' provider unwraps, unless somebody else's word is taken for
+    /// the ledger's own key. Without them the hashes of such files are checked, and the chain.
+    pub async fn content(&self, place: &Place, fsck: &Fsck) -> ContentKeys {
+        let found = async {
+            let settings = place.settings(self.store.clone())?;
+            let ambient: Arc<dyn Ambient> = Arc::new(SystemAmbient::new());
+            let Some(provider) = crate::keys::provider(&settings.keys, &ambient)? else {
+                return Ok(ContentKeys::default());
+            };
+            let location = &settings.main.location;
+            let objects = location.open(&access_to(location)?, ambient)?;
+            let control = Fsck { objects, ..fsck.clone() };
+            Ok::<_, Box<dyn std::error::Error>>(access::keys::content_keys(&control, provider.as_ref()).await?)
+        };
+        match found.await {
+            _ if !self.keys.is_empty() => ContentKeys::default(),
+            Ok(keys) => keys,
+            Err(error) => {
+                eprintln!("what is encrypted is not read: {error}");
+                ContentKeys::default()
+            }
+        }
     }
 
     /// Checks the streams that are wanted, and what was kept of them elsewhere.
@@ -156,12 +180,15 @@ fn ledger_of(key: &VerifierKey) -> Result<LedgerName, Box<dyn std::error::Error>
 /// The store or the key are not to be had, or a head is not signed by a trusted key.
 pub fn run(arguments: &Arguments) -> Outcome {
     let trust = &arguments.trust;
-    let fsck = trust.fsck(&arguments.place)?;
+    let mut fsck = trust.fsck(&arguments.place)?;
     let wanted = |tenant: &TenantId, kind: StreamKind| {
         arguments.tenant.as_ref().is_none_or(|only| only == tenant) && arguments.stream.is_none_or(|only| only == kind)
     };
     let bar = ProgressBar::new_spinner();
-    let report = block_on(trust.check(fsck, Extent::Streams, wanted, |entries| bar.inc(entries)))??;
+    let report = block_on(async {
+        fsck.content = trust.content(&arguments.place, &fsck).await;
+        trust.check(fsck, Extent::Streams, wanted, |entries| bar.inc(entries)).await
+    })??;
     bar.finish_and_clear();
     if report.streams.is_empty() && report.is_sound() {
         return Err("no such stream is sealed in this store; what is not sealed yet is in the service's write-ahead log, and `piperoll serve --seal-on-exit` seals it when it stops".into());
@@ -196,7 +223,7 @@ pub fn show(report: &Report, json: bool) {
     for stream in &report.streams {
         let sound = stream.findings.iter().all(|finding| !finding.is_fault);
         let root: String = stream.head.root.to_base64().chars().take(12).collect();
-        let figures = [stream.head.size - stream.gone, stream.commits, stream.segments].map(output::grouped);
+        let figures = [stream.head.size - stream.gone - stream.unread, stream.commits, stream.segments].map(output::grouped);
         let [entries, commits, segments] = figures;
         let is_newer = stream.findings.iter().all(|finding| !finding.is_fault || finding.is_newer);
         let holds = match sound {
@@ -221,6 +248,10 @@ pub fn show(report: &Report, json: bool) {
     if report.gone() > 0 {
         let gone = output::grouped(report.gone());
         println!("{gone} entries were purged: hashes stand in their place, and are part of what is confirmed.");
+    }
+    if report.unread() > 0 {
+        let unread = output::grouped(report.unread());
+        println!("{unread} entries cannot be read, as their keys are not to be had: chain, heads and the hashes of files hold.");
     }
     let entries = output::grouped(report.entries());
     match report.is_sound() {
@@ -258,11 +289,11 @@ fn as_json(report: &Report) -> Value {
         .streams
         .iter()
         .map(|stream| {
-            json!({"tenant": stream.tenant.as_str(), "stream": stream.kind.as_str(), "size": stream.head.size, "gone": stream.gone,
+            json!({"tenant": stream.tenant.as_str(), "stream": stream.kind.as_str(), "size": stream.head.size, "gone": stream.gone, "unread": stream.unread,
                 "root": stream.head.root.to_base64(), "commits": stream.commits, "segments": stream.segments,
                 "findings": stream.findings.iter().map(finding).collect::<Vec<_>>()})
         })
         .collect();
     let findings: Vec<Value> = report.findings.iter().map(finding).collect();
-    json!({"sound": report.is_sound(), "entries": report.entries(), "gone": report.gone(), "streams": streams, "findings": findings})
+    json!({"sound": report.is_sound(), "entries": report.entries(), "gone": report.gone(), "unread": report.unread(), "streams": streams, "findings": findings})
 }

@@ -79,6 +79,16 @@ impl Asker {
         answer["rows"][0][0].as_u64().ok_or_else(|| Trouble::lacking(what))
     }
 
+    /// Reads every event's widest columns, once: how long that takes, and how many there are.
+    pub async fn scan(&self, tenants: &[String]) -> Outcome<(Duration, u64)> {
+        let sql = "SELECT count(*) AS n, sum(length(attributes)), max(session), max(actor_id), max(resource_id), max(trace_id), \
+                   max(source_ip), max(event_id) FROM audit";
+        let (body, what) = (serde_json::json!({"sql": sql, "tenants": tenants}), "a scan of all events");
+        let reply = reply(self.client.post(format!("{}/v1/query", self.base)).json(&body), what).await?;
+        let answer: Value = serde_json::from_slice(&reply.bytes).map_err(Trouble::unreadable(what))?;
+        Ok((reply.took, answer["rows"][0][0].as_u64().ok_or_else(|| Trouble::lacking(what))?))
+    }
+
     /// The newest 100 events of a tenant through `GET …/events`.
     pub async fn newest(&self, tenant: &str, expected: usize) -> Outcome<Answered> {
         let what = "the newest events";

@@ -7,7 +7,7 @@
 //! program; `process` and `program` start and stop servers; `load` brings events in; `questions` and `asking` get
 //! answers; `quiet` waits; `storage` weighs; `profile` samples. `peers` compares with other programs: `postgres` over `pgwire`, `engines`
 //! through peers.py over the files that `live` lists. `sections` puts these together, with `ingest`, `answers`,
-//! `costs`, `tenants` and `growth`; `machine` and `report` write the table.
+//! `costs`, `keyed`, `tenants` and `growth`; `machine` and `report` write the table.
 //!
 //! Invariant: the benchmark signals only processes that it started, and removes only folders that it made.
 
@@ -20,6 +20,7 @@ mod events;
 mod floor;
 mod growth;
 mod ingest;
+mod keyed;
 mod live;
 mod load;
 mod machine;

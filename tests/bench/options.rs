@@ -102,6 +102,8 @@ pub enum Section {
     Door,
     /// What a signature, the hashes, the duplicate check, the log and Parquet each cost an event.
     Costs,
+    /// What encryption costs ingest and scans.
+    Keyed,
     /// 200 busy tenants beside 10,000 of which 9,900 trickle.
     Tenants,
     /// What grows with the number of events, and how.

@@ -28,6 +28,8 @@ pub enum Mode {
     Plain,
     /// Piperoll; before a graceful stop it seals everything.
     SealOnExit,
+    /// Piperoll as before, with a key for every tenant.
+    Keyed,
     /// Piperoll; it seals nothing, however much there is.
     NoSeal,
 }
@@ -51,6 +53,7 @@ impl Programs {
         command.arg("--data").arg(data).args(["--listen", address]);
         match mode {
             Mode::SealOnExit => drop(command.arg("--seal-on-exit")),
+            Mode::Keyed => drop(command.arg("--seal-on-exit").env("PIPEROLL_CONFIG", data.with_extension("toml"))),
             Mode::NoSeal => drop(command.args(["--seal-bytes", NEVER])),
             Mode::Floor | Mode::Plain => {}
         }
@@ -106,6 +109,10 @@ impl Server {
     /// Starts a server over a data folder and waits until it says that it is ready.
     pub async fn start(programs: &Programs, mode: Mode, data: &Path) -> Outcome<Self> {
         std::fs::create_dir_all(data).map_err(Trouble::at("making", data))?;
+        if mode == Mode::Keyed {
+            let settings = data.with_extension("toml");
+            std::fs::write(&settings, "[keys]\nall = true\n").map_err(Trouble::at("writing", &settings))?;
+        }
         let address = format!("127.0.0.1:{}", free_port()?);
         let name = if mode == Mode::Floor { "floor" } else { "piperoll serve" };
         let (key, is_new) = if mode == Mode::Floor { ("nobody".into(), false) } else { programs.key(data)? };

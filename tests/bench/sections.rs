@@ -57,7 +57,7 @@ impl Round {
 impl Bench {
     /// Runs every part that was asked for.
     pub async fn run(&mut self) {
-        const ALL: [(Section, &str); 11] = [
+        const ALL: [(Section, &str); 12] = [
             (Section::Ingest, "ingest"),
             (Section::Latency, "receipt latency"),
             (Section::Storage, "storage"),
@@ -67,6 +67,7 @@ impl Bench {
             (Section::Tail, "queries with a tail"),
             (Section::Door, "the front door"),
             (Section::Costs, "costs of an event"),
+            (Section::Keyed, "encryption"),
             (Section::Tenants, "tenants"),
             (Section::Growth, "growth"),
         ];
@@ -85,6 +86,7 @@ impl Bench {
                 Section::Tail => self.tail().await,
                 Section::Door => self.door().await,
                 Section::Costs => self.costs().await,
+                Section::Keyed => self.keyed().await,
                 Section::Tenants => self.tenants().await,
                 Section::Growth => self.growth().await,
             };

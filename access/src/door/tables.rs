@@ -14,6 +14,22 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
 impl Door {
+    /// Signs that a report about a tenant was given out.
+    ///
+    /// # Errors
+    /// The tenant's store is not open now.
+    pub fn sign_report(&self, tenant: &TenantId, kind: &str, sha256: ledger::Hash) -> Result<String, Problem> {
+        Ok(self.0.book.store_of(tenant)?.sign_report(kind, sha256))
+    }
+
+    /// Whether the caller may see the service's metrics.
+    ///
+    /// # Errors
+    /// As [`Door::may`].
+    pub fn may_see_metrics(&self, caller: &Caller) -> Result<(), Problem> {
+        self.may(caller, Action::ReadMetrics, &platform(), StreamKind::Control).map(drop)
+    }
+
     /// A table of the registry, now or as of a moment: the rows about tenants that the caller may see that of, and of
     /// those that are about several, no more than that.
     ///

@@ -7,6 +7,7 @@
 //! in an entry of its own, so that erasing it leaves the facts.
 
 mod incident;
+mod keys;
 mod place;
 mod quota;
 mod residency;
@@ -18,6 +19,7 @@ mod rules;
 pub use self::incident::{
     AwareFact, CloseFact, IncidentFact, IncidentStatus, IncidentUpdate, Severity, Triage, TriageFact,
 };
+pub use self::keys::KeyFact;
 pub use self::place::{StoreFact, Tier};
 pub use self::quota::{Quota, QuotaFact};
 pub use self::residency::{ResidencyFact, ResidencyRule};
@@ -359,6 +361,24 @@ pub enum Change {
     /// The files of a run are gone from the store. Written by the service.
     #[serde(rename = "purge.erase")]
     ErasePurge(PurgeAct),
+    /// A tenant's content is encrypted from now on.
+    #[serde(rename = "key.create")]
+    CreateKey(KeyFact),
+    /// It is encrypted under another key from now on, and what was written before is written anew by and by.
+    #[serde(rename = "key.rotate")]
+    RotateKey(KeyFact),
+    /// Nothing of the tenant is read or taken.
+    #[serde(rename = "key.disable")]
+    DisableKey(TenantAct),
+    /// The end of that.
+    #[serde(rename = "key.enable")]
+    EnableKey(TenantAct),
+    /// A tenant's keys are to be destroyed: one of two people's word for it, or the intent.
+    #[serde(rename = "key.destroy")]
+    DestroyKey(TenantAct),
+    /// They are destroyed at their provider. Written by the service.
+    #[serde(rename = "key.erase")]
+    EraseKey(TenantAct),
     /// Rules of access reviews from now on.
     #[serde(rename = "review.rules")]
     SetReviewRules(Box<RulesFact>),

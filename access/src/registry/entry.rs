@@ -135,6 +135,12 @@ impl Change {
             Self::CertifyPurge(_) => "purge.certify",
             Self::EndPurge(_) => "purge.end",
             Self::ErasePurge(_) => "purge.erase",
+            Self::CreateKey(_) => "key.create",
+            Self::RotateKey(_) => "key.rotate",
+            Self::DisableKey(_) => "key.disable",
+            Self::EnableKey(_) => "key.enable",
+            Self::DestroyKey(_) => "key.destroy",
+            Self::EraseKey(_) => "key.erase",
             Self::SetReviewRules(_) => "review.rules",
             Self::OpenReview(_) => "review.open",
             Self::AddReviewItems(_) => "review.items",
@@ -152,7 +158,7 @@ impl Change {
         let is_of_it =
             matches!(self, Self::SetRetention(_) | Self::EndRetention(_) | Self::SetHold(_) | Self::ReleaseHold(_));
         // Policies may be about a tier.
-        is_of_it || matches!(self, Self::UpdateTenant(_))
+        is_of_it || matches!(self, Self::UpdateTenant(_) | Self::DestroyKey(_))
     }
 
     /// Whether it is about what is kept and what goes.
@@ -217,6 +223,10 @@ impl Change {
             Self::SetResidency(fact) => ("tenant", fact.tenant.to_string()),
             Self::SetReviewRules(fact) => {
                 ("tenant", fact.tenant.as_ref().map_or(PLATFORM.to_string(), ToString::to_string))
+            }
+            Self::CreateKey(fact) | Self::RotateKey(fact) => ("key", id_of(fact.key.as_ref())),
+            Self::DisableKey(act) | Self::EnableKey(act) | Self::DestroyKey(act) | Self::EraseKey(act) => {
+                ("keys", act.tenant.to_string())
             }
             Self::SetRetention(fact) => ("policy", fact.policy.clone()),
             Self::EndRetention(act) => ("policy", act.policy.clone()),

@@ -220,6 +220,7 @@ impl Registry {
         require(!fact.matter.trim().is_empty(), || wrong("matter is required: the case, dispute or request"))?;
         text("matter", &fact.matter)?;
         self.need_tenant(&fact.tenant)?;
+        self.check_not_destroying(&fact.tenant)?;
         let lists = [
             ("actors", &fact.actors),
             ("resources", &fact.resources),

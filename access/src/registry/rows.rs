@@ -32,6 +32,8 @@ pub enum Table {
     Holds,
     /// What was purged.
     Certificates,
+    /// Keys that tenants' content is encrypted under.
+    Keys,
 }
 
 /// One row, and whom it concerns.
@@ -45,7 +47,7 @@ pub struct Row {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 10] = [
+    pub const ALL: [Table; 11] = [
         Self::Tenants,
         Self::Principals,
         Self::Credentials,
@@ -56,6 +58,7 @@ impl Table {
         Self::Policies,
         Self::Holds,
         Self::Certificates,
+        Self::Keys,
     ];
 
     /// The name in paths and in SQL.
@@ -71,6 +74,7 @@ impl Table {
             Self::Policies => "policies",
             Self::Holds => "holds",
             Self::Certificates => "certificates",
+            Self::Keys => "keys",
         }
     }
 
@@ -81,6 +85,7 @@ impl Table {
             Self::Incidents => Action::ReadIncidents,
             Self::Reviews => Action::ReadReviews,
             Self::Policies | Self::Holds | Self::Certificates => Action::ReadRetention,
+            Self::Keys => Action::ReadKeys,
             _ => Action::ReadGrants,
         }
     }
@@ -113,6 +118,7 @@ impl Table {
             Self::Policies => super::retention::POLICY_COLUMNS,
             Self::Holds => super::retention::HOLD_COLUMNS,
             Self::Certificates => super::retention::CERTIFICATE_COLUMNS,
+            Self::Keys => super::keys::COLUMNS,
         };
         names.split_whitespace().collect()
     }
@@ -132,6 +138,7 @@ impl Table {
             Self::Policies => registry.policy_rows(),
             Self::Holds => registry.hold_rows(),
             Self::Certificates => registry.certificate_rows(),
+            Self::Keys => registry.key_rows(),
         };
         let key = self.columns()[0];
         rows.sort_by(|a, b| a.columns[key].as_str().cmp(&b.columns[key].as_str()));

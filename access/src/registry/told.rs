@@ -27,6 +27,8 @@ pub(super) fn told_to(
         if members.contains_key("tenants") {
             members.insert("tenants".into(), serde_json::json!([tenant.as_str()]));
         }
+        // Nor is a key, however well wrapped, what a stream is for.
+        members.remove("wrapped");
         members.insert("control_seq".into(), seq.into());
     }
     let resource = change.subject();
@@ -100,6 +102,10 @@ impl Registry {
             | Change::AwareOfIncident(_)
             | Change::NotifyIncident(_)
             | Change::CloseIncident(_) => vec![],
+            Change::CreateKey(fact) | Change::RotateKey(fact) => vec![fact.tenant.clone()],
+            Change::DisableKey(act) | Change::EnableKey(act) | Change::DestroyKey(act) | Change::EraseKey(act) => {
+                vec![act.tenant.clone()]
+            }
             Change::SetResidency(fact) => vec![fact.tenant.clone()],
             Change::SetRetention(fact) => fact.tenant.clone().into_iter().collect(),
             Change::EndRetention(act) => {

@@ -10,6 +10,9 @@
 //! the logarithm of the rows; of the output at most [`crate::Limits::merge_bytes`] are in memory, of the inputs a
 //! row group.
 
+mod stale;
+
+use self::stale::plan_readable;
 use crate::columns::{self, Rows};
 use crate::error::StoreError;
 use crate::ids::{self, IdRun};
@@ -145,13 +148,14 @@ pub(crate) async fn compact(
 ) -> Result<bool, StoreError> {
     let closes = shared.ambient.now_micros() - crate::limits::MONTH_CLOSES_MICROS;
     let open_from = ledger::time::month_of(closes);
+    let of = (&shared.content.keys, &stream.tenant);
     // A stream with nothing to merge is left cold.
-    if plan(&stream.view().sealed.segments, &shared.limits, &open_from, occasion).is_none() {
+    if plan_readable(&stream.view().sealed.segments, &shared.limits, &open_from, occasion, of).is_none() {
         return Ok(false);
     }
     precheck::warm(shared, stream).await?;
     let live = stream.view().sealed.segments;
-    let Some(range) = plan(&live, &shared.limits, &open_from, occasion) else { return Ok(false) };
+    let Some(range) = plan_readable(&live, &shared.limits, &open_from, occasion, of) else { return Ok(false) };
     let inputs = &live[range];
     // 1. Merge in memory. Died: nothing happened. Seals go on meanwhile.
     // The Parquet decoder panics on some damage.
@@ -237,7 +241,7 @@ pub(crate) async fn leaves_of(
 ) -> Result<Vec<(u64, Hash)>, StoreError> {
     let before = gone_of(shared, stream, std::slice::from_ref(segment)).await?;
     let mut own = Leaves::new(stream, &before, segment.reference.first);
-    let mut batches = segment::stream_rows(&shared.objects, segment).await?;
+    let mut batches = segment::stream_rows(&shared.content, segment).await?;
     let mut leaves = Vec::new();
     while let Some(batch) = batches.next().await {
         if shared.stopping.load(Ordering::Acquire) {
@@ -279,10 +283,12 @@ pub(crate) async fn merge(
     let (start, end) = bounds(&missing, first.first, last.end());
     let path = layout::merged_segment(folder, start, epoch, number);
     let location = stream.prefix.below(&path);
-    let counts = ColumnCounts::of(&shared.objects, inputs).await?;
+    let counts = ColumnCounts::of(&shared.content, inputs).await?;
     let distinct = |field| counts.distinct(field).min(ROW_GROUP_ROWS as u64);
     let effort = if goes.is_some() { Effort::Quick } else { Effort::Thorough };
-    let properties = segment::properties(effort, distinct, |field| counts.is_empty(field));
+    let key = shared.content.keys.for_segment(&location, shared.ambient.as_ref())?;
+    let (encryption, under) = key.map(|key| (key.properties, key.under)).unzip();
+    let properties = segment::properties(effort, distinct, |field| counts.is_empty(field), encryption);
     drop(counts);
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     let mut bytes = Vec::new();
@@ -293,7 +299,7 @@ pub(crate) async fn merge(
     let mut leaves = Vec::new();
     for input in inputs {
         let mut own = Leaves::new(stream, &before, input.reference.first);
-        let mut batches = segment::stream_rows(&shared.objects, input).await?;
+        let mut batches = segment::stream_rows(&shared.content, input).await?;
         while let Some(batch) = batches.next().await {
             // A store that closes does not wait for a merge: nothing of it is anywhere yet.
             if shared.stopping.load(Ordering::Acquire) {
@@ -316,11 +322,11 @@ pub(crate) async fn merge(
         }
         own.must_be(input.reference.rows, &input.reference.root, &input.location)?;
     }
-    let statistics = Statistics::of(&writer.close().map_err(StoreError::parquet(&location))?);
+    let statistics = Statistics::of(&writer.close().map_err(StoreError::parquet(&location))?).under(under);
     let bytes = Bytes::from(bytes);
     let (root, rows) = (whole.root(), whole.size());
     let mut written = Leaves::new(stream, &missing, start);
-    segment::read_all(&location, bytes.clone(), |batch| written.take(batch, &location, |_, _| {}))?;
+    segment::read_all(&shared.content.keys, &location, bytes.clone(), |batch| written.take(batch, &location, |_, _| {}))?;
     written.must_be(rows, &root, &location)?;
     let (size, sha256) = (bytes.len() as u64, Hash::of(&bytes));
     let reference = SegmentRef { path, first: start, span: end - start, rows, bytes: size, sha256, root };
@@ -431,4 +437,4 @@ fn remember_ids(shared: &Shared, stream: &Stream, reference: &SegmentRef, statis
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

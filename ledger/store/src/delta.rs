@@ -47,7 +47,7 @@ fn schema_string() -> String {
 }
 
 fn stats(segment: &Segment) -> String {
-    let Statistics { occurred_at, recorded_at, action, outcome, release, region } = &segment.statistics;
+    let Statistics { occurred_at, recorded_at, action, outcome, release, region, .. } = &segment.statistics;
     let reference = &segment.reference;
     let (mut min, mut max) = (json!({SEQ: reference.first}), json!({SEQ: reference.end() - 1}));
     for (name, bounds) in [("occurred_at", occurred_at), ("recorded_at", recorded_at)] {

@@ -3,6 +3,7 @@
 //! Not here: columns ([`crate::columns`]), the log's frames ([`crate::wal`]).
 //! Invariant: entries of a [`Chunk`] are contiguous, and their leaves are those that the tree holds.
 
+use crate::locked::Locked;
 use ledger::draft::Draft;
 use ledger::leaf::{self, Commitments, Seed};
 use ledger::tree::Hash;
@@ -56,18 +57,41 @@ pub struct Chunk {
     pub entries: Vec<Entry>,
     /// Bytes that they occupy.
     pub bytes: usize,
+    /// What there is of them instead, while they cannot be opened.
+    pub(crate) locked: Option<Locked>,
 }
 
 impl Chunk {
     /// A chunk of contiguous entries.
     pub(crate) fn new(first: u64, entries: Vec<Entry>) -> Self {
         let bytes = entries.iter().map(Entry::bytes).sum();
-        Self { first, entries, bytes }
+        Self { first, entries, bytes, locked: None }
+    }
+
+    /// A chunk of contiguous entries that cannot be opened.
+    pub(crate) fn locked(first: u64, locked: Locked) -> Self {
+        Self { first, entries: vec![], bytes: locked.bytes(), locked: Some(locked) }
     }
 
     /// One past its last sequence number.
     pub fn end(&self) -> u64 {
-        self.first + self.entries.len() as u64
+        let locked = self.locked.as_ref().map_or(0, |locked| locked.leaves.len());
+        self.first + (self.entries.len() + locked) as u64
+    }
+
+    /// The entries' leaf hashes.
+    pub(crate) fn leaves(&self) -> impl Iterator<Item = Hash> {
+        let locked = self.locked.iter().flat_map(|locked| locked.leaves.iter().copied());
+        self.entries.iter().map(|entry| entry.leaf).chain(locked)
+    }
+
+    /// The leaf hash at a sequence number.
+    pub(crate) fn leaf(&self, seq: u64) -> Option<Hash> {
+        let at = usize::try_from(seq.checked_sub(self.first)?).ok()?;
+        match &self.locked {
+            Some(locked) => locked.leaves.get(at).copied(),
+            None => self.entries.get(at).map(|entry| entry.leaf),
+        }
     }
 
     /// The entry at a sequence number.

@@ -2,6 +2,7 @@
 //!
 //! Not here: HTTP status codes (`access`). Invariant: no message holds an event's content.
 
+use crate::keys::KeyError;
 use ledger::field::FieldsError;
 use ledger::name::{NameError, TenantId};
 use ledger::pack::PackError;
@@ -181,6 +182,21 @@ pub enum StoreError {
     /// Stored fields are malformed.
     #[error("stored fields are malformed")]
     Fields(#[from] FieldsError),
+    /// An entry was encrypted under a key that was destroyed, and its leaf hash is kept nowhere else.
+    #[error(
+        "entry {seq} cannot be proven by itself: of the 256 entries around it one hash is kept, in a tile; a proof made \
+         earlier still holds"
+    )]
+    Sealed {
+        /// Which entry.
+        seq: u64,
+        /// Which key.
+        #[source]
+        error: KeyError,
+    },
+    /// A key to content is not to be had.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The object store failed.
     #[error("the object store failed on {path}")]
     Objects {
@@ -217,6 +233,8 @@ impl StoreError {
             error if error.is_newer() => ErrorKind::Unavailable,
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Gone { .. } => ErrorKind::Gone,
+            Self::Sealed { .. } => ErrorKind::Gone,
+            Self::Key(error) if error.is_destroyed() => ErrorKind::Gone,
             Self::OutOfRange { .. } | Self::Invalid(_) | Self::Unfit { .. } => ErrorKind::Invalid,
             Self::Busy(_) => ErrorKind::Busy,
             Self::KeyReused | Self::Moved { .. } | Self::Foreign { .. } => ErrorKind::Conflict,
@@ -225,6 +243,7 @@ impl StoreError {
             | Self::Newer { .. }
             | Self::LogFull
             | Self::Fenced { .. }
+            | Self::Key(_)
             | Self::Stopping
             | Self::NotOpen(_) => ErrorKind::Unavailable,
             Self::ClockLeapt | Self::Objects { .. } | Self::File { .. } => ErrorKind::Unavailable,
@@ -244,7 +263,7 @@ impl StoreError {
 
     /// Whether its message says nothing of files and objects.
     pub fn is_for_callers(&self) -> bool {
-        let of_the_log = matches!(self, Self::LogFailed | Self::LogFull | Self::Fenced { .. });
+        let of_the_log = matches!(self, Self::LogFailed | Self::LogFull | Self::Fenced { .. } | Self::Key(_));
         of_the_log
             || matches!(self, Self::NotOpen(_) | Self::Stopping | Self::ClockLeapt | Self::Busy(_) | Self::KeyReused)
     }
@@ -283,7 +302,10 @@ impl StoreError {
         move |source| match source {
             External(source) => match source.downcast::<object_store::Error>() {
                 Ok(source) => Self::Objects { path, source: *source },
-                Err(source) => Self::Parquet { path, source: External(source) },
+                Err(source) => match source.downcast::<KeyError>() {
+                    Ok(error) => Self::Key(*error),
+                    Err(source) => Self::Parquet { path, source: External(source) },
+                },
             },
             source => Self::Parquet { path, source },
         }

@@ -42,14 +42,15 @@ pub struct EntryFacts<'f> {
 const TEXTS: [Field; 5] = [Field::Action, Field::DataClass, Field::ActorId, Field::OnBehalfOf, Field::ResourceId];
 
 impl StreamHandle {
-    /// Hands over what each entry of a segment is, in order.
+    /// Hands over what each entry of a segment is, in order. Of what nobody can read any more, because its key was
+    /// destroyed, nothing is known, and so nothing is handed over.
     ///
     /// # Errors
     /// The segment cannot be read.
     pub async fn facts(&self, segment: &Segment, mut each: impl FnMut(EntryFacts<'_>)) -> Result<(), StoreError> {
         let location = &segment.location;
         let read = AssertUnwindSafe(async {
-            let reader = SegmentReader::new(&self.shared.objects, location, segment.reference.bytes);
+            let reader = SegmentReader::new(&self.shared.content, location, segment.reference.bytes);
             let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
             let builder = ParquetRecordBatchStreamBuilder::new_with_options(reader, options).await;
             let builder = builder.map_err(StoreError::parquet(location))?;
@@ -68,7 +69,10 @@ impl StreamHandle {
             }
             Ok(())
         });
-        read.catch_unwind().await.unwrap_or_else(|_| Err(undecodable(location)))
+        match read.catch_unwind().await.unwrap_or_else(|_| Err(undecodable(location))) {
+            Err(StoreError::Key(error)) if error.is_destroyed() => Ok(()),
+            read => read,
+        }
     }
 }
 

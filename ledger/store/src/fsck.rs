@@ -8,23 +8,23 @@
 mod breaks;
 mod chain;
 mod kept;
+mod reading;
 mod store_log;
 mod tree;
+mod unread;
 mod views;
 
 pub use kept::Kept;
 
-use crate::columns::Rows;
 use crate::error::StoreError;
+use crate::keys::{ContentKeys, KeyError};
 use crate::layout::StreamPrefix;
 use crate::objects_of::list_streams;
 use crate::segment;
-use bytes::Bytes;
 use chain::Marks;
 use futures::TryStreamExt;
 use kept::against_kept;
 use ledger::checkpoint::StreamHead;
-use ledger::draft::Draft;
 use ledger::gone::{Gone, GoneError};
 use ledger::key::VerifierKey;
 use ledger::name::{LedgerName, Origin, StreamKind, TenantId};
@@ -36,6 +36,7 @@ use object_store::path::Path;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tree::{Seen, TreeFault, TreeWalk};
+use unread::Unread;
 
 /// Something that does not hold, or that a person should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +68,8 @@ pub struct StreamReport {
     pub head: StreamHead,
     /// How many entries of it were purged: hashes are kept in their place.
     pub gone: u64,
+    /// How many entries of it cannot be read, because their keys are not to be had.
+    pub unread: u64,
     /// How many commits hold.
     pub commits: u64,
     /// How many segments were read.
@@ -103,7 +106,12 @@ impl Report {
 
     /// How many entries were recomputed.
     pub fn entries(&self) -> u64 {
-        self.streams.iter().map(|stream| stream.head.size - stream.gone).sum()
+        self.streams.iter().map(|stream| stream.head.size - stream.gone - stream.unread).sum()
+    }
+
+    /// How many entries cannot be read, because their keys are not to be had.
+    pub fn unread(&self) -> u64 {
+        self.streams.iter().map(|stream| stream.unread).sum()
     }
 
     /// How many entries were purged, of streams as far as they hold.
@@ -121,6 +129,8 @@ pub struct Fsck {
     pub ledger: LedgerName,
     /// The ledger's public keys, under any name.
     pub keys: Vec<VerifierKey>,
+    /// The keys to what is encrypted; of what none opens, the hashes of the files are checked.
+    pub content: ContentKeys,
     /// Heads that somebody kept earlier, their signatures checked: the streams must still agree with them.
     pub kept: Vec<StreamHead>,
     /// The same, of entries that were durable then and need not be sealed yet.
@@ -160,7 +170,7 @@ impl Fsck {
         Ok(report)
     }
 
-    /// Checks one stream.
+    /// Checks one stream. What cannot be read because its key is not to be had is said, and is no fault.
     ///
     /// # Errors
     /// The stream's folder cannot be listed.
@@ -181,19 +191,33 @@ impl Fsck {
         let kept = self.surviving(&prefix, &chain, &mut findings);
         let were_sealed = kept.were_sealed;
         let mut tree = self.walk(&prefix, &chain, (tenant.clone(), kind), kept.heads, &mut findings).await;
-        let mut is_whole = true;
+        let (mut is_whole, mut unread) = (true, Unread::default());
         for held in &live {
             let Some(tree) = &mut tree else { break };
-            if let Err(finding) = self.segment(&prefix, held, tree, progress).await {
+            let checked = match unread.is_any() {
+                true => self.apart(&prefix, held, &mut unread, progress).await,
+                false => self.segment(&prefix, held, tree, progress).await.map(|locked| {
+                    locked.into_iter().for_each(|error| unread.note(held, &error));
+                }),
+            };
+            if let Err(finding) = checked {
                 findings.push(finding);
                 is_whole = false;
                 break;
             }
         }
+        is_whole &= !unread.is_any();
         if let Some(Err(fault_found)) = tree.as_mut().filter(|_| is_whole).map(TreeWalk::end) {
             findings.push(fault(prefix.path(), describe(&fault_found)));
         }
-        let tree = tree.map(|tree| tree.seen).unwrap_or_default();
+        let mut tree = tree.map(|tree| tree.seen).unwrap_or_default();
+        if unread.is_any() {
+            findings.push(unread.finding(&prefix, &chain));
+            // The commits sign it; of heads kept elsewhere those can be compared that are of more than is here.
+            tree.edge = chain.edge().clone();
+            tree.gone = chain.gone().map_or(0, |gone| gone.entries);
+            tree.kept.retain(|size, _| *size > tree.edge.size());
+        }
         // What this program is too old to read is not gone.
         if tree.disagrees.is_some() || findings.iter().all(|finding| !finding.is_newer) {
             findings.extend(against_kept(&prefix, were_sealed, &tree));
@@ -206,49 +230,8 @@ impl Fsck {
         self.strangers(&prefix, &live, (&marks, kept.as_deref()), &mut findings).await?;
         let edge = &tree.edge;
         let head = StreamHead { origin: chain.origin().into(), size: edge.size(), root: edge.root() };
-        Ok(StreamReport { tenant: tenant.clone(), kind, head, gone: tree.gone, commits, segments, findings })
-    }
-
-    /// Hands over each sealed entry of a stream, in order, until the newest or until `each` fails. To be believed as far
-    /// as a check of the stream found it sound.
-    ///
-    /// # Errors
-    /// The stream cannot be read, or what `each` answers.
-    pub async fn entries<E: From<StoreError>>(
-        &self,
-        tenant: &TenantId,
-        kind: StreamKind,
-        mut each: impl FnMut(u64, &Draft) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let prefix = StreamPrefix::new(tenant, kind);
-        let first = Origin::stream(&self.ledger, tenant, kind, 0);
-        let trusted = self.keys.iter().map(|key| key.under(first.as_str())).collect();
-        let mut chain = ChainVerifier::new(first.as_str(), trusted);
-        self.chain(&prefix, &mut chain, &mut Vec::new()).await?;
-        for held in chain.live() {
-            let path = prefix.below(&held.segment.path);
-            let bytes = segment::fetch(&self.objects, &path).await?;
-            let mut failed = None;
-            segment::read_all(&path, bytes, |batch| {
-                let rows = Rows::of(batch)?;
-                for row in 0..rows.len() {
-                    if failed.is_none() {
-                        failed = each(rows.seq(row), &rows.draft(row)?).err();
-                    }
-                }
-                Ok(())
-            })?;
-            failed.map_or(Ok(()), Err)?;
-        }
-        Ok(())
-    }
-
-    /// What a reader of a stream kept of it ([`crate::StreamHandle::keep_fold`]).
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn kept_fold(&self, tenant: &TenantId, kind: StreamKind) -> Result<Option<Bytes>, StoreError> {
-        segment::fetch_if_there(&self.objects, &StreamPrefix::new(tenant, kind).fold()).await
+        let (gone, unread) = (tree.gone, unread.entries);
+        Ok(StreamReport { tenant: tenant.clone(), kind, head, gone, unread, commits, segments, findings })
     }
 
     /// Begins to recompute the tree; none, with a finding, when what is kept of purged entries does not hold.
@@ -285,7 +268,7 @@ impl Fsck {
         held: &LiveSegment,
         tree: &mut TreeWalk,
         progress: &mut impl FnMut(u64),
-    ) -> Result<(), Finding> {
+    ) -> Result<Option<KeyError>, Finding> {
         let reference = &held.segment;
         let path = prefix.below(&reference.path);
         let entries = Some((reference.first, reference.end() - 1));
@@ -301,9 +284,10 @@ impl Fsck {
         let bytes = bytes.map_err(|_| finding("the segment is missing or cannot be read".into()))?;
         let is_as_committed = bytes.len() as u64 == reference.bytes && Hash::of(&bytes) == reference.sha256;
         // The hash of the file says *that* it was changed; the leaves say *where*.
-        let read = tree.segment(&path, bytes, progress);
+        let read = tree.segment(&self.content, &path, bytes, progress);
         match read {
-            Ok(()) if is_as_committed => Ok(()),
+            Ok(()) if is_as_committed => Ok(None),
+            Err(TreeFault::Rows(StoreError::Key(error))) if is_as_committed => Ok(Some(error)),
             Ok(()) => Err(finding(format!(
                 "the file differs from what commit {} recorded, though its entries are unchanged",
                 held.added_by

@@ -12,6 +12,8 @@ use crate::entry::Entry;
 use crate::ids::IdRun;
 use crate::layout;
 use crate::log_head::{self, HeadFault};
+use crate::keys::ContentKeys;
+use crate::segment_reader::Content;
 use crate::segment::{self, Statistics};
 use bytes::Bytes;
 use changed::{fuzz, write_seed};
@@ -44,7 +46,7 @@ fn segments() {
         let path = Path::from("2026-09/x.parquet");
         let bytes = Bytes::copy_from_slice(bytes);
         let mut scratch = Vec::new();
-        let _ = segment::read_all(&path, bytes.clone(), |batch| {
+        let _ = segment::read_all(&ContentKeys::default(), &path, bytes.clone(), |batch| {
             let rows = Rows::of(batch)?;
             for row in 0..rows.len() {
                 let _ = (rows.seq(row), rows.is_of(row, "acme", "audit"), rows.recorded_at(row));
@@ -59,7 +61,8 @@ fn segments() {
         let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         futures::executor::block_on(async {
             objects.put(&path, PutPayload::from_bytes(bytes.clone())).await.unwrap();
-            let _ = Statistics::read(&objects, &path, bytes.len() as u64).await;
+            let content = Content { objects: Arc::clone(&objects), keys: ContentKeys::default() };
+            let _ = Statistics::read(&content, &path, bytes.len() as u64).await;
         });
     }
     fuzz!("segments", check);
@@ -153,7 +156,7 @@ fn write_seeds() {
         |name: &str, seed: &str, bytes: &[u8]| write_seed(env!("CARGO_MANIFEST_DIR"), file!(), name, seed, bytes);
     let entries: Vec<Entry> = (0..5).map(|n| entry("acme", n)).collect();
     let batch = columns::batch(7, &entries.iter().collect::<Vec<_>>()).unwrap();
-    let (bytes, _) = segment::write(&Path::from("x.parquet"), &[batch]).unwrap();
+    let (bytes, _) = segment::write(&Path::from("x.parquet"), &[batch], None).unwrap();
     seed("segments", "five-rows", &bytes);
     let ids: Vec<u64> = (0..20).map(|n| leaf::id_fingerprint(&format!("e-{n}"))).collect();
     let folder = tempfile::tempdir().unwrap();

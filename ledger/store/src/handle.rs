@@ -120,6 +120,7 @@ impl StreamHandle {
     /// A segment's footer cannot be read.
     pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
         precheck::warm(&self.shared, &self.stream).await?;
+        self.stream.unlock(&self.shared.content.keys)?;
         let view = self.stream.view();
         let unsealed = view.edge.size() - view.sealed.edge.size();
         let tail = if unsealed <= AT_ONCE_ROWS {
@@ -139,6 +140,7 @@ impl StreamHandle {
             segments: view.sealed.segments,
             tail,
             objects: Arc::clone(&self.shared.objects),
+            keys: self.shared.content.keys.clone(),
         })
     }
 
@@ -151,9 +153,10 @@ impl StreamHandle {
         from: u64,
         mut each: impl FnMut(u64, &Draft) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.stream.unlock(&self.shared.content.keys)?;
         let view = self.stream.view();
         for segment in view.sealed.segments.iter().filter(|segment| segment.reference.end() > from) {
-            let mut batches = segment::stream_rows(&self.shared.objects, segment).await?;
+            let mut batches = segment::stream_rows(&self.shared.content, segment).await?;
             while let Some(batch) = batches.next().await {
                 let batch = batch?;
                 let rows = Rows::of(&batch)?;

@@ -10,6 +10,7 @@
 //! recovery and happy path are the same functions.
 
 mod ambient;
+pub mod cipher;
 pub mod columns;
 mod commits;
 mod compact;
@@ -23,8 +24,10 @@ mod fuzz;
 mod handle;
 mod heads;
 mod ids;
+pub mod keys;
 mod layout;
 mod limits;
+mod locked;
 mod log_head;
 mod log_state;
 mod objects;
@@ -56,6 +59,7 @@ pub use limits::Limits;
 pub use objects::{Access, DurableFolder, Location, LocationError, Patience, Steady, create, holds_anything, probe};
 pub use proofs::{ConsistencyProof, InclusionProof};
 pub use purge::{PurgeOrder, Purged};
+pub use keys::{ContentKeys, KeyError, KeyName, KeySource, KeyUse, TenantKey};
 pub use segment::{Segment, Statistics};
 pub use store::{AppendRequest, Appended, Store, StoreOptions};
 pub use stream::Snapshot;

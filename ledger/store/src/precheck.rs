@@ -82,7 +82,12 @@ pub(crate) async fn precheck(
         let end = segment.reference.end().min(first + PAGE_ROWS as u64);
         let (near, later) = rest.split_at(rest.partition_point(|(seq, _)| *seq < end));
         rest = later;
-        for (seq, at, original) in originals(shared, segment, near).await? {
+        let originals = match originals(shared, segment, near).await {
+            // Nor is there anything to compare with where a key is gone for good.
+            Err(StoreError::Key(error)) if error.is_destroyed() => continue,
+            originals => originals?,
+        };
+        for (seq, at, original) in originals {
             let draft = &drafts[at];
             let counts = original.event_id() == draft.event_id() && original.recorded_at() >= oldest;
             // The first that counts; another id may have the same fingerprint.
@@ -104,7 +109,7 @@ async fn originals(
     let (Some((from, _)), Some((last, _))) = (near.first(), near.last()) else { return Ok(vec![]) };
     let mut out = Vec::with_capacity(near.len());
     let mut asked = near.iter().peekable();
-    for batch in segment::read_rows(&shared.objects, segment, *from, last + 1).await? {
+    for batch in segment::read_rows(&shared.content, segment, *from, last + 1).await? {
         let rows = Rows::of(&batch)?;
         for row in 0..rows.len() {
             while let Some((seq, at)) = asked.next_if(|(seq, _)| *seq == rows.seq(row)) {
@@ -168,14 +173,20 @@ async fn load(shared: &Shared, stream: &Stream) -> Result<Loaded, StoreError> {
     for segment in &stream.view().sealed.segments {
         let known = match &segment.statistics {
             unknown if *unknown == Statistics::default() => {
-                Statistics::read(&shared.objects, &segment.location, segment.reference.bytes).await?
+                Statistics::read_if_readable(&shared.content, &segment.location, segment.reference.bytes).await?
             }
             known => known.clone(),
         };
         if known.recorded_at.is_none_or(|(_, newest)| newest >= oldest) {
-            let run = run_of(shared, stream, segment).await?;
+            let run = match run_of(shared, stream, segment).await {
+                // Nobody can tell any more which ids it holds.
+                Err(StoreError::Key(error)) if error.is_destroyed() => None,
+                run => Some(run?),
+            };
             let path = run_path(shared, stream, &segment.reference);
-            ids::add_run(path.parent().unwrap_or(&path), &mut runs, Arc::new(run))?;
+            if let Some(run) = run {
+                ids::add_run(path.parent().unwrap_or(&path), &mut runs, Arc::new(run))?;
+            }
         }
         statistics.push((segment.reference.first, known));
     }
@@ -209,7 +220,7 @@ async fn run_of(shared: &Shared, stream: &Stream, segment: &Segment) -> Result<I
     }
     let bytes = segment::fetch(&shared.objects, &segment.location).await?;
     let (mut ids, mut newest) = (Vec::with_capacity((end - first) as usize), i64::MIN);
-    segment::read_all(&segment.location, bytes, |batch| {
+    segment::read_all(&shared.content.keys, &segment.location, bytes, |batch| {
         let rows = Rows::of(batch)?;
         for row in 0..rows.len() {
             let draft = rows.draft(row)?;

@@ -15,7 +15,7 @@ use ledger::checkpoint::StreamHead;
 use ledger::gone::Gone;
 use ledger::proof::{self, Span};
 use ledger::tile::{TILE_HASHES, TILE_HEIGHT, Tile, TileKind};
-use ledger::tree::{self, Hash, node_hash};
+use ledger::tree::{self, Edge, Hash, node_hash};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -79,6 +79,12 @@ impl<'a> NodeReader<'a> {
     /// The root of the complete subtree at a height and index.
     pub(crate) async fn node(&mut self, height: u32, index: u64) -> Result<Hash, StoreError> {
         let end = (index + 1) << height;
+        // Below the tiles the roots of the right edge are at hand, whatever cannot be read.
+        if height < TILE_HEIGHT
+            && let Some(hash) = edge_node(&self.view.sealed.edge, height, index)
+        {
+            return Ok(hash);
+        }
         if height >= TILE_HEIGHT
             && end <= self.sealed()
             && let Some(hash) = self.tile_node(height, index).await?
@@ -137,8 +143,8 @@ impl<'a> NodeReader<'a> {
 
     /// One leaf hash.
     pub(crate) async fn leaf(&mut self, seq: u64) -> Result<Hash, StoreError> {
-        if let Some(entry) = self.view.entry(seq) {
-            return Ok(entry.leaf);
+        if let Some(leaf) = self.view.leaf(seq) {
+            return Ok(leaf);
         }
         let gone = self.gone().await?.filter(|gone| gone.holds(seq));
         if let Some(gone) = gone {
@@ -150,11 +156,14 @@ impl<'a> NodeReader<'a> {
             let to = (from + TILE_HASHES).min(self.sealed());
             let mut scratch = Vec::new();
             let leaves = &mut self.leaves;
-            for_rows(self.shared, self.view, from, to, |rows, row| {
+            let read = for_rows(self.shared, self.view, from, to, |rows, row| {
                 leaves.insert(rows.seq(row), rows.leaf(row, &mut scratch)?);
                 Ok(())
-            })
-            .await?;
+            });
+            match read.await {
+                Err(StoreError::Key(error)) if error.is_destroyed() => return Err(StoreError::Sealed { seq, error }),
+                read => read?,
+            }
         }
         self.leaves.get(&seq).copied().ok_or(StoreError::NotFound("no such entry"))
     }
@@ -191,6 +200,14 @@ impl<'a> NodeReader<'a> {
     }
 }
 
+/// The root of a complete subtree, if it is one of those that the edge is made of.
+fn edge_node(edge: &Edge, height: u32, index: u64) -> Option<Hash> {
+    let bit = 1u64.checked_shl(height).filter(|bit| edge.size() & bit != 0)?;
+    // Larger subtrees stand before it: as many as there are higher bits.
+    let larger = edge.size() & !(bit | (bit - 1));
+    (index << height == larger).then(|| edge.nodes().get(larger.count_ones() as usize).copied()).flatten()
+}
+
 /// Visits the sealed rows `[from, to)`, which may lie in several segments: those that are not gone.
 async fn for_rows(
     shared: &Shared,
@@ -208,7 +225,7 @@ async fn for_rows(
             continue;
         };
         let end = segment.reference.end().min(to);
-        for batch in segment::read_rows(&shared.objects, segment, at, end).await? {
+        for batch in segment::read_rows(&shared.content, segment, at, end).await? {
             let rows = Rows::of(&batch)?;
             for row in 0..rows.len() {
                 each(&rows, row)?;

@@ -12,11 +12,13 @@ mod replay;
 mod streams;
 
 use crate::error::StoreError;
+use crate::keys::ContentKeys;
 use crate::layout;
 use crate::log_head::{self, HeadFault};
 use crate::log_state::{LogHealth, LogState};
 use crate::objects_of::list_numbers;
 use crate::segment;
+use crate::segment_reader::Content;
 use crate::store::{LogHead, Shared, StoreOptions};
 use crate::stream::{Stream, View};
 use crate::wal::{self, DiskLog, Fact, Log, LogFiles, ObjectLogReader, Place};
@@ -86,7 +88,7 @@ async fn recover_once(shared: &Arc<Shared>, ownership: &mut Ownership) -> Result
     };
     let FoundGroups { log_edge, unflushed, facts, log_use, streams: from_log, .. } = found;
     let from_log = from_log.into_iter().map(|(key, from_log)| (shared.stream_or_new(key), from_log)).collect();
-    for (stream, (chunk, edge)) in check_all(from_log)? {
+    for (stream, (chunk, edge)) in check_all(from_log, &shared.content.keys)? {
         shared.unsealed_bytes.fetch_add(chunk.bytes, Ordering::Relaxed);
         stream.publish(chunk, edge);
     }
@@ -137,7 +139,9 @@ async fn read_objects(
 
 fn shared_of(options: StoreOptions, log_origin: Origin) -> Shared {
     let head = StreamHead { origin: log_origin.to_string(), size: 0, root: Edge::default().root() };
+    let keys = ContentKeys::new(options.ledger.clone(), options.keys);
     Shared {
+        content: Content { objects: Arc::clone(&options.objects), keys },
         objects: options.objects,
         cache: options.cache,
         ledger: options.ledger,

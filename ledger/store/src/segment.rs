@@ -10,7 +10,8 @@ pub(crate) use counts::ColumnCounts;
 use crate::columns::{self, Rows};
 use crate::error::StoreError;
 use crate::limits::{PAGE_ROWS, ROW_GROUP_ROWS};
-use crate::segment_reader::SegmentReader;
+use crate::keys::{ContentKeys, KeyName, SegmentKey};
+use crate::segment_reader::{Content, SegmentReader};
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use bytes::Bytes;
@@ -28,6 +29,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::encryption::encrypt::FileEncryptionProperties;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::statistics::Statistics as ParquetStatistics;
@@ -61,6 +63,15 @@ pub struct Statistics {
     pub release: Option<(String, String)>,
     /// Bounds of `region`.
     pub region: Option<(String, String)>,
+    /// Under which of the tenant's keys it is encrypted, as far as that is known.
+    pub key: Option<KeyName>,
+}
+
+impl Statistics {
+    /// The same of a segment that is encrypted under this key.
+    pub(crate) fn under(self, key: Option<KeyName>) -> Self {
+        Self { key, ..self }
+    }
 }
 
 /// Columns whose values hardly repeat: a dictionary would only cost.
@@ -107,11 +118,13 @@ fn distinct(batches: &[RecordBatch], field: Field) -> u64 {
 }
 
 /// How segments are encoded, with this effort; `distinct` tells how many different values a column that is looked up has at most,
-/// `is_empty` whether a column has no value at all.
+/// `is_empty` whether a column has no value at all. What is encrypted has no Bloom filters: Parquet's encoder here would
+/// leave them in the clear, for anybody to try guesses on.
 pub(crate) fn properties(
     effort: Effort,
     distinct: impl Fn(Field) -> u64,
     is_empty: impl Fn(Field) -> bool,
+    encryption: Option<Arc<FileEncryptionProperties>>,
 ) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
@@ -163,7 +176,7 @@ pub(crate) fn properties(
             .set_column_dictionary_enabled(resource.name().into(), false)
             .set_column_compression(resource.name().into(), effort.of_texts());
     }
-    for field in BLOOMED {
+    for field in BLOOMED.into_iter().filter(|_| encryption.is_none()) {
         let distinct = distinct(field);
         if distinct > 0 {
             builder = builder
@@ -172,18 +185,26 @@ pub(crate) fn properties(
                 .set_column_bloom_filter_max_ndv(field.name().into(), distinct);
         }
     }
-    builder.build()
+    match encryption {
+        Some(encryption) => builder.with_file_encryption_properties(encryption).build(),
+        None => builder.build(),
+    }
 }
 
-/// The bytes of a segment with these rows, and the bounds of its columns.
+/// The bytes of a segment with these rows, under a key if one is given, and the bounds of its columns.
 ///
 /// # Errors
 /// Parquet refuses the columns.
-pub(crate) fn write(path: &Path, batches: &[RecordBatch]) -> Result<(Bytes, Statistics), StoreError> {
+pub(crate) fn write(
+    path: &Path,
+    batches: &[RecordBatch],
+    key: Option<SegmentKey>,
+) -> Result<(Bytes, Statistics), StoreError> {
     let is_empty = |field: Field| {
         batches.iter().all(|b| b.column_by_name(field.name()).is_some_and(|c| c.null_count() == c.len()))
     };
-    let properties = properties(Effort::Quick, |field| distinct(batches, field), is_empty);
+    let (encryption, under) = key.map(|key| (key.properties, key.under)).unzip();
+    let properties = properties(Effort::Quick, |field| distinct(batches, field), is_empty, encryption);
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     let mut bytes = Vec::new();
     let mut writer =
@@ -192,7 +213,7 @@ pub(crate) fn write(path: &Path, batches: &[RecordBatch]) -> Result<(Bytes, Stat
         writer.write(batch).map_err(StoreError::parquet(path))?;
     }
     let metadata = writer.close().map_err(StoreError::parquet(path))?;
-    Ok((bytes.into(), Statistics::of(&metadata)))
+    Ok((bytes.into(), Statistics::of(&metadata).under(under)))
 }
 
 impl Statistics {
@@ -200,15 +221,27 @@ impl Statistics {
     ///
     /// # Errors
     /// The footer cannot be read.
-    pub(crate) async fn read(objects: &Arc<dyn ObjectStore>, location: &Path, bytes: u64) -> Result<Self, StoreError> {
-        let read = AssertUnwindSafe(Self::read_footer(objects, location, bytes)).catch_unwind().await;
+    pub(crate) async fn read(content: &Content, location: &Path, bytes: u64) -> Result<Self, StoreError> {
+        let read = AssertUnwindSafe(Self::read_footer(content, location, bytes)).catch_unwind().await;
         read.unwrap_or_else(|_| Err(undecodable(location)))
     }
 
-    async fn read_footer(objects: &Arc<dyn ObjectStore>, location: &Path, bytes: u64) -> Result<Self, StoreError> {
-        let reader = SegmentReader::new(objects, location, bytes);
+    /// The same, but of a segment whose key is not to be had no more than which key that is.
+    ///
+    /// # Errors
+    /// The footer cannot be read; and where it may be read later, that the key is not at hand now.
+    pub(crate) async fn read_if_readable(content: &Content, location: &Path, bytes: u64) -> Result<Self, StoreError> {
+        match Self::read(content, location, bytes).await {
+            Err(StoreError::Key(error)) if error.is_destroyed() => Ok(Self::default().under(error.key().cloned())),
+            read => read,
+        }
+    }
+
+    async fn read_footer(content: &Content, location: &Path, bytes: u64) -> Result<Self, StoreError> {
+        let reader = SegmentReader::new(content, location, bytes);
+        let under = reader.under();
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(StoreError::parquet(location))?;
-        Ok(Self::of(builder.metadata()))
+        Ok(Self::of(builder.metadata()).under(under.get().cloned()))
     }
 
     pub(crate) fn of(metadata: &ParquetMetaData) -> Self {
@@ -239,6 +272,7 @@ impl Statistics {
             outcome: texts(Field::Outcome),
             release: texts(Field::Release),
             region: texts(Field::Region),
+            key: None,
         }
     }
 }
@@ -248,14 +282,14 @@ impl Statistics {
 /// # Errors
 /// The object cannot be read, or holds other rows than its commit says.
 pub(crate) async fn read_rows(
-    objects: &Arc<dyn ObjectStore>,
+    content: &Content,
     segment: &Segment,
     from: u64,
     to: u64,
 ) -> Result<Vec<RecordBatch>, StoreError> {
     let location = &segment.location;
     let (skip, take) = ((from - segment.reference.first) as usize, (to - from) as usize);
-    let reader = SegmentReader::new(objects, location, segment.reference.bytes);
+    let reader = SegmentReader::new(content, location, segment.reference.bytes);
     let options =
         ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional).with_skip_arrow_metadata(true);
     let builder = ParquetRecordBatchStreamBuilder::new_with_options(reader, options);
@@ -300,11 +334,11 @@ pub(crate) async fn read_rows(
 /// # Errors
 /// The object cannot be read.
 pub(crate) async fn stream_rows(
-    objects: &Arc<dyn ObjectStore>,
+    content: &Content,
     segment: &Segment,
 ) -> Result<BoxStream<'static, Result<RecordBatch, StoreError>>, StoreError> {
     let location = segment.location.clone();
-    let reader = SegmentReader::new(objects, &location, segment.reference.bytes);
+    let reader = SegmentReader::new(content, &location, segment.reference.bytes);
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let builder = ParquetRecordBatchStreamBuilder::new_with_options(reader, options).await;
     let builder = builder.map_err(StoreError::parquet(&location))?;
@@ -315,14 +349,18 @@ pub(crate) async fn stream_rows(
 /// Every row of a segment whose bytes are at hand, in order.
 ///
 /// # Errors
-/// The bytes are no such Parquet file.
+/// The bytes are no such Parquet file, or their key is not to be had.
 pub(crate) fn read_all(
+    keys: &ContentKeys,
     path: &Path,
     bytes: Bytes,
     mut each: impl FnMut(&RecordBatch) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     // The columns are told by Parquet's own schema. A second one that somebody put beside it is not looked at.
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let mut options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    if let Some(decryption) = keys.to_read(path) {
+        options = options.with_file_decryption_properties(decryption);
+    }
     let open = || {
         let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options)?;
         builder.with_batch_size(PAGE_ROWS).build()
@@ -375,7 +413,7 @@ mod tests {
         let entries: Vec<Entry> = (0..4_096).map(|n| entry("acme", n)).collect();
         let batch = columns::batch(0, &entries.iter().collect::<Vec<_>>()).unwrap();
         for effort in [Effort::Quick, Effort::Thorough] {
-            let options = ArrowWriterOptions::new().with_properties(properties(effort, |_| 4_096, |_| false));
+            let options = ArrowWriterOptions::new().with_properties(properties(effort, |_| 4_096, |_| false, None));
             let mut writer = ArrowWriter::try_new_with_options(
                 Vec::new(),
                 columns::schema(),
@@ -396,16 +434,17 @@ mod tests {
         let entries: Vec<Entry> = (0..3).map(|n| entry("acme", n)).collect();
         let batch = columns::batch(0, &entries.iter().collect::<Vec<_>>()).unwrap();
         let path = Path::from("2026-09/x.parquet");
-        let whole = write(&path, &[batch]).unwrap().0.to_vec();
+        let whole = write(&path, &[batch], None).unwrap().0.to_vec();
         let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let content = Content { objects: Arc::clone(&objects), keys: ContentKeys::default() };
         let mut refused = 0;
         for at in 0..whole.len() {
             let mut changed = whole.clone();
             changed[at] ^= 1;
             let changed = Bytes::from(changed);
             objects.put(&path, PutPayload::from_bytes(changed.clone())).await.unwrap();
-            let bounds = Statistics::read(&objects, &path, changed.len() as u64).await;
-            let rows = read_all(&path, changed, |batch| Rows::of(batch).map(drop));
+            let bounds = Statistics::read(&content, &path, changed.len() as u64).await;
+            let rows = read_all(&content.keys, &path, changed, |batch| Rows::of(batch).map(drop));
             refused += usize::from(bounds.is_err() || rows.is_err());
         }
         assert!(refused > 0);
@@ -420,10 +459,11 @@ mod tests {
             .map(|(i, chunk)| columns::batch(100 + 4_096 * i as u64, &chunk.iter().collect::<Vec<_>>()).unwrap())
             .collect();
         let path = Path::from("2026-09/x.parquet");
-        let (bytes, statistics) = write(&path, &batches).unwrap();
+        let (bytes, statistics) = write(&path, &batches, None).unwrap();
         let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let content = Content { objects: Arc::clone(&objects), keys: ContentKeys::default() };
         objects.put(&path, PutPayload::from_bytes(bytes.clone())).await.unwrap();
-        assert_eq!(Statistics::read(&objects, &path, bytes.len() as u64).await.unwrap(), statistics);
+        assert_eq!(Statistics::read(&content, &path, bytes.len() as u64).await.unwrap(), statistics);
         assert_eq!(statistics.recorded_at, Some((1_790_000_000_000_000, 1_790_000_000_008_999)));
         let sha256 = ledger::Hash::of(&bytes);
         let reference = SegmentRef {
@@ -437,7 +477,7 @@ mod tests {
         };
         let segment = Segment { reference, location: path.clone(), statistics };
         for (from, to) in [(100, 101), (4_000, 4_356), (8_900, 9_100), (9_099, 9_100)] {
-            let rows = read_rows(&objects, &segment, from, to).await.unwrap();
+            let rows = read_rows(&content, &segment, from, to).await.unwrap();
             let mut scratch = Vec::new();
             let mut seq = from;
             for batch in &rows {
@@ -451,7 +491,7 @@ mod tests {
         }
         let mut leaves = Vec::new();
         let mut scratch = Vec::new();
-        read_all(&path, bytes, |batch| {
+        read_all(&content.keys, &path, bytes, |batch| {
             let rows = Rows::of(batch)?;
             (0..rows.len()).try_for_each(|row| rows.leaf(row, &mut scratch).map(|leaf| leaves.push(leaf)))
         })

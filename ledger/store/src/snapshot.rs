@@ -172,9 +172,13 @@ fn end_of_note(bytes: &[u8]) -> Option<usize> {
 }
 
 fn to_json(statistics: &Statistics) -> Value {
-    let Statistics { occurred_at, recorded_at, action, outcome, release, region } = statistics;
-    json!({"occurred_at": occurred_at, "recorded_at": recorded_at, "action": action, "outcome": outcome,
-        "release": release, "region": region})
+    let Statistics { occurred_at, recorded_at, action, outcome, release, region, key } = statistics;
+    let mut value = json!({"occurred_at": occurred_at, "recorded_at": recorded_at, "action": action, "outcome": outcome,
+        "release": release, "region": region});
+    if let Some(key) = key {
+        value["key"] = key.as_str().into();
+    }
+    value
 }
 
 fn from_json(value: &Value) -> Statistics {
@@ -187,6 +191,7 @@ fn from_json(value: &Value) -> Statistics {
         outcome: texts("outcome"),
         release: texts("release"),
         region: texts("region"),
+        key: value["key"].as_str().and_then(|key| key.parse().ok()),
     }
 }
 

@@ -13,6 +13,7 @@ pub use self::append::{AppendRequest, Appended};
 use crate::ambient::Ambient;
 use crate::error::StoreError;
 use crate::handle::{AppendHandle, StreamHandle};
+use crate::keys::KeySource;
 use crate::layout;
 use crate::limits::{Limits, REQUEST_BYTES};
 use crate::log_state::{LogHealth, LogState};
@@ -20,6 +21,7 @@ use crate::observed;
 use crate::precheck::{self, Known};
 use crate::recover;
 use crate::seal::SealJob;
+use crate::segment_reader::Content;
 use crate::stream::{Sealed, Stream};
 use crate::upkeep::{Upkeep, UpkeepJob};
 use crate::wal::{DiskFiles, LogFiles};
@@ -55,6 +57,8 @@ pub struct StoreOptions {
     pub name: TenantId,
     /// The ledger's signing key.
     pub key: LedgerKey,
+    /// Where tenants' keys come from; without it nothing is encrypted.
+    pub keys: Option<Arc<dyn KeySource>>,
     /// Bounds.
     pub limits: Limits,
     /// Clock and randomness.
@@ -87,6 +91,8 @@ pub(crate) struct LogHead {
 /// What the store's threads and handles share.
 pub(crate) struct Shared {
     pub objects: Arc<dyn ObjectStore>,
+    /// The same, with the keys to what is encrypted.
+    pub content: Content,
     pub cache: PathBuf,
     pub ledger: LedgerName,
     pub name: TenantId,
@@ -327,6 +333,7 @@ impl Store {
             if !drafts.iter().all(|draft| handle.takes(draft)) {
                 return Err(StoreError::Invalid("an event must be of its handle's tenant and stream"));
             }
+            self.pay_break(&handle.stream).await?;
             parts.push(self.prepare(handle.stream, drafts).await?);
         }
         let (atomic, mut key, expects) = (request.atomic, request.key, request.expects);
@@ -363,6 +370,7 @@ impl Store {
     /// Commits to the sections of drafts and looks for their sealed originals, on the request's own time.
     async fn prepare(&self, stream: Arc<Stream>, drafts: Vec<Draft>) -> Result<SubmittedPart, StoreError> {
         let fingerprints: Vec<u64> = drafts.iter().map(|draft| id_fingerprint(draft.event_id())).collect();
+        stream.use_log_key(&self.shared)?;
         let looked = precheck::precheck(&self.shared, &stream, &drafts, &fingerprints).await?;
         let new_seed = || {
             let mut seed = [0; 16];
@@ -386,8 +394,10 @@ impl Store {
     /// # Errors
     /// A seal failed; the others were still tried.
     pub async fn seal_all(&self) -> Result<(), StoreError> {
-        let streams: Vec<Arc<Stream>> =
-            self.shared.streams.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        self.seal(self.all_streams()).await
+    }
+
+    async fn seal(&self, streams: Vec<Arc<Stream>>) -> Result<(), StoreError> {
         let mut result = Ok(());
         for stream in streams {
             while stream.sealing.swap(true, Ordering::AcqRel) {

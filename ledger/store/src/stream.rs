@@ -9,6 +9,7 @@ use crate::columns;
 use crate::entry::{Chunk, Entry};
 use crate::error::StoreError;
 use crate::ids::IdRun;
+use crate::keys::{ContentKeys, LogKey};
 use crate::layout::StreamPrefix;
 use crate::limits::COLUMN_ROWS;
 use crate::segment::{self, Segment, Statistics};
@@ -156,11 +157,14 @@ pub(crate) struct Stream {
     pub warm: tokio::sync::OnceCell<()>,
     /// Whoever adds a commit holds this: numbers are given one after the other.
     pub turn: tokio::sync::Mutex<Turn>,
+    /// Whether it goes on in a new generation and has no entry yet that says so.
+    pub owes_break: AtomicBool,
     /// Whether the upkeep thread has been told to look at this stream and has not yet.
     pub looked_for: AtomicBool,
     state: RwLock<State>,
     seeds: Mutex<Seeds>,
     columns: Mutex<Columns>,
+    log_key: RwLock<Option<Arc<LogKey>>>,
 }
 
 /// One stream as of one moment: what is durable of it, sealed or not.
@@ -180,6 +184,8 @@ pub struct Snapshot {
     pub tail: Vec<RecordBatch>,
     /// Where the segments are.
     pub objects: Arc<dyn ObjectStore>,
+    /// The keys to those that are encrypted.
+    pub keys: ContentKeys,
 }
 
 /// The tail and where it begins, with the state of what is sealed below it.
@@ -197,11 +203,17 @@ impl View {
         self.tail.get(at)?.get(seq)
     }
 
+    /// The leaf hash of the unsealed entry at a sequence number.
+    pub(crate) fn leaf(&self, seq: u64) -> Option<Hash> {
+        let at = self.tail.partition_point(|chunk| chunk.end() <= seq);
+        self.tail.get(at)?.leaf(seq)
+    }
+
     /// The view when its tail ended at `end`, which is the end of one of its chunks.
     pub(crate) fn through(mut self, end: u64) -> Self {
         self.tail.retain(|chunk| chunk.end() <= end);
         let mut edge = self.sealed.edge.clone();
-        self.tail.iter().flat_map(|chunk| &chunk.entries).for_each(|entry| edge.push(entry.leaf));
+        self.tail.iter().flat_map(|chunk| chunk.leaves()).for_each(|leaf| edge.push(leaf));
         Self { edge, ..self }
     }
 
@@ -232,10 +244,12 @@ impl Stream {
             tried: AtomicU64::new(0),
             warm: tokio::sync::OnceCell::new(),
             turn: tokio::sync::Mutex::default(),
+            owes_break: AtomicBool::new(false),
             looked_for: AtomicBool::new(false),
             state: RwLock::new(state),
             seeds: Mutex::default(),
             columns: Mutex::default(),
+            log_key: RwLock::default(),
         }
     }
 
@@ -277,7 +291,7 @@ impl Stream {
             freed += state.tail.pop_front().map_or(0, |chunk| chunk.bytes);
         }
         // A commit that another writer made may end inside a chunk.
-        if let Some(front) = state.tail.front_mut().filter(|chunk| chunk.first < through) {
+        if let Some(front) = state.tail.front_mut().filter(|chunk| chunk.first < through && chunk.locked.is_none()) {
             let rest = Chunk::new(through, front.entries[(through - front.first) as usize..].to_vec());
             freed += front.bytes - rest.bytes;
             *front = Arc::new(rest);
@@ -334,6 +348,30 @@ impl Stream {
         cold.retain(|segment| segment.strong_count() > 0);
         // No seal goes on before this: each begins with it.
         state.runs = runs;
+    }
+
+    /// The tail, while it cannot be opened: then it is one chunk.
+    pub(crate) fn locked_tail(&self) -> Option<Arc<Chunk>> {
+        held(self.state.read()).tail.front().filter(|chunk| chunk.locked.is_some()).cloned()
+    }
+
+    /// Puts a tail that was opened in the place of what was held of it.
+    pub(crate) fn opened(&self, before: &Arc<Chunk>, now: Arc<Chunk>) {
+        let mut state = held(self.state.write());
+        // Somebody else may have opened it meanwhile.
+        if let Some(front) = state.tail.front_mut().filter(|front| Arc::ptr_eq(front, before)) {
+            *front = now;
+        }
+    }
+
+    /// The key that entries are written to the log under now.
+    pub(crate) fn log_key(&self) -> Option<Arc<LogKey>> {
+        held(self.log_key.read()).clone()
+    }
+
+    /// Sets it.
+    pub(crate) fn set_log_key(&self, key: Option<Arc<LogKey>>) {
+        *held(self.log_key.write()) = key;
     }
 
     /// The durable head.

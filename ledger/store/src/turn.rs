@@ -12,6 +12,7 @@ use crate::precheck;
 use crate::segment::Segment;
 use crate::store::Shared;
 use crate::stream::{Replaced, SealedGone, Stream};
+use bytes::Bytes;
 use ledger::commit::{Commit, SignedCommit};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -21,6 +22,8 @@ use std::sync::{Arc, Weak};
 pub(crate) struct Turn {
     /// The commit of a merge or purge that was to be created, while it is not known whether it was.
     pub unsettled: Option<Unsettled>,
+    /// The segment of a seal that was tried, where the same entries would give other bytes: it is encrypted.
+    pub tried: Option<(Segment, Bytes)>,
     /// Segments that commits removed and whose files are still there, oldest first.
     pub removed: Vec<Removed>,
     /// Commits below this number are in packs.

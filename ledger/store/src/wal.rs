@@ -13,6 +13,7 @@
 mod disk;
 mod files;
 mod frame;
+mod locked;
 mod objects;
 mod read;
 
@@ -20,7 +21,8 @@ pub(crate) use disk::{DiskLog, LogFolder};
 #[cfg(test)]
 pub(crate) use files::LogFile;
 pub(crate) use files::{DiskFiles, LogFiles};
-pub(crate) use frame::{Batch, Fact, GroupFrame, Part};
+pub(crate) use frame::{Batch, Fact, GroupFrame, Part, ReadRun, Run};
+pub(crate) use locked::LockedRun;
 pub(crate) use objects::{ObjectLog, ObjectLogReader};
 pub(crate) use read::{ReplayedGroup, replay};
 

@@ -22,7 +22,7 @@ use crate::precheck::Known;
 use crate::seal::SealJob;
 use crate::store::{LogHead, Shared, StreamKey};
 use crate::stream::Stream;
-use crate::wal::{Batch, Fact, GroupFrame, Log, Part, Written};
+use crate::wal::{Batch, Fact, GroupFrame, Log, Part, Run, Written};
 use ledger::checkpoint::StreamHead;
 use ledger::draft::Draft;
 use ledger::group::Group;
@@ -365,11 +365,13 @@ impl Writer {
 
     fn write_group(&mut self, group: &[InGroup], pending: &Pending) -> Result<Written, StoreError> {
         for member in group {
-            let parts = member.runs.iter().map(|(key, first, count)| {
+            let keys: Vec<_> = member.runs.iter().map(|(key, ..)| self.live[key].stream.log_key()).collect();
+            let parts = member.runs.iter().zip(&keys).map(|((key, first, count), log_key)| {
                 let live = &self.live[key];
                 let at = (first - live.open_first) as usize;
                 let entries = live.open[at..at + count].iter().collect();
-                Part { tenant: &live.stream.tenant, kind: live.stream.kind, first: *first, entries }
+                let run = Run::of(entries, log_key.as_deref());
+                Part { tenant: &live.stream.tenant, kind: live.stream.kind, first: *first, run }
             });
             let batch = Batch { facts: member.fact.iter().collect(), parts: parts.collect() };
             if !batch.parts.is_empty() || !batch.facts.is_empty() {

@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 
-fn segment(folder: &str, first: u64, rows: u64, bytes: u64) -> Arc<Segment> {
+pub(super) fn segment(folder: &str, first: u64, rows: u64, bytes: u64) -> Arc<Segment> {
     named(layout::segment(month(folder), first, 1, 0), first, rows, bytes)
 }
 

@@ -6,6 +6,7 @@
 
 use super::{metadata, protocol, stats};
 use crate::error::StoreError;
+use crate::keys::ContentKeys;
 use crate::segment::{self, Segment};
 use crate::store::Shared;
 use crate::stream::Stream;
@@ -119,7 +120,7 @@ pub(crate) fn newest_text(
 /// It is no checkpoint.
 pub(crate) fn live_in_checkpoint(path: &Path, bytes: bytes::Bytes) -> Result<(BTreeSet<String>, usize), StoreError> {
     let (mut live, mut actions) = (BTreeSet::new(), 0);
-    segment::read_all(path, bytes, |batch| {
+    segment::read_all(&ContentKeys::default(), path, bytes, |batch| {
         let adds = batch.column_by_name("add").and_then(|column| column.as_struct_opt());
         let paths = adds.and_then(|adds| adds.column_by_name("path")).and_then(|paths| paths.as_string_opt::<i32>());
         let why = "it has no column of added files";

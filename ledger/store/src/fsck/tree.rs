@@ -5,6 +5,7 @@
 
 use crate::columns::Rows;
 use crate::error::StoreError;
+use crate::keys::ContentKeys;
 use crate::segment;
 use bytes::Bytes;
 use ledger::gone::Gone;
@@ -103,13 +104,14 @@ impl TreeWalk {
     /// tiles are not to be used.
     pub(super) fn segment(
         &mut self,
+        keys: &ContentKeys,
         path: &Path,
         bytes: Bytes,
         progress: &mut impl FnMut(u64),
     ) -> Result<(), TreeFault> {
         let mut scratch = Vec::new();
         let mut fault = None;
-        let read = segment::read_all(path, bytes, |batch| {
+        let read = segment::read_all(keys, path, bytes, |batch| {
             let rows = Rows::of(batch)?;
             for row in 0..rows.len() {
                 self.place(&rows, row, path)?;

@@ -5,9 +5,11 @@
 
 use crate::entry::{Chunk, Entry};
 use crate::error::StoreError;
+use crate::keys::ContentKeys;
+use crate::locked::{self, Locked};
 use crate::store::{Shared, StreamKey};
 use crate::stream::Stream;
-use crate::wal::{Fact, ReplayedGroup};
+use crate::wal::{Fact, ReadRun, ReplayedGroup};
 use crate::writer::LogUse;
 use ledger::checkpoint::StreamHead;
 use ledger::group::Group;
@@ -18,16 +20,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Entries of one stream that the log gave back, as runs by first position, and the heads that its groups recorded.
 #[derive(Default)]
 pub(super) struct FromLog {
-    runs: BTreeMap<u64, Vec<Entry>>,
+    runs: BTreeMap<u64, ReadRun>,
     heads: BTreeMap<u64, Hash>,
 }
 
 impl FromLog {
     /// Takes a run. Of two that begin at one position, as copying forward leaves them, the longer stays.
-    fn take(&mut self, first: u64, entries: Vec<Entry>) {
-        let known = self.runs.entry(first).or_default();
-        if entries.len() > known.len() {
-            *known = entries;
+    fn take(&mut self, first: u64, run: ReadRun) {
+        let known = self.runs.entry(first).or_insert_with(|| ReadRun::Plain(vec![]));
+        if run.len() > known.len() {
+            *known = run;
         }
     }
 }
@@ -81,11 +83,11 @@ impl<'s> FoundGroups<'s> {
             }
             for part in batch.parts {
                 let key = StreamKey::new(part.tenant, part.kind);
-                let end = part.first + part.entries.len() as u64;
+                let end = part.first + part.run.len() as u64;
                 held.holds(&key, end);
                 let sealed = self.shared.stream(&key).map_or(0, |stream| stream.sealed_through());
                 if end > sealed {
-                    self.streams.entry(key).or_default().take(part.first, part.entries);
+                    self.streams.entry(key).or_default().take(part.first, part.run);
                 }
             }
         }
@@ -143,7 +145,10 @@ type Tail = (Arc<Chunk>, Edge);
 ///
 /// # Errors
 /// The log and what was signed disagree on a stream.
-pub(super) fn check_all(mut from_log: Vec<(Arc<Stream>, FromLog)>) -> Result<Vec<(Arc<Stream>, Tail)>, StoreError> {
+pub(super) fn check_all(
+    mut from_log: Vec<(Arc<Stream>, FromLog)>,
+    keys: &ContentKeys,
+) -> Result<Vec<(Arc<Stream>, Tail)>, StoreError> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(from_log.len());
     // The longest first, so that no thread is left with it at the end.
     from_log.sort_by_key(|(_, found)| std::cmp::Reverse(found.runs.len()));
@@ -151,7 +156,7 @@ pub(super) fn check_all(mut from_log: Vec<(Arc<Stream>, FromLog)>) -> Result<Vec
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || {
         let checked = std::iter::from_fn(next).map(|(stream, found)| {
-            let tail = check(&stream, found)?;
+            let tail = check(&stream, found, keys)?;
             Ok(tail.map(|tail| (stream, tail)))
         });
         checked.filter_map(Result::transpose).collect::<Result<Vec<_>, StoreError>>()
@@ -165,37 +170,77 @@ pub(super) fn check_all(mut from_log: Vec<(Arc<Stream>, FromLog)>) -> Result<Vec
 
 /// The entries that the log holds beyond a stream's last commit, with the tree that they give; each recorded head
 /// is checked.
-fn check(stream: &Stream, from_log: FromLog) -> Result<Option<Tail>, StoreError> {
+fn check(stream: &Stream, from_log: FromLog, keys: &ContentKeys) -> Result<Option<Tail>, StoreError> {
     let view = stream.view();
     let mut edge = view.sealed.edge.clone();
     let path = stream.prefix.path().to_string();
     let damaged = |why| StoreError::Damaged { path: path.clone(), why };
-    let mut entries = Vec::new();
     // A root costs a hash for each level of the tree, so it is computed where one was recorded.
     let agrees = |edge: &Edge| from_log.heads.get(&edge.size()).is_none_or(|recorded| *recorded == edge.root());
     if !agrees(&edge) {
         return Err(damaged("its last commit and the write-ahead log disagree on the root"));
     }
     let first = edge.size();
-    let positioned = from_log.runs.into_iter().flat_map(|(first, run)| (first..).zip(run));
-    for (seq, entry) in positioned {
-        if seq < edge.size() {
-            continue;
+    let mut tail = Locked { leaves: Vec::new(), runs: Vec::new() };
+    for (from, run) in from_log.runs {
+        let (leaves, before) = (locked::leaves(&run), edge.size());
+        for (seq, leaf) in (from..).zip(&leaves).filter(|(seq, _)| *seq >= before) {
+            if seq > edge.size() {
+                return Err(damaged("the write-ahead log has a gap in its entries"));
+            }
+            edge.push(*leaf);
+            tail.leaves.push(*leaf);
+            if !agrees(&edge) {
+                return Err(damaged("the write-ahead log's entries do not give the root that was signed"));
+            }
         }
-        if seq > edge.size() {
-            return Err(damaged("the write-ahead log has a gap in its entries"));
-        }
-        if !entry.is_as_hashed() {
-            return Err(damaged("an entry in the write-ahead log is not the one that was hashed"));
-        }
-        edge.push(entry.leaf);
-        entries.push(entry);
-        if !agrees(&edge) {
-            return Err(damaged("the write-ahead log's entries do not give the root that was signed"));
+        if edge.size() > before {
+            tail.runs.push((from, run));
         }
     }
     if from_log.heads.keys().next_back().is_some_and(|largest| *largest > edge.size()) {
         return Err(damaged("the write-ahead log lacks entries below a head that was signed"));
     }
-    Ok((!entries.is_empty()).then(|| (Arc::new(Chunk::new(first, entries)), edge)))
+    if tail.leaves.is_empty() {
+        return Ok(None);
+    }
+    // Tree and heads need no key. Where the entries need one that is not at hand, they wait for it.
+    let chunk = match opened(stream, first, &mut tail, keys) {
+        Ok(entries) => Chunk::new(first, entries),
+        Err(StoreError::Key(error)) => {
+            tracing::warn!(origin = %stream.origin, entries = tail.leaves.len(), error = &error as &dyn std::error::Error,
+                "unsealed entries cannot be read now, and are kept in the log");
+            Chunk::locked(first, tail)
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(Some((Arc::new(chunk), edge)))
+}
+
+/// The entries of a tail, each of them hashed again. Runs in the clear are taken out, unless a run cannot be opened.
+fn opened(stream: &Stream, first: u64, tail: &mut Locked, keys: &ContentKeys) -> Result<Vec<Entry>, StoreError> {
+    let damaged = |why| StoreError::Damaged { path: stream.prefix.path().to_string(), why };
+    let mut open: Vec<Option<Vec<Entry>>> = Vec::with_capacity(tail.runs.len());
+    for (from, run) in &tail.runs {
+        open.push(match run {
+            ReadRun::Plain(_) => None,
+            ReadRun::Locked(run) => {
+                let why = "entries in the write-ahead log are not what was written under their key";
+                Some(run.open(keys, (&stream.tenant, stream.kind, *from))?.ok_or_else(|| damaged(why))?)
+            }
+        });
+    }
+    let mut entries = Vec::with_capacity(tail.leaves.len());
+    for ((from, run), open) in std::mem::take(&mut tail.runs).into_iter().zip(open) {
+        let skip = (first + entries.len() as u64).saturating_sub(from) as usize;
+        let run = match (open, run) {
+            (Some(open), _) | (None, ReadRun::Plain(open)) => open,
+            (None, ReadRun::Locked(_)) => Vec::new(),
+        };
+        entries.extend(run.into_iter().skip(skip));
+    }
+    if entries.iter().all(Entry::is_as_hashed) {
+        return Ok(entries);
+    }
+    Err(damaged("an entry in the write-ahead log is not the one that was hashed"))
 }

@@ -70,7 +70,7 @@ fn fits<'c>(view: &View, signed: &'c SignedCommit) -> Result<&'c SegmentRef, &'s
         return Err("it does more than seal; restart the service to take it over");
     }
     let mut ours = view.sealed.edge.clone();
-    let leaves = view.tail.iter().flat_map(|chunk| &chunk.entries).map(|entry| entry.leaf);
+    let leaves = view.tail.iter().flat_map(|chunk| chunk.leaves());
     leaves.take(added.rows as usize).for_each(|leaf| ours.push(leaf));
     if ours != *edge {
         return Err("its head is not that of the durable entries here: there are two histories");
@@ -88,7 +88,7 @@ async fn take(
 ) -> Result<(), StoreError> {
     let commit = signed.commit();
     let location = stream.prefix.below(&added.path);
-    let statistics = Statistics::read(&shared.objects, &location, added.bytes).await?;
+    let statistics = Statistics::read(&shared.content, &location, added.bytes).await?;
     let segment = Arc::new(Segment { reference: added.clone(), location, statistics });
     if !commit.removes.is_empty() {
         turn::show(shared, stream, turn, signed, vec![segment], None).await;

@@ -6,12 +6,11 @@
 use super::{BLOOMED, PLAIN, Segment};
 use crate::error::StoreError;
 use crate::limits::PAGE_ROWS;
-use crate::segment_reader::SegmentReader;
+use crate::segment_reader::{Content, SegmentReader};
 use arrow::array::{AsArray, RecordBatch};
 use futures::StreamExt;
 use hashbrown::{DefaultHashBuilder, HashSet};
 use ledger::field::Field;
-use object_store::ObjectStore;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::file::metadata::ParquetMetaData;
@@ -33,13 +32,13 @@ impl ColumnCounts {
     ///
     /// # Errors
     /// A segment cannot be read.
-    pub(crate) async fn of(objects: &Arc<dyn ObjectStore>, segments: &[Arc<Segment>]) -> Result<Self, StoreError> {
+    pub(crate) async fn of(content: &Content, segments: &[Arc<Segment>]) -> Result<Self, StoreError> {
         let repeating = || BLOOMED.into_iter().filter(|field| !PLAIN.contains(field));
         let values = repeating().map(|field| (field, HashSet::new())).collect();
         let mut counts = Self { values, hasher: DefaultHashBuilder::default(), filled: HashMap::new() };
         for segment in segments {
             let location = &segment.location;
-            let reader = SegmentReader::new(objects, location, segment.reference.bytes);
+            let reader = SegmentReader::new(content, location, segment.reference.bytes);
             let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(StoreError::parquet(location))?;
             counts.note_filled(builder.metadata());
             let mask = ProjectionMask::columns(builder.parquet_schema(), repeating().map(Field::name));

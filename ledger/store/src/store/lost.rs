@@ -7,11 +7,13 @@
 
 use super::{AppendHandle, AppendRequest, Store};
 use crate::error::StoreError;
+use crate::precheck;
 use crate::stream::Stream;
 use ledger::checkpoint::StreamHead;
 use ledger::draft::{Draft, DraftBuilder, Invalid};
 use ledger::field::Field;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// The action of such an entry.
 const LOG_LOST: &str = "ledger.log_lost";
@@ -22,6 +24,41 @@ impl Store {
     /// # Errors
     /// As [`Store::append`].
     pub(super) async fn declare_lost(&self, broken: Vec<Arc<Stream>>) -> Result<(), StoreError> {
+        let (mut open, mut later) = (Vec::new(), Vec::new());
+        for stream in broken {
+            // Where a key is not at hand, nothing else is taken either before this is said.
+            match self.opened(&stream).await {
+                Err(StoreError::Key(_)) => later.push(stream),
+                opened => opened.map(|()| open.push(stream))?,
+            }
+        }
+        later.iter().for_each(|stream| stream.owes_break.store(true, Ordering::Release));
+        self.say_lost(open).await
+    }
+
+    /// Whether a stream can be written: its segments and keys are at hand.
+    async fn opened(&self, stream: &Stream) -> Result<(), StoreError> {
+        precheck::warm(&self.shared, stream).await?;
+        stream.use_log_key(&self.shared)
+    }
+
+    /// Says so in a stream that owes it, because its key was not at hand at the start.
+    ///
+    /// # Errors
+    /// As [`Store::append`].
+    pub(super) async fn pay_break(&self, stream: &Arc<Stream>) -> Result<(), StoreError> {
+        if !stream.owes_break.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.opened(stream).await?;
+        if stream.owes_break.swap(false, Ordering::AcqRel) {
+            let said = Box::pin(self.say_lost(vec![Arc::clone(stream)])).await;
+            said.inspect_err(|_| stream.owes_break.store(true, Ordering::Release))?;
+        }
+        Ok(())
+    }
+
+    async fn say_lost(&self, broken: Vec<Arc<Stream>>) -> Result<(), StoreError> {
         if broken.is_empty() {
             return Ok(());
         }

@@ -2,13 +2,17 @@
 //!
 //! Not here: doing it ([`crate::upkeep`], [`crate::purge`]). Invariant: whoever asks is answered when it is done.
 
-use super::{Store, StreamKey};
+use super::{AppendRequest, Store, StreamKey};
 use crate::error::StoreError;
+use crate::handle::AppendHandle;
+use crate::keys::KeyName;
+use crate::precheck;
 use crate::purge::{PurgeOrder, Purged};
 use crate::stream::Stream;
 use crate::turn;
 use crate::upkeep::UpkeepJob;
 use ledger::name::{StreamKind, TenantId};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use tokio::sync::oneshot;
@@ -34,9 +38,7 @@ impl Store {
         if shared.unsettled_purges.load(Ordering::Acquire) == 0 {
             return Ok(());
         }
-        let all: Vec<Arc<Stream>> =
-            shared.streams.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        for stream in all {
+        for stream in self.all_streams() {
             let mut turn = stream.turn.lock().await;
             turn::settle(shared, &stream, &mut turn).await?;
         }
@@ -49,6 +51,73 @@ impl Store {
             Some(stream) => stream.turn.lock().await.removed.iter().any(|one| one.is_purged),
             None => false,
         }
+    }
+
+    /// Opens what could not be opened when the log was read: keys are at hand now. What still cannot be waits on.
+    ///
+    /// # Errors
+    /// Bytes of the log are not what was written under their key; other streams were still opened.
+    pub async fn unlock(&self) -> Result<(), StoreError> {
+        let mut result = Ok(());
+        for stream in self.all_streams() {
+            let opened = match stream.unlock(&self.shared.content.keys) {
+                Ok(()) => self.pay_break(&stream).await,
+                locked => locked,
+            };
+            match opened {
+                Ok(()) | Err(StoreError::Key(_)) => {}
+                Err(error) => result = Err(error),
+            }
+        }
+        result
+    }
+
+    /// Whether something can be appended to a stream, as far as its keys go.
+    ///
+    /// # Errors
+    /// A key is not at hand; or what is sealed cannot be read.
+    pub async fn can_write(&self, handle: &AppendHandle) -> Result<(), StoreError> {
+        self.pay_break(&handle.stream).await?;
+        precheck::warm(&self.shared, &handle.stream).await?;
+        handle.stream.use_log_key(&self.shared)
+    }
+
+    /// Seals all that is durable of a tenant; from here on its entries are written to the log as its keys say now, and
+    /// none is on its way there under another.
+    ///
+    /// # Errors
+    /// A seal failed: what it was of is in the log still.
+    pub async fn settle_tenant(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        let streams: Vec<Arc<Stream>> =
+            self.all_streams().into_iter().filter(|stream| stream.tenant == *tenant).collect();
+        for stream in &streams {
+            stream.use_log_key(&self.shared)?;
+        }
+        // Answered after the group before it, whose entries may have the key of before.
+        self.append(AppendRequest::default()).await?;
+        self.seal(streams).await
+    }
+
+    /// Under which keys a tenant's segments are: by name (none is plain), segments, entries and bytes.
+    ///
+    /// # Errors
+    /// A footer cannot be read.
+    pub async fn key_use(&self, tenant: &TenantId) -> Result<BTreeMap<Option<KeyName>, (u64, u64, u64)>, StoreError> {
+        let mut found: BTreeMap<Option<KeyName>, (u64, u64, u64)> = BTreeMap::new();
+        for stream in self.all_streams().into_iter().filter(|stream| stream.tenant == *tenant) {
+            precheck::warm(&self.shared, &stream).await?;
+            for segment in &stream.view().sealed.segments {
+                let (segments, entries, bytes) = found.entry(segment.statistics.key.clone()).or_default();
+                *segments += 1;
+                *entries += segment.reference.rows;
+                *bytes += segment.reference.bytes;
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn all_streams(&self) -> Vec<Arc<Stream>> {
+        self.shared.streams.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// How long files stay after a purge took them out of their chain.

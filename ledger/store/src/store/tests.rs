@@ -7,6 +7,7 @@ pub(crate) mod disk;
 mod faults;
 pub(crate) mod faulty;
 mod fencing;
+mod keys;
 mod log_faults;
 mod log_life;
 mod lost_log;
@@ -104,6 +105,8 @@ pub(super) struct Bed {
     pub durability: Durability,
     /// Objects that are not in the folder.
     pub objects: Option<Arc<dyn ObjectStore>>,
+    /// Where tenants' keys come from.
+    pub keys: Option<Arc<dyn crate::KeySource>>,
 }
 
 pub(super) fn key() -> LedgerKey {
@@ -119,7 +122,7 @@ impl Bed {
         let seal_age = std::time::Duration::from_secs(10 * 86_400);
         let limits = Limits { seal_age, log_reserve_bytes: 64 << 10, ..Limits::default() };
         let (folder, world) = (tempfile::tempdir().unwrap(), World::new(seed));
-        Self { folder, world, limits, durability: Durability::Wal, objects: None }
+        Self { folder, world, limits, durability: Durability::Wal, objects: None, keys: None }
     }
 
     pub(super) fn at(&self, name: &str) -> PathBuf {
@@ -143,6 +146,7 @@ impl Bed {
             ledger: "example".parse().unwrap(),
             name: tenant("main"),
             key: key(),
+            keys: self.keys.clone(),
             limits: self.limits.clone(),
             ambient: Arc::clone(&self.world) as Arc<dyn Ambient>,
         }
@@ -165,7 +169,7 @@ impl Bed {
             copy_folder(&self.at(name), &copy.path().join(name));
         }
         let (world, limits) = (Arc::clone(&self.world), self.limits.clone());
-        Bed { folder: copy, world, limits, durability: self.durability, objects: None }
+        Bed { folder: copy, world, limits, durability: self.durability, objects: None, keys: self.keys.clone() }
     }
 
     pub(super) fn log_files(&self) -> Vec<PathBuf> {
@@ -182,7 +186,7 @@ impl Bed {
 
 pub(super) async fn fsck(objects: Arc<dyn ObjectStore>) -> Report {
     let keys = vec![key().verifier("any")];
-    Fsck { objects, ledger: "example".parse().unwrap(), keys, kept: vec![], durable: vec![] }
+    Fsck { objects, ledger: "example".parse().unwrap(), keys, content: Default::default(), kept: vec![], durable: vec![] }
         .store(|_| {})
         .await
         .unwrap()
@@ -264,7 +268,7 @@ pub(super) async fn rows(snapshot: &Snapshot) -> Vec<Row> {
     };
     for segment in &snapshot.segments {
         let bytes = segment::fetch(&snapshot.objects, &segment.location).await.unwrap();
-        segment::read_all(&segment.location, bytes, |batch| {
+        segment::read_all(&snapshot.keys, &segment.location, bytes, |batch| {
             take(batch);
             Ok(())
         })

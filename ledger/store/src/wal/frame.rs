@@ -3,7 +3,9 @@
 //! Integers are little-endian; names have their length as `u16` before them. Not here: files and reading order.
 //! Invariant: decoding is bounded by the frame's own length and never panics.
 
+use super::locked::{self, LockedRun};
 use crate::entry::Entry;
+use crate::keys::LogKey;
 use ledger::draft::Draft;
 use ledger::leaf::Seed;
 use ledger::name::{StreamKind, TenantId};
@@ -16,6 +18,11 @@ pub(super) const LONGEST_BODY: usize = 256 << 20;
 const BATCH: u8 = 1;
 const GROUP: u8 = 2;
 const TAKEOVER: u8 = 3;
+/// A batch some of whose parts are under a key.
+const KEYED: u8 = 4;
+/// Forms of a part in such a batch.
+const PLAIN: u8 = 0;
+const UNDER_KEY: u8 = 1;
 
 /// What is remembered of a request that had an idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +54,36 @@ pub(crate) struct Part<'a> {
     /// Sequence number of the first.
     pub first: u64,
     /// The entries.
-    pub entries: Vec<&'a Entry>,
+    pub run: Run<'a>,
+}
+
+/// How the entries of a part are written.
+#[derive(Debug)]
+pub(crate) enum Run<'a> {
+    /// In the clear.
+    Plain(Vec<&'a Entry>),
+    /// Under a key.
+    Under(Vec<&'a Entry>, &'a LogKey),
+    /// As they were read, unopened.
+    Locked(&'a LockedRun),
+}
+
+impl<'a> Run<'a> {
+    /// Entries under a key, if there is one.
+    pub(crate) fn of(entries: Vec<&'a Entry>, key: Option<&'a LogKey>) -> Self {
+        match key {
+            Some(key) => Self::Under(entries, key),
+            None => Self::Plain(entries),
+        }
+    }
+
+    /// How many.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Plain(entries) | Self::Under(entries, _) => entries.len(),
+            Self::Locked(run) => run.leaves.len(),
+        }
+    }
 }
 
 /// What one request brought, or what is copied forward.
@@ -69,7 +105,26 @@ pub(crate) struct ReadPart {
     /// Sequence number of the first.
     pub first: u64,
     /// The entries.
-    pub entries: Vec<Entry>,
+    pub run: ReadRun,
+}
+
+/// Entries as they were read.
+#[derive(Debug)]
+pub(crate) enum ReadRun {
+    /// In the clear.
+    Plain(Vec<Entry>),
+    /// Under a key.
+    Locked(LockedRun),
+}
+
+impl ReadRun {
+    /// How many.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Plain(entries) => entries.len(),
+            Self::Locked(run) => run.leaves.len(),
+        }
+    }
 }
 
 /// A batch as it was read.
@@ -140,14 +195,31 @@ fn put_name(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(name.as_bytes());
 }
 
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
     out.extend_from_slice(bytes);
 }
 
+/// What of an entry must not be read without a key.
+pub(super) fn put_entry_secrets(out: &mut Vec<u8>, entry: &Entry) {
+    out.extend_from_slice(&entry.seed.0);
+    out.extend_from_slice(&entry.index.to_le_bytes());
+    out.extend_from_slice(&(entry.draft.fields_bytes() as u32).to_le_bytes());
+    entry.draft.put_fields(out);
+}
+
+fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
+    out.extend_from_slice(&entry.seed.0);
+    out.extend_from_slice(&entry.index.to_le_bytes());
+    out.extend_from_slice(&entry.leaf.0);
+    out.extend_from_slice(&(entry.draft.fields_bytes() as u32).to_le_bytes());
+    entry.draft.put_fields(out);
+}
+
 impl Batch<'_> {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        out.push(BATCH);
+        let is_keyed = self.parts.iter().any(|part| !matches!(part.run, Run::Plain(_)));
+        out.push(if is_keyed { KEYED } else { BATCH });
         out.extend_from_slice(&(self.facts.len() as u32).to_le_bytes());
         for fact in &self.facts {
             out.extend_from_slice(&fact.key);
@@ -160,13 +232,16 @@ impl Batch<'_> {
             put_name(out, part.tenant.as_str());
             put_name(out, part.kind.as_str());
             out.extend_from_slice(&part.first.to_le_bytes());
-            out.extend_from_slice(&(part.entries.len() as u32).to_le_bytes());
-            for entry in &part.entries {
-                out.extend_from_slice(&entry.seed.0);
-                out.extend_from_slice(&entry.index.to_le_bytes());
-                out.extend_from_slice(&entry.leaf.0);
-                out.extend_from_slice(&(entry.draft.fields_bytes() as u32).to_le_bytes());
-                entry.draft.put_fields(out);
+            out.extend_from_slice(&(part.run.len() as u32).to_le_bytes());
+            if is_keyed {
+                out.push(if matches!(part.run, Run::Plain(_)) { PLAIN } else { UNDER_KEY });
+            }
+            match &part.run {
+                Run::Plain(entries) => entries.iter().for_each(|entry| put_entry(out, entry)),
+                Run::Under(entries, key) => {
+                    locked::put_under(out, (part.tenant, part.kind, part.first), entries, key);
+                }
+                Run::Locked(run) => run.put(out),
             }
         }
     }
@@ -199,7 +274,7 @@ impl Takeover {
 }
 
 /// Takes values from the front of a body.
-struct Cursor<'a>(&'a [u8]);
+pub(super) struct Cursor<'a>(pub(super) &'a [u8]);
 
 impl<'a> Cursor<'a> {
     fn take(&mut self, count: usize) -> Option<&'a [u8]> {
@@ -208,11 +283,11 @@ impl<'a> Cursor<'a> {
         Some(front)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub(super) fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
@@ -230,7 +305,7 @@ impl<'a> Cursor<'a> {
         std::str::from_utf8(self.take(length.into())?).ok()
     }
 
-    fn bytes(&mut self) -> Option<&'a [u8]> {
+    pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = self.u32()? as usize;
         self.take(length)
     }
@@ -246,18 +321,29 @@ impl<'a> Cursor<'a> {
         Some(Entry::kept(draft, seed, index, leaf))
     }
 
-    fn part(&mut self) -> Option<ReadPart> {
+    fn part(&mut self, is_keyed: bool) -> Option<ReadPart> {
         let tenant = self.name()?.parse().ok()?;
         let kind = self.name()?.parse().ok()?;
         let (first, count) = (self.position()?, self.u32()?);
-        let entries = (0..count).map(|_| self.entry()).collect::<Option<Vec<_>>>()?;
-        Some(ReadPart { tenant, kind, first, entries })
+        let form = if is_keyed { self.take(1)?[0] } else { PLAIN };
+        let run = match form {
+            PLAIN => ReadRun::Plain((0..count).map(|_| self.entry()).collect::<Option<Vec<_>>>()?),
+            UNDER_KEY => ReadRun::Locked(LockedRun {
+                wrapped: self.bytes()?.into(),
+                leaves: (0..count).map(|_| Some(Hash(self.array()?))).collect::<Option<Vec<_>>>()?,
+                sealed: self.bytes()?.into(),
+            }),
+            _ => return None,
+        };
+        Some(ReadPart { tenant, kind, first, run })
     }
 
-    fn batch(&mut self) -> Option<ReadBatch> {
+    fn batch(&mut self, is_keyed: bool) -> Option<ReadBatch> {
         let facts = (0..self.u32()?).map(|_| self.fact()).collect::<Option<Vec<_>>>()?;
-        let parts = (0..self.u32()?).map(|_| self.part()).collect::<Option<Vec<_>>>()?;
-        Some(ReadBatch { facts, parts })
+        let parts = (0..self.u32()?).map(|_| self.part(is_keyed)).collect::<Option<Vec<_>>>()?;
+        // A batch without a key has one spelling: that of the first kind.
+        let has_key = parts.iter().any(|part| matches!(part.run, ReadRun::Locked(_)));
+        (has_key == is_keyed).then_some(ReadBatch { facts, parts })
     }
 
     fn group(&mut self) -> Option<GroupFrame> {
@@ -307,7 +393,8 @@ pub(super) fn read(bytes: &[u8]) -> Found {
 fn decode(body: &[u8]) -> Option<Frame> {
     let mut cursor = Cursor(body);
     let frame = match cursor.take(1)? {
-        [BATCH] => Frame::Batch(cursor.batch()?),
+        [BATCH] => Frame::Batch(cursor.batch(false)?),
+        [KEYED] => Frame::Batch(cursor.batch(true)?),
         [GROUP] => Frame::Group(cursor.group()?),
         [TAKEOVER] => Frame::Takeover(cursor.takeover()?),
         _ => return None,

@@ -5,13 +5,20 @@
 
 use super::frame::{self, Found, Frame, Takeover};
 use super::tests::read_all;
-use super::{Batch, Fact, GroupFrame, Part};
+use super::{Batch, Fact, GroupFrame, Part, ReadRun, Run};
 use crate::columns::tests::entry;
 use crate::entry::Entry;
 use crate::fuzz::changed::{fuzz, write_seed};
 use crate::fuzz::folder;
 use ledger::name::{StreamKind, TenantId};
 use ledger::tree::Hash;
+
+fn again(run: &ReadRun) -> Run<'_> {
+    match run {
+        ReadRun::Plain(entries) => Run::Plain(entries.iter().collect()),
+        ReadRun::Locked(run) => Run::Locked(run),
+    }
+}
 
 fn encoded(frame: &Frame) -> Vec<u8> {
     let mut out = Vec::new();
@@ -23,7 +30,7 @@ fn encoded(frame: &Frame) -> Vec<u8> {
                 tenant: &part.tenant,
                 kind: part.kind,
                 first: part.first,
-                entries: part.entries.iter().collect(),
+                run: again(&part.run),
             });
             Batch { facts: batch.facts.iter().collect(), parts: parts.collect() }.encode(&mut out);
         }
@@ -84,7 +91,7 @@ fn log_files() {
                         tenant: &part.tenant,
                         kind: part.kind,
                         first: part.first,
-                        entries: part.entries.iter().collect(),
+                        run: again(&part.run),
                     });
                     let batch = Batch { facts: batch.facts.iter().collect(), parts: parts.collect() };
                     frame::seal(&mut out, |out| batch.encode(out));
@@ -111,7 +118,7 @@ fn write_seeds() {
     let tenants: Vec<TenantId> = ["acme", "globex"].iter().map(|name| name.parse().unwrap()).collect();
     let entries: Vec<Entry> = (0..4).map(|n| entry("acme", n)).collect();
     let fact = Fact { key: [1; 32], body: [2; 32], expires: 1_790_000_000_000_000, answer: b"answer".to_vec() };
-    let part = |tenant, first, entries| Part { tenant, kind: StreamKind::Audit, first, entries };
+    let part = |tenant, first, entries| Part { tenant, kind: StreamKind::Audit, first, run: Run::Plain(entries) };
     let first = Batch { facts: vec![&fact], parts: vec![part(&tenants[0], 0, vec![&entries[0], &entries[1]])] };
     let second = Batch {
         facts: vec![],

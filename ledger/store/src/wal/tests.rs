@@ -45,7 +45,7 @@ fn write_groups(folder: &tempfile::TempDir, groups: u64, cut_at: u64) -> Vec<Pos
             tenant: &tenant,
             kind: StreamKind::Audit,
             first: 3 * index,
-            entries: entries.iter().collect(),
+            run: Run::Plain(entries.iter().collect()),
         }];
         log.add(&Batch { facts: vec![&fact], parts });
         let previous = log.last_end();
@@ -65,8 +65,16 @@ fn write_groups(folder: &tempfile::TempDir, groups: u64, cut_at: u64) -> Vec<Pos
 }
 
 fn ids(batches: &[ReadBatch]) -> Vec<String> {
-    let entries = batches.iter().flat_map(|b| &b.parts).flat_map(|p| &p.entries);
+    let entries = batches.iter().flat_map(|b| &b.parts).flat_map(|p| plain(&p.run));
     entries.map(|e| e.draft.event_id().to_string()).collect()
+}
+
+/// The entries of a run in the clear.
+pub(super) fn plain(run: &ReadRun) -> &[Entry] {
+    match run {
+        ReadRun::Plain(entries) => entries,
+        ReadRun::Locked(_) => panic!("a run under a key"),
+    }
 }
 
 fn last_file(folder: &tempfile::TempDir) -> PathBuf {

@@ -6,9 +6,11 @@
 use super::{Prepared, Verdict};
 use crate::entry::{Chunk, Entry};
 use crate::ids::Fingerprints;
+use crate::keys::LogKey;
 use crate::precheck::Known;
 use crate::store::StreamKey;
 use crate::stream::Stream;
+use crate::wal::{ReadRun, Run};
 use ledger::checkpoint::StreamHead;
 use ledger::draft::Draft;
 use ledger::tree::Edge;
@@ -41,7 +43,17 @@ pub(crate) struct Own<'d>(HashMap<&'d str, (&'d Draft, u64)>);
 impl Live {
     /// The writer's state of a stream; made from what is published when there is none.
     pub(crate) fn of<'m>(all: &'m mut HashMap<StreamKey, Live>, stream: &Arc<Stream>) -> &'m mut Live {
-        all.entry(StreamKey::of(stream)).or_insert_with(|| Live::resume(Arc::clone(stream)))
+        let live = all.entry(StreamKey::of(stream)).or_insert_with(|| Live::resume(Arc::clone(stream)));
+        // What could not be opened at the start has been since: now its ids are known.
+        if live.is_locked() && !stream.is_locked() {
+            *live = Live { touched: live.touched, ..Live::resume(Arc::clone(stream)) };
+        }
+        live
+    }
+
+    /// Whether its tail could not be opened when it was looked at.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.chunks.first_key_value().is_some_and(|(_, chunk)| chunk.locked.is_some())
     }
 
     /// Goes on from what is published.
@@ -160,9 +172,19 @@ impl Live {
         }
     }
 
-    /// Unsealed entries below a position, oldest first, as (first position, entries).
-    pub(crate) fn unsealed_below(&self, end: u64) -> Vec<(u64, Vec<&Entry>)> {
-        let below = self.chunks.values().filter(|chunk| chunk.first < end);
-        below.map(|chunk| (chunk.first, chunk.entries.iter().collect())).collect()
+    /// Unsealed entries below a position, oldest first, as runs to be written again: (first position, run, bytes).
+    pub(crate) fn unsealed_below<'l>(&'l self, end: u64, key: Option<&'l LogKey>) -> Vec<(u64, Run<'l>, usize)> {
+        let mut runs = Vec::new();
+        let bytes = |entries: &[Entry]| entries.iter().map(Entry::bytes).sum();
+        for chunk in self.chunks.values().filter(|chunk| chunk.first < end) {
+            match &chunk.locked {
+                None => runs.push((chunk.first, Run::of(chunk.entries.iter().collect(), key), chunk.bytes)),
+                Some(locked) => runs.extend(locked.runs.iter().map(|(first, run)| match run {
+                    ReadRun::Plain(entries) => (*first, Run::of(entries.iter().collect(), key), bytes(entries)),
+                    ReadRun::Locked(run) => (*first, Run::Locked(run), run.bytes()),
+                })),
+            }
+        }
+        runs
     }
 }

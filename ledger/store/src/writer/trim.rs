@@ -120,7 +120,7 @@ impl Writer {
     }
 
     fn seal(&self, stream: &Arc<Stream>) {
-        if stream.tail_bytes() > 0 && !stream.sealing.swap(true, Ordering::AcqRel) {
+        if stream.tail_bytes() > 0 && !stream.is_locked() && !stream.sealing.swap(true, Ordering::AcqRel) {
             let _ = self.seals.send(SealJob::Stream { stream: Arc::clone(stream), epoch: self.epoch });
         }
     }
@@ -173,7 +173,9 @@ impl Writer {
         let mut small = Vec::new();
         for (key, end) in &held.streams {
             let Some(live) = self.live.get(key).filter(|live| live.sealed_through < *end) else { continue };
-            if live.stream.tail_bytes() >= WORTH_A_SEGMENT || live.stream.sealing.load(Ordering::Acquire) {
+            // What cannot be opened cannot be sealed, however much it is.
+            let is_large = live.stream.tail_bytes() >= WORTH_A_SEGMENT && !live.stream.is_locked();
+            if is_large || live.stream.sealing.load(Ordering::Acquire) {
                 self.seal(&live.stream);
                 // The file goes when that seal is done; copying a part of it now would be for nothing.
                 return;
@@ -195,12 +197,13 @@ impl Writer {
         let now = self.shared.ambient.now_micros();
         let mut batch = Batch::default();
         let (mut ends, mut bytes, mut all) = (Vec::new(), 0, 0);
-        for (key, end) in small {
+        let keys: Vec<_> = small.iter().map(|(key, _)| self.live.get(key)?.stream.log_key()).collect();
+        for ((key, end), log_key) in small.iter().zip(&keys) {
             let Some(live) = self.live.get(key) else { continue };
-            for (first, entries) in live.unsealed_below(*end) {
-                ends.push((key.clone(), first + entries.len() as u64));
-                bytes += entries.iter().map(|entry| entry.bytes()).sum::<usize>();
-                batch.parts.push(Part { tenant: &live.stream.tenant, kind: live.stream.kind, first, entries });
+            for (first, run, takes) in live.unsealed_below(*end, log_key.as_deref()) {
+                ends.push((key.clone(), first + run.len() as u64));
+                bytes += takes;
+                batch.parts.push(Part { tenant: &live.stream.tenant, kind: live.stream.kind, first, run });
             }
             // Many small streams together may be more than one frame is read back with.
             if bytes > GROUP_BYTES {

@@ -133,7 +133,7 @@ async fn again(bed: &Bed, takes_effect: bool) -> (Bed, Arc<Stopping>) {
     let stopping = Arc::new(Stopping { inner, left, takes_effect, for_good: AtomicBool::new(false) });
     let objects: Arc<dyn ObjectStore> = Arc::new(Shared(Arc::clone(&stopping)));
     let (world, limits) = (Arc::clone(&bed.world), bed.limits.clone());
-    (Bed { folder, world, limits, durability: bed.durability, objects: Some(objects) }, stopping)
+    (Bed { folder, world, limits, durability: bed.durability, objects: Some(objects), keys: None }, stopping)
 }
 
 /// What a store comes to: its segments and packs, and that all of it holds.

@@ -163,7 +163,7 @@ async fn a_merge_of_damaged_rows_is_abandoned_and_changes_nothing() {
     // Another row under the same name, in sound Parquet: only leaves tell.
     let entries: Vec<_> = (80..120).map(|n| crate::columns::tests::entry("acme", n)).collect();
     let batch = crate::columns::batch(80, &entries.iter().collect::<Vec<_>>()).unwrap();
-    let forged = segment::write(&path, &[batch]).unwrap().0;
+    let forged = segment::write(&path, &[batch], None).unwrap().0;
     let length = bytes.len();
     bytes[4..length / 2].iter_mut().for_each(|byte| *byte ^= 0x55);
     for other in [bytes, forged.to_vec()] {

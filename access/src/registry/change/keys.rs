@@ -1,0 +1,28 @@
+//! Keys that tenants' content is encrypted under.
+
+use super::super::names::{FactId, text};
+use ledger::name::TenantId;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A new key of a tenant, under which its content is written from then on. The key itself stands here only as the
+/// provider wrapped it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyFact {
+    /// Whose.
+    #[schemars(with = "String")]
+    #[serde(with = "text::single")]
+    pub tenant: TenantId,
+    /// Its id, which the service gives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<FactId>,
+    /// Who wrapped it. Filled in by the service.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub provider: String,
+    /// The key as the provider wrapped it. Filled in by the service.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub wrapped: String,
+    /// Why.
+    pub reason: String,
+}
