@@ -12,6 +12,7 @@ mod incident;
 mod ingest;
 mod keygen;
 mod query;
+mod redaction;
 mod registry;
 mod release;
 mod residency;
@@ -47,6 +48,7 @@ pub enum Command {
     Access(access::Arguments),
     Residency(residency::Arguments),
     Retention(retention::Arguments),
+    Redaction(redaction::Arguments),
     Verify(verify::Arguments),
     Fsck(fsck::Arguments),
     Registry(registry::Arguments),
@@ -70,6 +72,7 @@ pub fn run(command: Command) -> Outcome {
         Command::Access(arguments) => access::run(&arguments),
         Command::Residency(arguments) => residency::run(&arguments),
         Command::Retention(arguments) => retention::run(&arguments),
+        Command::Redaction(arguments) => redaction::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Fsck(arguments) => fsck::run(&arguments),
         Command::Registry(arguments) => registry::run(&arguments),

@@ -110,6 +110,12 @@ actions! {
     ManageHolds = "hold.manage",
     /// Carry out what is due to go.
     RunRetention = "retention.run",
+    /// Find where a person is named, by identifier.
+    FindSubjects = "subject.find",
+    /// Ask for a redaction.
+    AskRedaction = "redaction.ask",
+    /// Agree to a redaction that somebody else asked for, or refuse it.
+    DecideRedaction = "redaction.decide",
     /// See incidents, and what was found and decided.
     ReadIncidents = "incident.read",
     /// Open incidents, decide on them, close them.

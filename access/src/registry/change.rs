@@ -9,6 +9,7 @@
 mod incident;
 mod place;
 mod quota;
+mod redaction;
 mod residency;
 mod retention;
 mod review;
@@ -20,6 +21,7 @@ pub use self::incident::{
 };
 pub use self::place::{StoreFact, Tier};
 pub use self::quota::{Quota, QuotaFact};
+pub use self::redaction::{RedactedRows, RedactionApproval, RedactionFact};
 pub use self::residency::{ResidencyFact, ResidencyRule};
 pub use self::retention::{CertificateFact, HoldFact, PolicyAct, PurgeAct, PurgeFact, RetentionFact};
 pub use self::review::{
@@ -359,6 +361,15 @@ pub enum Change {
     /// The files of a run are gone from the store. Written by the service.
     #[serde(rename = "purge.erase")]
     ErasePurge(PurgeAct),
+    /// Sections of entries are to be redacted, as a data subject asked.
+    #[serde(rename = "redaction.ask")]
+    AskRedaction(Box<RedactionFact>),
+    /// Somebody else agreed: the intent to carry it out.
+    #[serde(rename = "redaction.approve")]
+    ApproveRedaction(RedactionApproval),
+    /// It is not to be.
+    #[serde(rename = "redaction.refuse")]
+    RefuseRedaction(FactAct),
     /// Rules of access reviews from now on.
     #[serde(rename = "review.rules")]
     SetReviewRules(Box<RulesFact>),

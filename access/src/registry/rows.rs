@@ -30,8 +30,10 @@ pub enum Table {
     Policies,
     /// What stays, whatever a policy says.
     Holds,
-    /// What was purged.
+    /// What was purged or redacted.
     Certificates,
+    /// What data subjects asked to have erased.
+    Redactions,
 }
 
 /// One row, and whom it concerns.
@@ -45,7 +47,7 @@ pub struct Row {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 10] = [
+    pub const ALL: [Table; 11] = [
         Self::Tenants,
         Self::Principals,
         Self::Credentials,
@@ -56,6 +58,7 @@ impl Table {
         Self::Policies,
         Self::Holds,
         Self::Certificates,
+        Self::Redactions,
     ];
 
     /// The name in paths and in SQL.
@@ -71,6 +74,7 @@ impl Table {
             Self::Policies => "policies",
             Self::Holds => "holds",
             Self::Certificates => "certificates",
+            Self::Redactions => "redactions",
         }
     }
 
@@ -80,7 +84,7 @@ impl Table {
             Self::Tenants => Action::ReadTenant,
             Self::Incidents => Action::ReadIncidents,
             Self::Reviews => Action::ReadReviews,
-            Self::Policies | Self::Holds | Self::Certificates => Action::ReadRetention,
+            Self::Policies | Self::Holds | Self::Certificates | Self::Redactions => Action::ReadRetention,
             _ => Action::ReadGrants,
         }
     }
@@ -113,6 +117,7 @@ impl Table {
             Self::Policies => super::retention::POLICY_COLUMNS,
             Self::Holds => super::retention::HOLD_COLUMNS,
             Self::Certificates => super::retention::CERTIFICATE_COLUMNS,
+            Self::Redactions => super::redaction::COLUMNS,
         };
         names.split_whitespace().collect()
     }
@@ -132,6 +137,7 @@ impl Table {
             Self::Policies => registry.policy_rows(),
             Self::Holds => registry.hold_rows(),
             Self::Certificates => registry.certificate_rows(),
+            Self::Redactions => registry.redaction_rows(),
         };
         let key = self.columns()[0];
         rows.sort_by(|a, b| a.columns[key].as_str().cmp(&b.columns[key].as_str()));

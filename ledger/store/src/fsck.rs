@@ -67,6 +67,8 @@ pub struct StreamReport {
     pub head: StreamHead,
     /// How many entries of it were purged: hashes are kept in their place.
     pub gone: u64,
+    /// How many entries lack sections that were redacted: commitments are kept in their place.
+    pub redacted: u64,
     /// How many commits hold.
     pub commits: u64,
     /// How many segments were read.
@@ -104,6 +106,11 @@ impl Report {
     /// How many entries were recomputed.
     pub fn entries(&self) -> u64 {
         self.streams.iter().map(|stream| stream.head.size - stream.gone).sum()
+    }
+
+    /// How many entries lack sections that were redacted, of streams as far as they hold.
+    pub fn redacted(&self) -> u64 {
+        self.streams.iter().map(|stream| stream.redacted).sum()
     }
 
     /// How many entries were purged, of streams as far as they hold.
@@ -194,6 +201,9 @@ impl Fsck {
             findings.push(fault(prefix.path(), describe(&fault_found)));
         }
         let tree = tree.map(|tree| tree.seen).unwrap_or_default();
+        if tree.redacted > chain.redacted() {
+            findings.push(fault(prefix.path(), more_redacted(tree.redacted, chain.redacted())));
+        }
         // What this program is too old to read is not gone.
         if tree.disagrees.is_some() || findings.iter().all(|finding| !finding.is_newer) {
             findings.extend(against_kept(&prefix, were_sealed, &tree));
@@ -206,7 +216,16 @@ impl Fsck {
         self.strangers(&prefix, &live, (&marks, kept.as_deref()), &mut findings).await?;
         let edge = &tree.edge;
         let head = StreamHead { origin: chain.origin().into(), size: edge.size(), root: edge.root() };
-        Ok(StreamReport { tenant: tenant.clone(), kind, head, gone: tree.gone, commits, segments, findings })
+        Ok(StreamReport {
+            tenant: tenant.clone(),
+            kind,
+            head,
+            gone: tree.gone,
+            redacted: tree.redacted,
+            commits,
+            segments,
+            findings,
+        })
     }
 
     /// Hands over each sealed entry of a stream, in order, until the newest or until `each` fails. To be believed as far
@@ -407,6 +426,14 @@ impl Fsck {
         }
         Ok(())
     }
+}
+
+/// What is said when more entries lack sections than redactions took them of.
+fn more_redacted(found: u64, committed: u64) -> String {
+    format!(
+        "{found} entries lack sections that their leaves commit to, and the commits say of {committed} that they were \
+         redacted: somebody erased what nobody recorded"
+    )
 }
 
 /// Whether a path below `_ledger` is named as what a purge keeps: `gone/<20 digits>-<epoch>`.

@@ -39,6 +39,8 @@ pub(crate) struct Sealed {
     pub generation: u32,
     /// What is gone of it.
     pub gone: Option<Arc<SealedGone>>,
+    /// How many entries redactions took sections of, one after the other.
+    pub redacted: u64,
     /// The segments, ascending.
     pub segments: Vec<Arc<Segment>>,
 }
@@ -114,6 +116,8 @@ pub(crate) struct Replaced {
     pub segments: Vec<Arc<Segment>>,
     /// What is gone from here on, if the commit is a purge.
     pub gone: Option<Arc<SealedGone>>,
+    /// How many entries it took sections of.
+    pub redacted: u64,
 }
 
 #[derive(Debug, Default)]
@@ -260,6 +264,12 @@ impl Stream {
         runs
     }
 
+    /// Has events that come from here on draw another seed than one of these.
+    pub(crate) fn drop_seed(&self, seeds: &HashSet<Seed>) {
+        let mut held = held(self.seeds.lock());
+        held.current = held.current.filter(|seed| !seeds.contains(seed));
+    }
+
     /// Makes durable entries readable.
     pub(crate) fn publish(&self, chunk: Arc<Chunk>, edge: Edge) {
         let mut state = held(self.state.write());
@@ -294,7 +304,7 @@ impl Stream {
 
     /// Takes over a commit that put segments in the place of others; answers who may still hold those.
     pub(crate) fn replaced(&self, commit: Replaced) -> Vec<Weak<Segment>> {
-        let Replaced { commits, last_commit, epoch, generation, removed, segments, gone } = commit;
+        let Replaced { commits, last_commit, epoch, generation, removed, segments, gone, redacted } = commit;
         let mut state = held(self.state.write());
         let is_removed = |segment: &Segment| removed.contains(&segment.reference.path);
         let sealed = &mut state.sealed;
@@ -307,6 +317,7 @@ impl Stream {
         sealed.segments.extend(segments);
         sealed.segments.sort_by_key(|segment| segment.reference.first);
         sealed.gone = gone.or(sealed.gone.take());
+        sealed.redacted = sealed.redacted.saturating_add(redacted);
         (sealed.commits, sealed.last_commit) = (commits, last_commit);
         (sealed.epoch, sealed.generation) = (epoch, generation);
         let cold = state.cold.iter().filter(|cold| cold.upgrade().is_some_and(|cold| is_removed(&cold)));

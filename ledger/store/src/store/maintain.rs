@@ -1,10 +1,10 @@
-//! What is asked of a store's upkeep: to do now what it does by and by, and to take entries away for good.
+//! What is asked of a store's upkeep: to do now what it does by and by, and to take content away for good.
 //!
-//! Not here: doing it ([`crate::upkeep`], [`crate::purge`]). Invariant: whoever asks is answered when it is done.
+//! Not here: doing it ([`crate::upkeep`], [`crate::erase`]). Invariant: whoever asks is answered when it is done.
 
 use super::{Store, StreamKey};
+use crate::erase::{EraseDone, EraseOrder};
 use crate::error::StoreError;
-use crate::purge::{PurgeOrder, Purged};
 use crate::stream::Stream;
 use crate::turn;
 use crate::upkeep::UpkeepJob;
@@ -14,24 +14,27 @@ use std::sync::{Arc, PoisonError};
 use tokio::sync::oneshot;
 
 impl Store {
-    /// Takes entries away for good, order by order, and answers what became of each, in their order. Orders of one stream
+    /// Takes entries, or sections of them, away for good, order by order, and answers what became of each, in their order. Orders of one stream
     /// are to be given one after the other. An order that was carried out before is answered with what it came to.
     ///
     /// # Errors
     /// The store is closing. That a single order failed is in its answer.
-    pub async fn purge(&self, orders: Vec<PurgeOrder>) -> Result<Vec<Result<Option<Purged>, StoreError>>, StoreError> {
-        let (done, purged) = oneshot::channel();
-        self.upkeep.send(UpkeepJob::Purge(orders, done)).map_err(|_| StoreError::Stopping)?;
-        purged.await.map_err(|_| StoreError::Stopping)
+    pub async fn erase(
+        &self,
+        orders: Vec<EraseOrder>,
+    ) -> Result<Vec<Result<Option<EraseDone>, StoreError>>, StoreError> {
+        let (done, erased) = oneshot::channel();
+        self.upkeep.send(UpkeepJob::Erase(orders, done)).map_err(|_| StoreError::Stopping)?;
+        erased.await.map_err(|_| StoreError::Stopping)
     }
 
-    /// Finds out what became of purges whose commit was tried and not confirmed.
+    /// Finds out what became of erasures whose commit was tried and not confirmed.
     ///
     /// # Errors
     /// The object store does not answer: one of them may still come to stand.
-    pub async fn settle_purges(&self) -> Result<(), StoreError> {
+    pub async fn settle_erasures(&self) -> Result<(), StoreError> {
         let shared = self.shared();
-        if shared.unsettled_purges.load(Ordering::Acquire) == 0 {
+        if shared.unsettled_erasures.load(Ordering::Acquire) == 0 {
             return Ok(());
         }
         let all: Vec<Arc<Stream>> =
@@ -43,15 +46,15 @@ impl Store {
         Ok(())
     }
 
-    /// Whether files of purged entries wait to be deleted.
-    pub async fn has_purged_files(&self, tenant: &TenantId, kind: StreamKind) -> bool {
+    /// Whether files whose content went wait to be deleted.
+    pub async fn has_erased_files(&self, tenant: &TenantId, kind: StreamKind) -> bool {
         match self.shared().stream(&StreamKey::new(tenant.clone(), kind)) {
-            Some(stream) => stream.turn.lock().await.removed.iter().any(|one| one.is_purged),
+            Some(stream) => stream.turn.lock().await.removed.iter().any(|one| one.is_erased),
             None => false,
         }
     }
 
-    /// How long files stay after a purge took them out of their chain.
+    /// How long files stay after an erasure took them out of their chain.
     pub fn undo_window(&self) -> std::time::Duration {
         self.shared.limits.purged_grace
     }
