@@ -122,10 +122,18 @@ impl Client {
     /// # Errors
     /// The service does not answer, or refuses.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+        Ok(self.ask(path, body).await?.json().await?)
+    }
+
+    /// Sends JSON and gets whatever is answered.
+    ///
+    /// # Errors
+    /// The service does not answer, or refuses.
+    pub async fn ask(&self, path: &str, body: &Value) -> Result<Response, ClientError> {
         let bar = output::waiting();
         let answer = self.send(self.http.post(format!("{}{path}", self.url)).json(body)).await;
         bar.finish_and_clear();
-        Ok(answer?.json().await?)
+        answer
     }
 
     /// Gets a text.

@@ -13,6 +13,7 @@ mod ingest;
 mod keygen;
 mod keys;
 mod query;
+mod redaction;
 mod registry;
 mod release;
 mod residency;
@@ -48,6 +49,7 @@ pub enum Command {
     Access(access::Arguments),
     Residency(residency::Arguments),
     Retention(retention::Arguments),
+    Redaction(redaction::Arguments),
     Verify(verify::Arguments),
     Fsck(fsck::Arguments),
     Registry(registry::Arguments),
@@ -72,6 +74,7 @@ pub fn run(command: Command) -> Outcome {
         Command::Access(arguments) => access::run(&arguments),
         Command::Residency(arguments) => residency::run(&arguments),
         Command::Retention(arguments) => retention::run(&arguments),
+        Command::Redaction(arguments) => redaction::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Fsck(arguments) => fsck::run(&arguments),
         Command::Registry(arguments) => registry::run(&arguments),

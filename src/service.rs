@@ -165,11 +165,12 @@ async fn tick(door: Door) {
     }
 }
 
-/// Looks now and then whether what reviewers took elsewhere is gone there.
+/// Looks now and then whether what reviewers took elsewhere is gone there, and lets go of what nobody can ask for.
 async fn confirm(state: query::QueryState) {
-    let mut confirming = query::review::Confirming::new(state);
+    let mut confirming = query::review::Confirming::new(state.clone());
     loop {
         tokio::time::sleep(Duration::from_secs(2)).await;
+        state.forget_removed();
         confirming.tick().await;
     }
 }

@@ -25,6 +25,7 @@ mod python;
 mod raw_answers;
 mod reading;
 mod real_data;
+mod redaction;
 mod registry;
 mod residency;
 mod retention;

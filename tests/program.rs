@@ -212,6 +212,19 @@ impl Service {
         Visitor { url: self.url.clone(), http: self.http.clone() }.get(path).await
     }
 
+    /// Gets JSON, of what can also be had as text.
+    pub async fn get_json(&self, path: &str) -> (u16, Value) {
+        let request = self.http.get(format!("{}{path}", self.url)).header("accept", "application/json");
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    /// Sends a body and answers status and text.
+    pub async fn post_text(&self, path: &str, body: impl Into<reqwest::Body>) -> (u16, String) {
+        let response = self.http.post(format!("{}{path}", self.url)).body(body).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
     /// Gets bytes.
     pub async fn bytes(&self, path: &str) -> Vec<u8> {
         let response = self.http.get(format!("{}{path}", self.url)).send().await.unwrap();

@@ -8,7 +8,8 @@ FIELDS = {1: "recorded_at tenant stream event_id occurred_at action outcome reas
   32: "actor_id actor_name on_behalf_of", 40: "resource_id resource_name", 48: "legal_entity business_unit client "
   "project partner", 56: "source_ip session user_agent credential", 64: "attributes"}  # §2, by first ids of sections
 COLUMNS = ["seq", *" ".join(FIELDS.values()).split(), "salt_seed", "salt_index"]
-WORDS = [*"origin number previous epoch time add sparse remove gone basis head edge —".split(), ""]  # §8: what begins a commit's lines
+REDACTED = [f"{kind}_{name}" for kind in ("salt", "kept") for name in "actor subject scope origin details".split()]  # §4
+WORDS = [*"origin number previous epoch time add sparse remove gone redacted basis head edge —".split(), ""]  # §8: what begins a commit's lines
 def sha(data): return hashlib.sha256(data).digest()
 def b64(data): return base64.b64encode(data).decode()
 def check(holds, what): holds or sys.exit(f"recompute: {what}")
@@ -20,13 +21,17 @@ def encode(field, column):  # §2: id, type, length, value; a null is nothing
 def leaves(rows):  # §3, §4: the leaf hash of each row
     fields = ([encode(first + i, rows[n]) for i, n in enumerate(names.split())] for first, names in FIELDS.items())
     sections = (map(b"".join, zip(*columns)) for columns in fields)
-    for seed, index, skeleton, *committed in zip(*(rows[n].to_pylist() for n in COLUMNS[-2:]), *sections):
-        data = b"PRL\1" + skeleton
-        for number, section in enumerate(committed, 1):
-            if section or number == 5:
-                salt = sha(b"\3" + seed + struct.pack(">IB", index, number))[:16]
-                data += struct.pack(">HBI", 0x8000 + number, 2, 32) + sha(bytes([2, number]) + salt + section)
-        yield sha(b"\0" + data)
+    more = (rows[n].to_pylist() if n in rows.schema.names else [None] * len(rows) for n in REDACTED)
+    for seed, index, *pairs, skeleton, a, b, c, d, e in zip(*(rows[n].to_pylist() for n in COLUMNS[-2:]), *more, *sections):
+        data, is_redacted = b"PRL\1" + skeleton, any(pairs[5:])
+        check(not (seed and any(pairs)) and (seed is None) == (index is None), "a row has salts of both kinds, or half of one")
+        for number, (section, salt, kept) in enumerate(zip((a, b, c, d, e), pairs[:5], pairs[5:]), 1):
+            is_there = section or number == 5
+            salt = sha(b"\3" + seed + struct.pack(">IB", index, number))[:16] if seed and is_there else salt
+            check(bool(salt) + bool(kept) == bool(is_there or kept) and not (kept and section), "a row's salts do not fit")
+            commitment = kept or salt and sha(bytes([2, number]) + salt + section)
+            data += struct.pack(">HBI", 0x8000 + number, 2, 32) + commitment if commitment else b""
+        yield sha(b"\0" + data), is_redacted
 def push(edge, size, node, height=0):  # §5: while the size is odd, a complete subtree of the node's height stands to its left
     size >>= height
     while size & 1: node, size = sha(b"\1" + edge.pop() + node), size >> 1
@@ -76,14 +81,14 @@ def opened(name, data):  # §15
     return pq.ParquetFile(pa.BufferReader(data), decryption_properties=how)
 keys = json.loads(pathlib.Path(sys.argv[3]).read_text()) if sys.argv[3:] else {}
 folder, owner = pathlib.Path(*sys.argv[1:3]), [part.split("=")[1] for part in sys.argv[2].split("/")]
-live, due, previous, tree, size, times, found, purged = {}, {}, "-", [], 0, [], {}, ("", "", 0, 0)
+live, due, previous, tree, size, times, found, purged, redacted, lacking = {}, {}, "-", [], 0, [], {}, ("", "", 0, 0), 0, 0
 for number, data in commits(folder / "_ledger/commits"):
     check(found.setdefault(number, data) == data, f"commit {number} is there twice, and the two differ")
 for number, (named, data) in enumerate(sorted(found.items())):  # §8
     tag, *lines = [line.split(" ") for line in data.decode(errors="replace").split("\n")]
     known = tag == ["piperoll-commit/v1"] and {l[0] for l in lines} <= {*WORDS}
     reasons = {l[2] for l in lines if l[0] == "remove"}
-    check(known and reasons <= {"rewritten", "purged"}, f"commit {number}: newer format")
+    check(known and reasons <= {"rewritten", "purged", "redacted"}, f"commit {number}: newer format")
     origin, *at = *(l[1] for l in lines[:3]), [l[0] for l in lines[:5]], {l[1] for l in lines if l[0] == "—"}, named
     wanted = str(number), previous, WORDS[:5], {origin}, number, owner
     check((*at, origin.split("/")[1:3]) == wanted, f"commit {number} is not next in the chain")
@@ -92,6 +97,7 @@ for number, (named, data) in enumerate(sorted(found.items())):  # §8
         (first, count, length), (digest, expected, *last) = map(int, l[2:5]), l[5:]
         live[l[1]] = first, int(*last or [first + count]), count, length, digest, expected, l[1], number
     for l in (l for l in lines if l[0] == "gone"): purged = f"{number:020}-{lines[3][1]}", l[1], int(l[2]), int(l[3])
+    redacted += sum(int(l[1]) for l in lines if l[0] == "redacted")
     (end, top), spans = *(l[1:] for l in lines if l[0] == "head"), sorted(live.values())
     check(all(a[1] <= b[0] for a, b in zip(spans, spans[1:])), f"commit {number}: overlap")
     check(sum(s[2] for s in spans) + purged[3] == int(end), f"commit {number}: entries are missing, and not gone")
@@ -110,13 +116,15 @@ for first, last, count, length, digest, expected, name, number in sorted(live.va
     rows_of = 0
     check((len(data), b64(sha(data))) == (length, digest), f"{name} is not the file that commit {number} added")
     for rows in opened(name, data).iter_batches(1 << 16):
-        check({*rows.schema.names} <= {*COLUMNS}, f"{name}: newer format")
+        check({*rows.schema.names} <= {*COLUMNS, *REDACTED}, f"{name}: newer format")
         times = times[-1:] + rows["recorded_at"].cast(pa.int64()).to_pylist()
         seqs = rows["seq"].to_pylist()
         at = rows.schema.names, sorted({*seqs}), times, *({*rows[n].to_pylist()} for n in ("tenant", "stream"))
-        check(at == (COLUMNS, seqs, sorted(times), *({part} for part in owner)), f"{name}: rows from elsewhere")
+        columns = COLUMNS + REDACTED * (len(rows.schema.names) > len(COLUMNS))
+        check(at == (columns, seqs, sorted(times), *({part} for part in owner)), f"{name}: rows from elsewhere")
         check(first <= seqs[0] and seqs[-1] < last, f"{name}: rows from elsewhere")
-        for seq, leaf in zip(seqs, leaves(rows)):
+        for seq, (leaf, is_redacted) in zip(seqs, leaves(rows)):
+            lacking += is_redacted
             past(seq)
             check(seq == size, f"{name}: {seq} is there twice")
             push(own, rows_of, leaf)
@@ -124,4 +132,5 @@ for first, last, count, length, digest, expected, name, number in sorted(live.va
             grow(leaf)
     check((rows_of, size, root(own)) == (count, last, expected), f"{name}: its rows do not give commit {number}'s root")
 past(int(end) if found else 0)
-print(json.dumps(dict(size=size, root=root(tree), commits=len(found), last_commit_sha256=previous, leaves=size - purged[3])))
+check(lacking <= redacted, f"{lacking} entries lack sections, and of {redacted} the commits say that they were redacted")
+print(json.dumps(dict(size=size, root=root(tree), commits=len(found), last_commit_sha256=previous, leaves=size - purged[3], redacted=lacking)))

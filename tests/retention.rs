@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 /// A service whose purged files go at once.
-fn service(folder: &Path) -> Service {
+pub fn service(folder: &Path) -> Service {
     let config = folder.join("piperoll.toml");
     std::fs::write(&config, "[limits]\nundo_seconds = 0\nremoved_grace_seconds = 0\n").unwrap();
     Service::start(&folder.join("data"), &["--config", config.to_str().unwrap(), "--seal-bytes", "20000"])
@@ -42,11 +42,11 @@ async fn filled(folder: &Path) -> Service {
 }
 
 /// The key of somebody who may decide what is kept.
-fn officer(service: &Service, name: &str) -> String {
+pub fn officer(service: &Service, name: &str) -> String {
     principal_with(service, name, None, json!({"role": "compliance-officer", "tenants": ["platform"], "subtree": true}))
 }
 
-fn policy(name: &str, more: &Value) -> Value {
+pub fn policy(name: &str, more: &Value) -> Value {
     let mut policy = json!({"change": "retention.set", "policy": name, "basis": "contract 4.2", "reason": "asked"});
     for (key, value) in more.as_object().into_iter().flatten() {
         policy[key] = value.clone();
@@ -66,7 +66,7 @@ async fn carry_out(service: &Service, planned: &Value) -> (u16, Value) {
     service.post("/v1/retention/runs", order.to_string()).await
 }
 
-fn count(folder: &Path, marker: &str) -> usize {
+pub fn count(folder: &Path, marker: &str) -> usize {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries
         .map(|path| match path.is_dir() {

@@ -89,7 +89,7 @@ pub(crate) fn may_change(
         Change::CreateKey(fact) | Change::RotateKey(fact) => asking.need(Action::ManageKeys, &fact.tenant),
         Change::DisableKey(act) | Change::EnableKey(act) => asking.need(Action::ManageKeys, &act.tenant),
         Change::DestroyKey(act) => asking.may_destroy_keys(&act.tenant),
-        _ if change.is_of_retention() => asking.may_change_retention(change),
+        _ if change.is_of_retention() || change.is_of_redaction() => asking.may_change_retention(change),
         _ if change.is_of_review() => asking.may_change_review(change),
         _ if change.is_of_incident() => asking.may_manage_incident(change),
         _ => Err(Missing { why: "this is written by the service itself".into(), denied: None }),
@@ -198,6 +198,23 @@ impl Asking<'_> {
             }
             Change::BeginPurge(fact) if fact.tenants.is_empty() => self.need(Action::RunRetention, &nowhere()),
             Change::BeginPurge(fact) => self.need_on_all(Action::RunRetention, &fact.tenants),
+            Change::AskRedaction(fact) => self.need(Action::AskRedaction, &fact.tenant),
+            Change::ApproveRedaction(act) => {
+                let found = self.registry.redaction(&act.redaction);
+                self.need(Action::DecideRedaction, &found.map_or_else(platform, |found| found.fact.tenant.clone()))?;
+                if found.is_some_and(|found| found.asked.by == *self.caller.principal()) {
+                    let why = "a redaction is agreed to by somebody else than who asked for it".into();
+                    return Err(Missing { why, denied: None });
+                }
+                Ok(())
+            }
+            Change::RefuseRedaction(act) => {
+                let found = self.registry.redaction(&act.id);
+                // Who asked may take it back.
+                let own = found.is_some_and(|found| found.asked.by == *self.caller.principal());
+                let action = if own { Action::AskRedaction } else { Action::DecideRedaction };
+                self.need(action, &found.map_or_else(platform, |found| found.fact.tenant.clone()))
+            }
             _ => Err(Missing { why: "this is written by the service itself".into(), denied: None }),
         }
     }

@@ -293,19 +293,6 @@ impl Door {
         self.decide(caller, Action::ReadEvents, tenant, stream).is_some()
     }
 
-    /// A tenant and those below it, as far as the caller may know of them.
-    pub fn known_below(&self, caller: &Caller, above: &TenantId) -> Vec<TenantId> {
-        let all: Vec<TenantId> = {
-            let registry = self.0.book.read();
-            registry.tenants().map(|(tenant, _)| tenant).filter(|one| registry.is_within(one, above)).cloned().collect()
-        };
-        let knows = |tenant: &TenantId| {
-            self.decide(caller, Action::ReadTenant, tenant, StreamKind::Control).is_some()
-                || self.sees(caller, tenant, StreamKind::Audit)
-        };
-        all.into_iter().filter(knows).collect()
-    }
-
     /// Those of a tenant's streams that the caller may read and that are there.
     ///
     /// # Errors

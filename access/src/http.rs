@@ -103,6 +103,10 @@ async fn change(
         let why = "what was found is the service's to say: open and close with POST /v1/incidents";
         return Err(Problem::new(ProblemKind::Unprocessable, why));
     }
+    if asked.changes.iter().any(|change| matches!(change, Change::AskRedaction(_) | Change::ApproveRedaction(_))) {
+        let why = "redactions have routes of their own, below /v1/retention/redactions: what goes is found there";
+        return Err(Problem::new(ProblemKind::Unprocessable, why));
+    }
     if asked.changes.iter().any(|change| matches!(change, Change::BeginPurge(_))) {
         let why = "a purge is begun by carrying out a plan: POST /v1/retention/runs";
         return Err(Problem::new(ProblemKind::Unprocessable, why));

@@ -116,6 +116,12 @@ actions! {
     ManageKeys = "key.manage",
     /// Give one of two people's word for the destruction of a tenant's keys.
     DestroyKeys = "key.destroy",
+    /// Find where a person is named, by identifier.
+    FindSubjects = "subject.find",
+    /// Ask for a redaction.
+    AskRedaction = "redaction.ask",
+    /// Agree to a redaction that somebody else asked for, or refuse it.
+    DecideRedaction = "redaction.decide",
     /// See incidents, and what was found and decided.
     ReadIncidents = "incident.read",
     /// Open incidents, decide on them, close them.

@@ -16,6 +16,7 @@ mod fold;
 mod incidents;
 mod keys;
 pub mod names;
+mod redaction;
 mod residency;
 mod retention;
 mod reviews;
@@ -31,6 +32,7 @@ pub use entry::Author;
 pub(crate) use entry::{Entry, EntryError};
 pub use incidents::{Incident, LARGEST_FINDING};
 pub use keys::{Key, TenantKeys};
+pub use redaction::{MOST_RANGES, Redaction, sections_of};
 pub use retention::{Certified, Hold, Policy, Run};
 pub use reviews::{MOST_ITEMS, Review, numbers, spans};
 pub use rows::{Row, Table};
@@ -226,6 +228,7 @@ pub struct Registry {
     retention: BTreeMap<String, Policy>,
     holds: BTreeMap<FactId, Hold>,
     runs: BTreeMap<FactId, Run>,
+    redactions: BTreeMap<FactId, Redaction>,
     review_rules: HashMap<TenantId, (ReviewRules, Stamp)>,
     reviews: BTreeMap<FactId, Review>,
     main_store: MainStore,

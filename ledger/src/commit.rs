@@ -20,8 +20,10 @@ use std::fmt::Write as _;
 /// First line of a commit: name and version of the form.
 pub const COMMIT_TAG: &str = "piperoll-commit/v1";
 /// What a line of a commit may begin with.
-const WORDS: [&str; 12] =
-    ["origin", "number", "previous", "epoch", "time", "add", "sparse", "remove", "gone", "basis", "head", "edge"];
+const WORDS: [&str; 13] = [
+    "origin", "number", "previous", "epoch", "time", "add", "sparse", "remove", "gone", "redacted", "basis", "head",
+    "edge",
+];
 
 /// One segment, as a commit adds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,15 +80,42 @@ impl SegmentRef {
 
 /// What a commit took away for good, and what allowed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Purge {
-    /// Paths of segments that it removes: of their entries only those stay that stand in what the same commit adds.
+pub struct Erasure {
+    /// Paths of segments that it removes: of their content only that stays which stands in what the same commit adds.
     pub removes: Vec<String>,
-    /// What is gone of the stream since it began, with the hashes that stand for it.
-    pub gone: GoneRef,
+    /// What went.
+    pub what: Erased,
     /// The entry of the registry that recorded the intent, with policies and approval.
     pub basis: u64,
     /// SHA-256 of the plan that was carried out.
     pub plan: Hash,
+}
+
+/// What went: a purge takes entries, a redaction sections of entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Erased {
+    /// Entries: what is gone of the stream since it began, with the hashes that stand for it.
+    Entries(GoneRef),
+    /// Sections of so many entries. Their commitments stay, and every leaf is what it was.
+    Sections(u64),
+}
+
+impl Erasure {
+    /// What is gone of the stream, if entries went.
+    pub fn gone(&self) -> Option<&GoneRef> {
+        match &self.what {
+            Erased::Entries(gone) => Some(gone),
+            Erased::Sections(_) => None,
+        }
+    }
+
+    /// How many entries lost sections.
+    pub fn redacted(&self) -> u64 {
+        match self.what {
+            Erased::Entries(_) => 0,
+            Erased::Sections(entries) => entries,
+        }
+    }
 }
 
 /// What a commit says.
@@ -108,7 +137,7 @@ pub struct Commit {
     /// Paths that it removes: their entries stand in segments that the same commit adds.
     pub removes: Vec<String>,
     /// What it takes away for good.
-    pub purge: Option<Purge>,
+    pub erasure: Option<Erasure>,
     /// The tree at the last sealed entry.
     pub edge: Edge,
 }
@@ -161,7 +190,7 @@ pub fn is_segment_path(path: &str) -> bool {
 impl Commit {
     /// Paths of all segments that it removes, for whatever reason.
     pub fn removed(&self) -> impl Iterator<Item = &String> {
-        self.removes.iter().chain(self.purge.iter().flat_map(|purge| &purge.removes))
+        self.removes.iter().chain(self.erasure.iter().flat_map(|erasure| &erasure.removes))
     }
 
     /// The commit's text, which is what is signed.
@@ -180,13 +209,17 @@ impl Commit {
         for path in &self.removes {
             let _ = writeln!(out, "remove {path} rewritten");
         }
-        if let Some(Purge { removes, gone, basis, plan }) = &self.purge {
+        if let Some(Erasure { removes, what, basis, plan }) = &self.erasure {
+            let (reason, line) = match what {
+                Erased::Entries(GoneRef { commit: _, epoch: _, sha256, bytes, entries, newest }) => {
+                    ("purged", format!("gone {sha256} {bytes} {entries} {}", format_micros(*newest)))
+                }
+                Erased::Sections(entries) => ("redacted", format!("redacted {entries}")),
+            };
             for path in removes {
-                let _ = writeln!(out, "remove {path} purged");
+                let _ = writeln!(out, "remove {path} {reason}");
             }
-            let GoneRef { commit: _, epoch: _, sha256, bytes, entries, newest } = gone;
-            let _ = writeln!(out, "gone {sha256} {bytes} {entries} {}", format_micros(*newest));
-            let _ = writeln!(out, "basis {basis} {plan}");
+            let _ = writeln!(out, "{line}\nbasis {basis} {plan}");
         }
         let _ = writeln!(out, "head {} {}", self.edge.size(), self.edge.root());
         for node in self.edge.nodes() {
@@ -225,26 +258,23 @@ impl Commit {
         let mut body = Body::default();
         for line in lines {
             body.read_line(line).ok_or(malformed(
-                "a line is none of add, sparse, remove, gone, basis, head, edge, or has malformed parts",
+                "a line is none of add, sparse, remove, gone, redacted, basis, head, edge, or has malformed parts",
             ))?;
         }
         let (size, root) = body.head.ok_or(malformed("no head"))?;
-        let edge = Edge::from_parts(size, body.edge).map_err(|_| malformed("the edge does not fit the head's size"))?;
+        let edge = Edge::from_parts(size, std::mem::take(&mut body.edge))
+            .map_err(|_| malformed("the edge does not fit the head's size"))?;
         if edge.root() != root {
             return Err(malformed("the edge does not fold to the head's root"));
         }
         if body.adds.windows(2).any(|pair| pair[0].end() > pair[1].first) {
             return Err(malformed("its segments do not ascend"));
         }
-        let purge = match (body.gone, body.basis) {
-            (Some(gone), Some((basis, plan))) if !body.purges.is_empty() => {
-                Some(Purge { removes: body.purges, gone: GoneRef { commit: number, epoch, ..gone }, basis, plan })
-            }
-            (None, None) if body.purges.is_empty() => None,
-            _ => return Err(malformed("a purge without what is gone, or its basis, or the other way round")),
-        };
+        let erasure = body.erasure(number, epoch).ok_or(malformed(
+            "a purge or redaction without what went, or its basis, or the other way round, or both at once",
+        ))?;
         let (adds, removes) = (body.adds, body.removes);
-        let commit = Self { origin, number, previous, epoch, time, adds, removes, purge, edge };
+        let commit = Self { origin, number, previous, epoch, time, adds, removes, erasure, edge };
         if commit.to_text() == text { Ok(commit) } else { Err(malformed("not in its one canonical spelling")) }
     }
 }
@@ -254,7 +284,8 @@ fn is_of_newer(line: &str) -> bool {
     let parts: Vec<&str> = line.split(' ').collect();
     match parts[..] {
         ["remove", path, reason] => {
-            is_segment_path(path) && version::is_word(reason) && !matches!(reason, "rewritten" | "purged")
+            let is_known = matches!(reason, "rewritten" | "purged" | "redacted");
+            is_segment_path(path) && version::is_word(reason) && !is_known
         }
         _ => version::has_newer_word(line, &WORDS),
     }
@@ -265,13 +296,28 @@ struct Body {
     adds: Vec<SegmentRef>,
     removes: Vec<String>,
     purges: Vec<String>,
+    redacts: Vec<String>,
     gone: Option<GoneRef>,
+    redacted: Option<u64>,
     basis: Option<(u64, Hash)>,
     head: Option<(u64, Hash)>,
     edge: Vec<Hash>,
 }
 
 impl Body {
+    /// What the commit took away; none when its lines do not fit each other.
+    fn erasure(&mut self, number: u64, epoch: u64) -> Option<Option<Erasure>> {
+        let (purges, redacts) = (std::mem::take(&mut self.purges), std::mem::take(&mut self.redacts));
+        let (removes, what) = match (self.gone.take(), self.redacted, purges.is_empty(), redacts.is_empty()) {
+            (None, None, true, true) if self.basis.is_none() => return Some(None),
+            (Some(gone), None, false, true) => (purges, Erased::Entries(GoneRef { commit: number, epoch, ..gone })),
+            (None, Some(entries), true, false) if entries > 0 => (redacts, Erased::Sections(entries)),
+            _ => return None,
+        };
+        let (basis, plan) = self.basis?;
+        Some(Some(Erasure { removes, what, basis, plan }))
+    }
+
     fn read_line(&mut self, line: &str) -> Option<()> {
         let parts: Vec<&str> = line.split(' ').collect();
         match parts[..] {
@@ -279,6 +325,8 @@ impl Body {
             ["sparse", ..] => self.adds.push(SegmentRef::read_sparse(&parts[1..])?),
             ["remove", path, "rewritten"] if is_segment_path(path) => self.removes.push(path.into()),
             ["remove", path, "purged"] if is_segment_path(path) => self.purges.push(path.into()),
+            ["remove", path, "redacted"] if is_segment_path(path) => self.redacts.push(path.into()),
+            ["redacted", entries] if self.redacted.is_none() => self.redacted = Some(text::decimal(entries)?),
             ["gone", sha256, bytes, entries, newest] if self.gone.is_none() => {
                 let (sha256, newest) = (Hash::from_base64(sha256)?, parse_micros(newest).ok()?);
                 let (bytes, entries) = (text::decimal(bytes)?, text::decimal(entries)?);
@@ -377,7 +425,7 @@ mod tests {
             time: 1_790_000_000_000_000,
             adds: vec![segment],
             removes: vec!["2026-10/x.parquet".into(), "2026-09/y.parquet".into()],
-            purge: None,
+            erasure: None,
             edge,
         }
     }
@@ -392,10 +440,17 @@ mod tests {
             entries: 3,
             newest: 1_780_000_000_000_000,
         };
-        let removes = vec!["2026-11/z.parquet".into()];
-        let purge = Purge { removes, gone, basis: 41, plan: Hash::of(b"plan") };
         let adds = vec![SegmentRef { rows: 10, ..commit().adds[0].clone() }];
-        Commit { adds, purge: Some(purge), ..commit() }
+        Commit { adds, erasure: Some(erasure(Erased::Entries(gone))), ..commit() }
+    }
+
+    fn erasure(what: Erased) -> Erasure {
+        Erasure { removes: vec!["2026-11/z.parquet".into()], what, basis: 41, plan: Hash::of(b"plan") }
+    }
+
+    /// The same, with a segment of which some sections are gone.
+    fn redaction() -> Commit {
+        Commit { erasure: Some(erasure(Erased::Sections(3))), ..commit() }
     }
 
     fn trusted() -> Vec<VerifierKey> {
@@ -405,7 +460,7 @@ mod tests {
     #[test]
     fn commits_round_trip() {
         let first = Commit { previous: None, number: 0, removes: vec![], ..commit() };
-        for commit in [commit(), first, purge()] {
+        for commit in [commit(), first, purge(), redaction()] {
             let signed = commit.sign(&[&LedgerKey::from_secret(&[5; 32])]);
             let opened = SignedCommit::open(signed.bytes(), &trusted()).unwrap();
             assert_eq!((opened.commit(), opened.hash()), (&commit, signed.hash()));
@@ -448,6 +503,21 @@ mod tests {
             // Nothing is missing, or not at both ends.
             text.replacen(" 13\n", " 10\n", 1),
             text.replacen(" 0 10 ", " 0 1 ", 1),
+        ] {
+            let note = note::sign(&bad, "example/acme/audit/0", &[&key]);
+            assert!(matches!(SignedCommit::open(note.as_bytes(), &trusted()), Err(CommitError::Malformed(_))), "{bad}");
+        }
+        let text = redaction().to_text();
+        let line = |word: &str| text.lines().find(|line| line.starts_with(word)).unwrap().to_owned() + "\n";
+        for bad in [
+            text.replace(&line("redacted"), ""),
+            text.replace(&line("basis"), ""),
+            text.replace("redacted 3", "redacted 0"),
+            text.replace("2026-11/z.parquet redacted", "2026-11/z.parquet purged"),
+            text.replace(
+                "2026-11/z.parquet redacted\n",
+                "2026-11/z.parquet redacted\nremove 2026-11/w.parquet purged\n",
+            ),
         ] {
             let note = note::sign(&bad, "example/acme/audit/0", &[&key]);
             assert!(matches!(SignedCommit::open(note.as_bytes(), &trusted()), Err(CommitError::Malformed(_))), "{bad}");

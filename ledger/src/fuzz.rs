@@ -8,7 +8,7 @@
 pub(crate) mod changed;
 
 use crate::checkpoint::{Checkpoint, StreamHead};
-use crate::commit::{Commit, CommitError, Purge, SegmentRef, SignedCommit};
+use crate::commit::{Commit, CommitError, Erased, Erasure, SegmentRef, SignedCommit};
 use crate::draft::{Draft, DraftBuilder, STAMP_BYTES};
 use crate::field::{Field, Fields, Section};
 use crate::gone::{Gone, GoneError, GoneRef, cut};
@@ -379,7 +379,7 @@ fn write_seeds() {
         let previous = (number > 0).then(|| Hash::of(b"before"));
         let time = 1_790_000_000_500_000;
         let (origin, edge) = (ORIGIN.into(), edge(size));
-        Commit { origin, number, previous, epoch: 1, time, adds, removes, purge: None, edge }
+        Commit { origin, number, previous, epoch: 1, time, adds, removes, erasure: None, edge }
     };
     let old = [add(0, 3, 0), add(3, 7, 1)];
     let first = commit(0, vec![old[0].clone()], vec![], 3).to_text();
@@ -394,8 +394,8 @@ fn write_seeds() {
     let sparse = SegmentRef { span: 6, rows: 4, ..add(1, 7, 2) };
     let (sha256, newest) = (Hash::of(gone.as_bytes()), 1_790_000_000_500_000);
     let named = GoneRef { commit: 2, epoch: 1, sha256, bytes: gone.len() as u64, entries: 3, newest };
-    let purge = Some(Purge { removes, gone: named, basis: 41, plan: Hash::of(b"plan") });
-    let purging = Commit { purge, ..commit(2, vec![sparse], vec![], 7) }.to_text();
+    let erasure = Some(Erasure { removes, what: Erased::Entries(named), basis: 41, plan: Hash::of(b"plan") });
+    let purging = Commit { erasure, ..commit(2, vec![sparse], vec![], 7) }.to_text();
     seed("commits", "purging", purging.as_bytes());
     seed("chains", "purged", [first.as_str(), &second, &purging].join(GAP).as_bytes());
     seed("gone", "three", gone.as_bytes());

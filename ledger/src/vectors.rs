@@ -5,7 +5,7 @@
 //! `tests/recompute.py` does.
 
 use crate::checkpoint::StreamHead;
-use crate::commit::{Commit, Purge, SegmentRef};
+use crate::commit::{Commit, Erased, Erasure, SegmentRef};
 use crate::draft::{Draft, DraftBuilder};
 use crate::field::{Field, Section};
 use crate::gone::{Gone, GoneRef};
@@ -129,7 +129,7 @@ fn commit() {
     };
     let make = |number, previous, segment, edge| {
         let (origin, time, adds, removes) = (ORIGIN.into(), RECORDED, vec![segment], vec![]);
-        Commit { origin, number, previous, epoch: 1, time, adds, removes, purge: None, edge }.sign(&[&key])
+        Commit { origin, number, previous, epoch: 1, time, adds, removes, erasure: None, edge }.sign(&[&key])
     };
     let one = add("2026-09/00000000000000000000-1-0.parquet", 0, 7, b"first\r\n", &[a, b]);
     let first = make(0, None, one, edge_of(&[a, b]));
@@ -145,11 +145,20 @@ fn commit() {
     let (sha256, bytes) = (Hash::of(gone.as_bytes()), gone.len() as u64);
     let named = GoneRef { commit: 2, epoch: 1, sha256, bytes, entries: 1, newest: RECORDED };
     let removes = vec![first.commit().adds[0].path.clone()];
-    let purge = Some(Purge { removes, gone: named, basis: 41, plan: Hash::of(b"the plan") });
+    let erasure = Some(Erasure { removes, what: Erased::Entries(named), basis: 41, plan: Hash::of(b"the plan") });
     let stays = add("2026-09/00000000000000000000-1-2.parquet", 0, 7, b"stays\r\n", &[a]);
     let (previous, edge) = (Some(second.hash()), edge_of(&[a, b, c]));
-    let third = Commit { number: 2, previous, purge, adds: vec![stays], edge, ..second.commit().clone() };
-    holds("commit-2", &text(third.sign(&[&key]).bytes()));
+    let third = Commit { number: 2, previous, erasure, adds: vec![stays], edge, ..second.commit().clone() };
+    let third = third.sign(&[&key]);
+    holds("commit-2", &text(third.bytes()));
+    // Of the last one a section goes.
+    let removes = vec![second.commit().adds[0].path.clone()];
+    let what = Erased::Sections(1);
+    let erasure = Some(Erasure { removes, what, basis: 57, plan: Hash::of(b"another plan") });
+    let less = add("2026-09/00000000000000000002-1-m0.parquet", 2, 6, b"less\r\n", &[c]);
+    let (previous, adds) = (Some(third.hash()), vec![less]);
+    let fourth = Commit { number: 3, previous, erasure, adds, ..third.commit().clone() };
+    holds("commit-3", &text(fourth.sign(&[&key]).bytes()));
 }
 
 #[test]

@@ -122,6 +122,8 @@ pub struct ChainState {
     pub edge: Edge,
     /// What is gone.
     pub gone: Option<GoneRef>,
+    /// How many entries its redactions took sections of, one after the other.
+    pub redacted: u64,
     /// The live segments, ascending.
     pub live: Vec<SegmentRef>,
 }
@@ -155,6 +157,7 @@ pub struct ChainVerifier {
     epoch: u64,
     edge: Edge,
     gone: Option<GoneRef>,
+    redacted: u64,
     /// Entries of the live segments.
     rows: u64,
     live: BTreeMap<u64, LiveSegment>,
@@ -178,10 +181,10 @@ impl ChainVerifier {
         let added_by = state.commits.saturating_sub(1);
         let firsts = state.live.iter().map(|segment| (segment.path.clone(), segment.first)).collect();
         let rows = state.live.iter().map(|segment| segment.rows).sum();
-        let ChainState { origin, commits: next, last_hash: previous, epoch, edge, gone, live } = state;
+        let ChainState { origin, commits: next, last_hash: previous, epoch, edge, gone, redacted, live } = state;
         let live = live.into_iter().map(|segment| (segment.first, LiveSegment { segment, added_by })).collect();
         let (breaks, heads) = Default::default();
-        Self { origin, trusted, breaks, next, previous, epoch, edge, gone, rows, live, firsts, heads }
+        Self { origin, trusted, breaks, next, previous, epoch, edge, gone, redacted, rows, live, firsts, heads }
     }
 
     /// Where the chain stands.
@@ -193,6 +196,7 @@ impl ChainVerifier {
             epoch: self.epoch,
             edge: self.edge.clone(),
             gone: self.gone.clone(),
+            redacted: self.redacted,
             live: self.live.values().map(|held| held.segment.clone()).collect(),
         }
     }
@@ -266,9 +270,10 @@ impl ChainVerifier {
         let number = commit.number;
         // What becomes free, and whether it may stay free.
         let mut removed: BTreeMap<u64, (u64, bool)> = BTreeMap::new();
-        let purged = commit.purge.iter().flat_map(|purge| &purge.removes).map(|path| (path, true));
+        let purged = commit.erasure.as_ref().and_then(|erasure| erasure.gone());
+        let erased = commit.erasure.iter().flat_map(|erasure| &erasure.removes).map(|path| (path, purged.is_some()));
         let mut rows = self.rows;
-        for (path, may_stay) in commit.removes.iter().map(|path| (path, false)).chain(purged) {
+        for (path, may_stay) in commit.removes.iter().map(|path| (path, false)).chain(erased) {
             let known = self.firsts.get(path).and_then(|first| self.live.get(first));
             let is_new = known.is_some_and(|held| {
                 rows -= held.segment.rows;
@@ -289,13 +294,15 @@ impl ChainVerifier {
             return Err(Fault::Chain { number, why: "it adds a segment that is there already" });
         }
         rows = commit.adds.iter().fold(rows, |rows, segment| rows.saturating_add(segment.rows));
-        let gone = commit.purge.as_ref().map(|purge| &purge.gone).or(self.gone.as_ref());
+        let gone = purged.or(self.gone.as_ref());
         let before = self.gone.as_ref().map_or(0, |gone| gone.entries);
         let now = gone.map_or(0, |gone| gone.entries);
-        if rows.checked_add(now) != Some(size) || (commit.purge.is_some() && now <= before) {
+        if rows.checked_add(now) != Some(size) || (purged.is_some() && now <= before) {
             return Err(Fault::Chain { number, why: "entries are missing, and it does not say that they are gone" });
         }
         (self.gone, self.rows) = (gone.cloned(), rows);
+        let redacted = commit.erasure.as_ref().map_or(0, |erasure| erasure.redacted());
+        self.redacted = self.redacted.saturating_add(redacted);
         for path in commit.removed() {
             if let Some(first) = self.firsts.remove(path) {
                 self.live.remove(&first);
@@ -311,6 +318,11 @@ impl ChainVerifier {
     /// What is gone of the stream, as the newest purge says.
     pub fn gone(&self) -> Option<&GoneRef> {
         self.gone.as_ref()
+    }
+
+    /// How many entries its redactions took sections of, one after the other: no more entries can lack sections.
+    pub fn redacted(&self) -> u64 {
+        self.redacted
     }
 
     /// How many commits were verified.

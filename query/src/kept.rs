@@ -5,14 +5,15 @@
 //!
 //! Invariants: everything is kept under its segment's SHA-256, so it is never out of date, and a rewritten segment is
 //! another entry; whoever asks already holds the segment, which only a granted handle gives out; the sum of what is
-//! kept never passes the bound.
+//! kept never passes the bound; what nobody can ask for any more, since its segment was replaced, is let go soon.
 
 use crate::column::Column;
 use crate::reader::Footer;
 use ledger::Hash;
+use ledger_store::Segment;
 use parquet::bloom_filter::Sbbf;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Names something kept: which part of which segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,6 +76,8 @@ struct Entry {
     item: Item,
     bytes: usize,
     asked: bool,
+    /// Of which segment.
+    of: Weak<Segment>,
 }
 
 #[derive(Debug, Default)]
@@ -125,8 +128,8 @@ impl Kept {
         found
     }
 
-    /// Keeps this, and lets others go for it.
-    pub fn keep(&self, key: Key, item: Item) {
+    /// Keeps this of a segment, and lets others go for it.
+    pub fn keep(&self, key: Key, item: Item, of: &Arc<Segment>) {
         let bytes = item.bytes();
         if bytes > self.bound / 8 {
             return;
@@ -153,8 +156,22 @@ impl Kept {
         }
         state.bytes += bytes;
         state.round.push_back(key);
-        state.entries.insert(key, Entry { item, bytes, asked: false });
+        state.entries.insert(key, Entry { item, bytes, asked: false, of: Arc::downgrade(of) });
         metrics::gauge!("piperoll_query_kept_bytes").set(state.bytes as f64);
+    }
+
+    /// Lets go of what is kept of segments that nobody holds any more: they were merged into others, or content of theirs
+    /// was erased.
+    pub fn forget_removed(&self) {
+        let mut state = self.state();
+        let State { entries, round, bytes } = &mut *state;
+        entries.retain(|_, entry| {
+            let stays = entry.of.strong_count() > 0;
+            *bytes -= if stays { 0 } else { entry.bytes };
+            stays
+        });
+        round.retain(|key| entries.contains_key(key));
+        metrics::gauge!("piperoll_query_kept_bytes").set(*bytes as f64);
     }
 
     /// How many things are kept, and their bytes.
@@ -174,19 +191,42 @@ mod tests {
         Item::Column(Column::Plain(Arc::new(Int64Array::from_iter_values(0..rows))))
     }
 
+    fn segment() -> Arc<Segment> {
+        let (path, location, statistics) = (String::new(), Default::default(), Default::default());
+        let (sha256, root) = (Hash([0; 32]), Hash([0; 32]));
+        let reference = ledger::SegmentRef { path, first: 0, span: 1, rows: 1, bytes: 1, sha256, root };
+        Arc::new(Segment { reference, location, statistics })
+    }
+
+    #[test]
+    fn what_a_segment_was_is_let_go_with_it() {
+        let kept = Kept::new(20_000);
+        let (one, other) = (segment(), segment());
+        let key = |n: usize| Key::column(Hash([0; 32]), 0, n);
+        kept.keep(key(0), column(100), &one);
+        kept.keep(key(1), column(100), &other);
+        let both = kept.size();
+        kept.forget_removed();
+        assert_eq!(kept.size(), both);
+        drop(one);
+        kept.forget_removed();
+        assert_eq!(kept.size(), (1, both.1 / 2));
+        assert!(kept.get([key(0)].into_iter())[0].is_none() && kept.get([key(1)].into_iter())[0].is_some());
+    }
+
     #[test]
     fn the_bound_holds_and_what_is_asked_for_stays() {
-        let kept = Kept::new(20_000);
+        let (kept, of) = (Kept::new(20_000), segment());
         let key = |n: u64| Key::column(Hash::of(&n.to_be_bytes()), 0, 7);
-        kept.keep(key(0), column(100));
+        kept.keep(key(0), column(100), &of);
         for n in 1..1_000 {
-            kept.keep(key(n), column(100));
+            kept.keep(key(n), column(100), &of);
             assert!(kept.get([key(0)].into_iter())[0].is_some(), "{n}");
             assert!(kept.size().1 <= 20_000);
         }
         assert!(kept.get([key(1)].into_iter())[0].is_none());
         let (count, bytes) = kept.size();
-        kept.keep(key(5_000), column(100_000));
+        kept.keep(key(5_000), column(100_000), &of);
         assert_eq!(kept.size(), (count, bytes), "one thing never takes most of the room");
     }
 }

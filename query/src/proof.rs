@@ -14,9 +14,11 @@ pub fn tlog_proof(proof: &InclusionProof) -> String {
 /// The JSON form of an inclusion proof.
 pub fn inclusion_json(proof: &InclusionProof) -> Value {
     let path: Vec<String> = proof.path.iter().map(|hash| hash.to_base64()).collect();
+    let redacted: Vec<&str> = proof.redacted.iter().map(|section| section.as_str()).collect();
     json!({
         "origin": proof.head.origin, "seq": proof.seq, "size": proof.head.size, "root": proof.head.root.to_base64(),
         "leaf": proof.leaf.to_base64(), "hashes": path, "checkpoint": proof.checkpoint,
+        "redacted": redacted,
     })
 }
 
@@ -46,11 +48,13 @@ mod tests {
             leaf: root,
             path: path.iter().map(|text| hash(text)).collect(),
             checkpoint: note.clone(),
+            redacted: ledger::Section::Actor.into(),
         };
         let text = tlog_proof(&proof);
         let (above, below) = text.split_once("\n\n").unwrap();
         assert_eq!(above, format!("c2sp.org/tlog-proof@v1\nindex 7\n{}\n{}", path[0], path[1]));
         assert_eq!(below, note);
         assert_eq!(inclusion_json(&proof)["hashes"][1], path[1]);
+        assert_eq!(inclusion_json(&proof)["redacted"], json!(["actor"]));
     }
 }

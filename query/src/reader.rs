@@ -148,7 +148,7 @@ impl Segments {
             _ => {
                 let metadata = Arc::new(Object(sealed.clone()).footer().await?);
                 let footer = Arc::new(Footer::of(metadata, &self.table)?);
-                self.kept.keep(key, Item::Footer(Arc::clone(&footer)));
+                self.kept.keep(key, Item::Footer(Arc::clone(&footer)), &sealed.segment);
                 footer
             }
         };
@@ -180,7 +180,7 @@ impl Segments {
         for (column, slot) in wanted.iter().zip(&mut columns).filter(|(_, slot)| slot.is_none()) {
             let new = read.next().ok_or_else(not_as_committed)?;
             if keep {
-                self.kept.keep(key(column), Item::Column(new.clone()));
+                self.kept.keep(key(column), Item::Column(new.clone()), &group.sealed.segment);
             }
             *slot = Some(new);
         }
@@ -210,7 +210,7 @@ impl Segments {
             (Some(Item::Bloom(filter)), None) => filter,
             _ => {
                 let filter = group.bloom(column).await?.map(Arc::new);
-                self.kept.keep(key, Item::Bloom(filter.clone()));
+                self.kept.keep(key, Item::Bloom(filter.clone()), &group.sealed.segment);
                 filter
             }
         };

@@ -215,6 +215,11 @@ impl Engine {
         Ok(Answer { schema, read, batches, _listening: listening, _asking: vec![] })
     }
 
+    /// Lets go of what is kept in memory of segments that were replaced.
+    pub(crate) fn forget_removed(&self) {
+        self.shared.sessions.forget_removed();
+    }
+
     /// Things kept of segments, and their bytes.
     #[cfg(test)]
     pub(crate) fn kept(&self) -> (usize, usize) {

@@ -87,6 +87,11 @@ impl Sessions {
         Ok(Session { state: context.state(), functions: self.functions.clone() })
     }
 
+    /// Lets go of what is kept in memory of segments that were replaced.
+    pub fn forget_removed(&self) {
+        self.segments.kept().forget_removed();
+    }
+
     /// Things kept of segments, and their bytes.
     #[cfg(test)]
     pub fn kept(&self) -> (usize, usize) {

@@ -44,6 +44,11 @@ impl QueryState {
         &self.engine
     }
 
+    /// Lets go of what is kept in memory of segments that were replaced.
+    pub fn forget_removed(&self) {
+        self.engine.forget_removed();
+    }
+
     /// The door that it asks.
     pub(crate) fn door(&self) -> &Door {
         &self.door

@@ -27,6 +27,15 @@ pub enum Verdict {
     Goes(usize),
 }
 
+/// Why nothing of an entry may be redacted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal<'j> {
+    /// This hold holds it.
+    Hold(&'j FactId),
+    /// This policy keeps the original.
+    Policy(&'j str),
+}
+
 /// The policies and holds that are about one stream.
 #[derive(Debug, Clone)]
 pub struct Judge {
@@ -100,11 +109,29 @@ impl Judge {
         self.holds.iter().enumerate().filter(|(_, (_, hold))| holds(hold, entry)).map(|(at, _)| at)
     }
 
+    /// Why nothing of an entry may be redacted, if nothing may.
+    pub fn refuses(&self, entry: &EntryFacts<'_>) -> Option<Refusal<'_>> {
+        if let Some((id, _)) = self.holds.iter().find(|(_, hold)| holds(hold, entry)) {
+            return Some(Refusal::Hold(id));
+        }
+        let keeps = |policy: &&RetentionFact| {
+            policy.keep_original
+                && is_about(policy, entry)
+                && policy.at_least_days.is_some_and(|d| !self.is_older(entry, d))
+        };
+        self.policies.iter().find(keeps).map(|policy| Refusal::Policy(&policy.policy))
+    }
+
+    /// Whether an entry was recorded so many days ago.
+    fn is_older(&self, entry: &EntryFacts<'_>, days: u32) -> bool {
+        entry.recorded_at.saturating_add(i64::from(days) * DAY) <= self.now
+    }
+
     /// What becomes of an entry.
     pub fn verdict(&self, entry: &EntryFacts<'_>) -> Verdict {
         let about = || self.policies.iter().enumerate().filter(|(_, policy)| is_about(policy, entry));
         let most = about().filter_map(|(at, policy)| Some((policy.at_most_days?, at))).min();
-        let age = |days: u32| entry.recorded_at.saturating_add(i64::from(days) * DAY) <= self.now;
+        let age = |days: u32| self.is_older(entry, days);
         let Some((_, by)) = most.filter(|(days, _)| age(*days)) else { return Verdict::Young };
         let least = about().filter_map(|(at, policy)| Some((policy.at_least_days?, at))).max_by_key(|(days, _)| *days);
         if let Some((_, at)) = least.filter(|(days, _)| !age(*days)) {
@@ -133,6 +160,7 @@ mod tests {
             classes: vec![],
             at_least_days: None,
             at_most_days: None,
+            keep_original: false,
             locked: false,
             basis: "contract".into(),
             reason: "asked".into(),
@@ -219,6 +247,19 @@ mod tests {
         ] {
             assert_eq!(verdict(free), Verdict::Goes(0));
         }
+    }
+
+    #[test]
+    fn nothing_held_and_no_original_that_a_law_needs_is_redacted() {
+        let least = RetentionFact { at_least_days: Some(30), ..policy("least") };
+        assert_eq!(judge(vec![least.clone()], vec![], 0).refuses(&entry(0)), None);
+        let law = RetentionFact { keep_original: true, classes: vec!["financial".into()], ..least };
+        let judged = judge(vec![law.clone()], vec![], 29 * DAY);
+        assert_eq!(judged.refuses(&entry(0)), Some(Refusal::Policy("least")));
+        assert_eq!(judged.refuses(&EntryFacts { class: None, ..entry(0) }), None);
+        assert_eq!(judge(vec![law], vec![], 30 * DAY).refuses(&entry(0)), None);
+        let held = judge(vec![], vec![hold()], 0);
+        assert!(matches!(held.refuses(&entry(0)), Some(Refusal::Hold(_))));
     }
 
     proptest! {

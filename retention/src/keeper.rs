@@ -9,7 +9,7 @@ use access::registry::Run;
 use access::registry::change::PurgeAct;
 use access::registry::names::FactId;
 use ledger::Hash;
-use ledger_store::PurgeOrder;
+use ledger_store::{EraseOrder, EraseWhat};
 use serde_json::json;
 use std::time::Duration;
 
@@ -90,15 +90,16 @@ impl Retention {
         let plan = Hash::from_hex(&run.fact.plan).unwrap_or(Hash([0; 32]));
         let mut objects = 0;
         for one in &run.certified {
-            if self.door.book().store_of(&one.tenant)?.has_purged_files(&one.tenant, one.stream).await {
+            if self.door.book().store_of(&one.tenant)?.has_erased_files(&one.tenant, one.stream).await {
                 return Ok(None);
             }
         }
         for one in &run.certified {
             let store = self.door.book().store_of(&one.tenant)?;
-            let (tenant, kind, spans) = (one.tenant.clone(), one.stream, vec![]);
-            let order = PurgeOrder { tenant, kind, spans, basis: run.begun.seq, plan };
-            let found = store.purge(vec![order]).await?.remove(0)?;
+            // Nothing is asked for but what became of it.
+            let (tenant, kind, what) = (one.tenant.clone(), one.stream, EraseWhat::Entries(vec![]));
+            let order = EraseOrder { tenant, kind, what, basis: run.begun.seq, plan };
+            let found = store.erase(vec![order]).await?.remove(0)?;
             let Some(found) = found else { continue };
             let there = store.reader(&one.tenant, one.stream)?.objects().await?;
             let is_there = |path: &str| there.iter().any(|(object, _)| object.ends_with(path));

@@ -1,7 +1,8 @@
-//! Policy and hold to plan, plan to execution, certificates.
+//! Policy and hold to plan, plan to execution, certificates; redactions that data subjects ask for.
 //!
 //! Read in this order: [`judge`] (what becomes of one entry), [`plan`] (of all of them), [`run`] (doing it), [`keeper`]
-//! (taking it up again after a stop, and the schedule), [`certificate`] (what is said of it afterwards), [`http`] (the routes).
+//! (taking it up again after a stop, and the schedule), [`subjects`] and [`redact`] (where a person is named, and what goes
+//! of it), [`certificate`] (what is said of it afterwards), [`http`] (the routes).
 //!
 //! Not here: policies and holds themselves, which are facts of the registry (`access`); taking entries out of a stream
 //! (`ledger-store`).
@@ -10,12 +11,15 @@
 //! recorded as an intent before, and is certified after.
 
 pub mod certificate;
+mod certify;
 pub mod held;
 pub mod http;
 pub mod judge;
 pub mod keeper;
 pub mod plan;
+pub mod redact;
 pub mod run;
+pub mod subjects;
 
 pub use http::router;
 pub use keeper::Keeper;

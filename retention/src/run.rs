@@ -7,17 +7,19 @@
 //! Invariants: an intent is on record before anything goes; a run goes no further once a policy or hold was changed; of each
 //! stream that lost something there is a certificate before the run ends.
 
-use crate::certificate::{self, KIND, Subject};
+use crate::certify::Carried;
 use crate::held::{HeldOfStream, held_of_stream};
 use crate::judge::Judge;
 use crate::plan::{Plan, StreamPlan, plan_stream};
-use access::registry::change::{CertificateFact, Change, PurgeAct, PurgeFact, RetentionFact};
+use access::registry::change::{Change, PurgeAct, PurgeFact, RedactionApproval, RedactionFact};
 use access::registry::names::{FactId, When};
-use access::registry::{Made, Run};
+use access::registry::{Made, Run, sections_of};
 use access::{Action, Caller, Door, Problem, ProblemKind};
+use ledger::proof::Span;
+use ledger::sections::Sections;
 use ledger::time::format_micros;
 use ledger::{Hash, StreamKind, TenantId};
-use ledger_store::{PurgeOrder, Purged, Store, StoreError};
+use ledger_store::{EraseOrder, EraseWhat, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,13 +64,13 @@ pub struct Report {
     pub outcome: String,
     /// How many entries went.
     pub entries: u64,
-    /// Streams that were purged, each with its certificate on record.
+    /// Streams from which something was taken, each with its certificate on record.
     pub streams: Vec<PurgedStream>,
-    /// Streams that could not be purged, and why.
+    /// Streams from which nothing could be taken, and why.
     pub failed: Vec<(String, String)>,
 }
 
-/// A stream that was purged.
+/// A stream from which something was taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PurgedStream {
     /// Whose.
@@ -77,7 +79,7 @@ pub struct PurgedStream {
     pub stream: String,
     /// The commit that says so.
     pub commit: u64,
-    /// How many entries went.
+    /// How many entries went, or lost sections.
     pub entries: u64,
     /// Segments that were removed, and that were put in the place of some of them.
     pub segments: (u64, u64),
@@ -91,9 +93,20 @@ pub struct Retention {
     alone: Arc<tokio::sync::Mutex<()>>,
 }
 
-type Named = (TenantId, StreamKind);
-/// A stream that is to be purged, with what is due of it; none when it is only asked what became of it.
-type Asked = (Named, Option<StreamPlan>);
+pub(crate) type Named = (TenantId, StreamKind);
+/// A stream from which something is to be taken.
+pub(crate) type Asked = (Named, Due);
+
+/// What is to be taken from a stream.
+#[derive(Debug, Clone)]
+pub(crate) enum Due {
+    /// Entries, as planned.
+    Entries(StreamPlan),
+    /// Sections of entries.
+    Sections(Vec<(Span, Sections)>),
+    /// Nothing: it is only asked what became of it.
+    Nothing,
+}
 
 impl Retention {
     /// Behind this door.
@@ -143,9 +156,13 @@ impl Retention {
             by: None,
         };
         let made = self.door.change(caller, vec![Change::BeginPurge(fact)]).await?;
-        // By itself: whoever asked may go away, and what was begun goes on as it began.
-        let (retention, run) = (self.clone(), run_in(&made)?);
-        let carried = tokio::spawn(async move { retention.carry_out(&run, Some(&plan)).await });
+        self.carry_out_apart(&run_in(&made)?, Some(plan)).await
+    }
+
+    /// Carries out a run by itself: whoever asked may go away, and what was begun goes on as it began.
+    pub(crate) async fn carry_out_apart(&self, run: &FactId, planned: Option<Plan>) -> Result<Report, Problem> {
+        let (retention, run) = (self.clone(), run.clone());
+        let carried = tokio::spawn(async move { retention.carry_out(&run, planned.as_ref()).await });
         let stopped =
             |_| Problem::new(ProblemKind::Unavailable, "the service is stopping; the run goes on at its next start");
         carried.await.map_err(stopped)?
@@ -187,7 +204,7 @@ impl Retention {
         Ok(held)
     }
 
-    fn must_may(&self, caller: &Caller, action: Action, tenants: &[TenantId]) -> Result<(), Problem> {
+    pub(crate) fn must_may(&self, caller: &Caller, action: Action, tenants: &[TenantId]) -> Result<(), Problem> {
         if tenants.is_empty() {
             return self.door.may_everywhere(caller, action);
         }
@@ -217,7 +234,7 @@ impl Retention {
         Ok(Plan { unread, ..Plan::of(as_of, version, tenants, plans) })
     }
 
-    fn judges(&self, streams: &[Named], as_of: i64) -> (u64, Vec<Judge>) {
+    pub(crate) fn judges(&self, streams: &[Named], as_of: i64) -> (u64, Vec<Judge>) {
         let registry = self.door.book().read();
         let judges = streams.iter().map(|(tenant, stream)| Judge::of(&registry, tenant, *stream, as_of)).collect();
         (registry.retention_version(), judges)
@@ -248,9 +265,11 @@ impl Retention {
             failed: vec![],
         };
         let certified: BTreeSet<Named> = run.certified.iter().map(|one| (one.tenant.clone(), one.stream)).collect();
-        let mut streams = match planned {
-            Some(plan) => plan.streams.iter().map(|one| (one.tenant.clone(), one.stream)).collect(),
-            None => self.streams(&run.fact.tenants),
+        let redacts = self.redacts(&run);
+        let mut streams = match (planned, &redacts) {
+            (_, Some(redacts)) => redacts.keys().cloned().collect(),
+            (Some(plan), None) => plan.streams.iter().map(|one| (one.tenant.clone(), one.stream)).collect(),
+            (None, None) => self.streams(&run.fact.tenants),
         };
         streams.retain(|one| !certified.contains(one));
         let mut is_stopped = false;
@@ -263,15 +282,21 @@ impl Retention {
             let goes = |one: &Named| planned.and_then(|plan| plan.of_stream(one));
             let mut asked = Vec::with_capacity(some.len());
             for (at, one) in some.iter().enumerate() {
+                if let Some(rows) = redacts.as_ref().and_then(|redacts| redacts.get(one)) {
+                    let due = if is_stopped { Due::Nothing } else { Due::Sections(rows.clone()) };
+                    asked.push((one.clone(), due));
+                    continue;
+                }
                 match self.asked(one, judges.as_ref().map(|judges| &judges[at]), planned.is_some(), goes(one)).await {
-                    Ok(due) if due.is_some() || planned.is_none() || is_stopped => asked.push((one.clone(), due)),
-                    Ok(_) => {}
+                    Ok(Some(due)) => asked.push((one.clone(), Due::Entries(due))),
+                    Ok(None) if planned.is_none() || is_stopped => asked.push((one.clone(), Due::Nothing)),
+                    Ok(None) => {}
                     Err(error) => report.fail(one, error),
                 }
             }
-            let purged = self.purge(&run, asked, &mut report).await;
+            let done = self.erase(&run, asked, &mut report).await;
             drop(still);
-            self.certify(id, &run, purged, &mut report).await?;
+            self.certify(id, &run, done, &mut report).await?;
         }
         let age = self.door.now() - run.begun.at;
         let misses_a_store = planned.is_none() && self.door.stores().shut().next().is_some();
@@ -279,7 +304,7 @@ impl Retention {
             () if (!report.failed.is_empty() || misses_a_store) && age < PATIENCE => "open".into(),
             () if is_stopped => "stopped: a policy or hold was changed; plan again".into(),
             () if report.failed.is_empty() => "done".into(),
-            () => format!("ended: {} streams could not be purged", report.failed.len()),
+            () => format!("ended: of {} streams nothing could be taken", report.failed.len()),
         };
         if report.outcome != "open" {
             let outcome = json!({"outcome": report.outcome, "entries": report.entries,
@@ -312,9 +337,16 @@ impl Retention {
         Ok(due.filter(|due| !due.goes.is_empty()))
     }
 
-    /// Purges some streams; what failed is noted in the report. Streams of which nothing is due any more are asked about:
-    /// their purge may have been committed before a stop.
-    async fn purge(&self, run: &Run, streams: Vec<Asked>, report: &mut Report) -> Vec<(Asked, Purged)> {
+    /// What a run redacts, by stream; none when it purges.
+    fn redacts(&self, run: &Run) -> Option<BTreeMap<Named, Vec<(Span, Sections)>>> {
+        let registry = self.door.book().read();
+        let redaction = registry.redaction(run.redaction.as_ref()?)?;
+        Some(rows_of(&redaction.fact))
+    }
+
+    /// Takes content from some streams; what failed is noted in the report. Streams of which nothing is due any more are
+    /// asked about: what was taken from them may have been committed before a stop.
+    async fn erase(&self, run: &Run, streams: Vec<Asked>, report: &mut Report) -> Vec<Carried> {
         let mut orders: BTreeMap<String, (Store, Vec<Asked>)> = BTreeMap::new();
         for asked in streams {
             match self.door.book().store_of(&asked.0.0) {
@@ -326,20 +358,21 @@ impl Retention {
             }
         }
         let plan = Hash::from_hex(&run.fact.plan).unwrap_or(Hash([0; 32]));
-        let mut purged = Vec::new();
-        for (store, of_store) in orders.into_values() {
-            let order = |((tenant, kind), planned): &Asked| PurgeOrder {
-                tenant: tenant.clone(),
-                kind: *kind,
-                spans: planned.as_ref().map(StreamPlan::spans).unwrap_or_default(),
-                basis: run.begun.seq,
-                plan,
-            };
-            match store.purge(of_store.iter().map(order).collect()).await {
+        let mut carried = Vec::new();
+        for (store, mut of_store) in orders.into_values() {
+            let mut sealed = Vec::with_capacity(of_store.len());
+            for asked in of_store.drain(..) {
+                // Only what is sealed can be redacted; what is old enough to be purged is.
+                match seal_first(&store, &asked).await {
+                    Ok(()) => sealed.push(asked),
+                    Err(error) => report.fail(&asked.0, error),
+                }
+            }
+            match store.erase(sealed.iter().map(|asked| order_of(asked, run.begun.seq, plan)).collect()).await {
                 Ok(outcomes) => {
-                    for (asked, outcome) in of_store.into_iter().zip(outcomes) {
+                    for (asked, outcome) in sealed.into_iter().zip(outcomes) {
                         match outcome {
-                            Ok(Some(found)) => purged.push((asked, found)),
+                            Ok(Some(done)) => carried.push(Carried { asked, done }),
                             Ok(None) => {}
                             Err(error) => report.fail(&asked.0, error),
                         }
@@ -347,71 +380,47 @@ impl Retention {
                 }
                 Err(error) => {
                     let why = for_callers(error);
-                    let all = of_store.iter().map(|((tenant, stream), _)| (format!("{tenant}/{stream}"), why.clone()));
+                    let all = sealed.iter().map(|((tenant, stream), _)| (format!("{tenant}/{stream}"), why.clone()));
                     report.failed.extend(all);
                 }
             }
         }
-        purged
-    }
-
-    async fn certify(
-        &self,
-        id: &FactId,
-        run: &Run,
-        purged: Vec<(Asked, Purged)>,
-        report: &mut Report,
-    ) -> Result<(), Problem> {
-        let versions: BTreeMap<String, (u64, String)> = {
-            let registry = self.door.book().read();
-            let each = registry
-                .retention()
-                .map(|policy| (policy.fact.policy.clone(), (policy.set.seq, policy.fact.basis.clone())));
-            each.collect()
-        };
-        let as_of = format_micros(run.fact.as_of.0);
-        let mut facts = Vec::with_capacity(purged.len());
-        for (((tenant, stream), planned), purged) in purged {
-            let lets_go = |fact: &&RetentionFact| planned.is_none() && fact.at_most_days.is_some();
-            let in_force: Vec<String> = {
-                let registry = self.door.book().read();
-                let judge = Judge::of(&registry, &tenant, stream, run.fact.as_of.0);
-                // After a stop it is no longer known which of them let it go.
-                judge.policies().iter().filter(lets_go).map(|fact| fact.policy.clone()).collect()
-            };
-            let used = planned.iter().flat_map(|planned| planned.by_policy.keys()).chain(&in_force);
-            let policies =
-                used.filter_map(|name| versions.get(name).map(|(seq, basis)| (name.clone(), *seq, basis.clone())));
-            let subject = Subject {
-                tenant: &tenant,
-                stream,
-                run: id.as_str(),
-                basis: (run.begun.seq, run.begun.at),
-                by: run.begun.by.as_str(),
-                as_of: (&as_of, run.fact.version),
-                policies: policies.collect(),
-                planned: planned.as_ref(),
-            };
-            let certificate = certificate::text(&subject, &purged);
-            let note = self.door.sign_report(&tenant, KIND, Hash::of(certificate.as_bytes()))?;
-            report.entries += purged.entries;
-            report.streams.push(PurgedStream {
-                tenant: tenant.to_string(),
-                stream: stream.to_string(),
-                commit: purged.commit.0,
-                entries: purged.entries,
-                segments: (purged.removed.len() as u64, purged.added.len() as u64),
-            });
-            let (commit, entries) = (purged.commit.0, purged.entries);
-            facts.push(CertificateFact { run: id.clone(), tenant, stream, commit, entries, certificate, note });
-        }
-        if facts.is_empty() { Ok(()) } else { self.door.certify_purges(facts).await }
+        carried
     }
 }
 
-fn run_in(made: &[Made]) -> Result<FactId, Problem> {
+/// What a redaction takes, by stream, ascending.
+pub(crate) fn rows_of(fact: &RedactionFact) -> BTreeMap<Named, Vec<(Span, Sections)>> {
+    let mut rows: BTreeMap<Named, Vec<(Span, Sections)>> = BTreeMap::new();
+    for goes in &fact.goes {
+        let sections = sections_of(&goes.sections).unwrap_or_default();
+        let of_stream = rows.entry((fact.tenant.clone(), goes.stream)).or_default();
+        of_stream.extend(goes.ranges.iter().map(|(first, last)| (Span::new(*first, last + 1), sections)));
+    }
+    rows.values_mut().for_each(|rows| rows.sort_by_key(|(span, _)| span.start));
+    rows
+}
+
+async fn seal_first(store: &Store, ((tenant, stream), due): &Asked) -> Result<(), StoreError> {
+    match due {
+        Due::Sections(_) => store.seal(tenant, *stream).await,
+        Due::Entries(_) | Due::Nothing => Ok(()),
+    }
+}
+
+fn order_of(((tenant, kind), due): &Asked, basis: u64, plan: Hash) -> EraseOrder {
+    let what = match due {
+        Due::Entries(planned) => EraseWhat::Entries(planned.spans()),
+        Due::Sections(rows) => EraseWhat::Sections(rows.clone()),
+        Due::Nothing => EraseWhat::Entries(vec![]),
+    };
+    EraseOrder { tenant: tenant.clone(), kind: *kind, what, basis, plan }
+}
+
+pub(crate) fn run_in(made: &[Made]) -> Result<FactId, Problem> {
     match made.first().map(|made| &made.change) {
         Some(Change::BeginPurge(PurgeFact { run: Some(run), .. })) => Ok(run.clone()),
+        Some(Change::ApproveRedaction(RedactionApproval { run: Some(run), .. })) => Ok(run.clone()),
         _ => Err(Problem::new(ProblemKind::Internal, "an intent that was recorded is not shown")),
     }
 }
@@ -425,8 +434,8 @@ fn outcome_label(outcome: &str) -> &'static str {
 }
 
 impl Report {
-    fn fail(&mut self, (tenant, stream): &Named, error: StoreError) {
-        tracing::warn!(%tenant, %stream, "a stream could not be purged");
+    pub(crate) fn fail(&mut self, (tenant, stream): &Named, error: StoreError) {
+        tracing::warn!(%tenant, %stream, "nothing could be taken from a stream");
         self.failed.push((format!("{tenant}/{stream}"), for_callers(error)));
     }
 }

@@ -27,7 +27,7 @@ Examples: a policy, a hold, what would go, and letting it go
   piperoll retention run --yes
   piperoll query 'SELECT * FROM certificates ORDER BY made_at' --tenant acme
 
-Exit codes: 0 done, or nothing to do; 3 something could not be purged and is tried again, or the run was stopped.
+Exit codes: 0 done, or nothing to do; 3 something could not be taken and is tried again, or the run was stopped.
 Policies, holds, certificates, and what stays provable: docs/retention.md")]
 pub struct Arguments {
     #[command(subcommand)]
@@ -128,7 +128,7 @@ async fn carry_out(client: &Client, order: &Value, is_json: bool) -> Outcome {
     Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
 }
 
-fn number(value: &Value) -> String {
+pub(super) fn number(value: &Value) -> String {
     output::grouped(value.as_u64().unwrap_or_default())
 }
 
@@ -210,7 +210,7 @@ fn show_held(held: &Value, is_json: bool) {
     println!("{table}\n\nwhich entries, by range of sequence numbers: --json");
 }
 
-fn show_report(report: &Value) {
+pub(super) fn show_report(report: &Value) {
     let run = report["run"].as_str().map_or(String::new(), |run| format!("run {run}: "));
     println!("{run}{}, {} entries went\n", shown(&report["outcome"]), number(&report["entries"]));
     let mut table = output::table(&["tenant", "stream", "went", "commit", "segments"]);
@@ -229,6 +229,6 @@ fn show_report(report: &Value) {
         println!("certificates: piperoll query 'SELECT * FROM certificates'");
     }
     for failed in report["failed"].as_array().into_iter().flatten() {
-        eprintln!("not purged, tried again: {}: {}", shown(&failed[0]), shown(&failed[1]));
+        eprintln!("nothing taken, tried again: {}: {}", shown(&failed[0]), shown(&failed[1]));
     }
 }

@@ -249,9 +249,15 @@ pub fn show(report: &Report, json: bool) {
         let gone = output::grouped(report.gone());
         println!("{gone} entries were purged: hashes stand in their place, and are part of what is confirmed.");
     }
+    if report.redacted() > 0 {
+        let redacted = output::grouped(report.redacted());
+        println!("{redacted} entries lack sections that were redacted: their commitments stand in their place.");
+    }
     if report.unread() > 0 {
         let unread = output::grouped(report.unread());
-        println!("{unread} entries cannot be read, as their keys are not to be had: chain, heads and the hashes of files hold.");
+        println!(
+            "{unread} entries cannot be read, as their keys are not to be had: chain, heads and the hashes of files hold."
+        );
     }
     let entries = output::grouped(report.entries());
     match report.is_sound() {
@@ -289,11 +295,13 @@ fn as_json(report: &Report) -> Value {
         .streams
         .iter()
         .map(|stream| {
-            json!({"tenant": stream.tenant.as_str(), "stream": stream.kind.as_str(), "size": stream.head.size, "gone": stream.gone, "unread": stream.unread,
+            json!({"tenant": stream.tenant.as_str(), "stream": stream.kind.as_str(), "size": stream.head.size, "gone": stream.gone,
+                "redacted": stream.redacted, "unread": stream.unread,
                 "root": stream.head.root.to_base64(), "commits": stream.commits, "segments": stream.segments,
                 "findings": stream.findings.iter().map(finding).collect::<Vec<_>>()})
         })
         .collect();
     let findings: Vec<Value> = report.findings.iter().map(finding).collect();
-    json!({"sound": report.is_sound(), "entries": report.entries(), "gone": report.gone(), "unread": report.unread(), "streams": streams, "findings": findings})
+    json!({"sound": report.is_sound(), "entries": report.entries(), "gone": report.gone(), "redacted": report.redacted(),
+        "unread": report.unread(), "streams": streams, "findings": findings})
 }

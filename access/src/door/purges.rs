@@ -24,7 +24,7 @@ impl Door {
     pub async fn hold_still(&self) -> Result<OwnedMutexGuard<()>, Problem> {
         let still = Arc::clone(&self.0.kept_still).lock_owned().await;
         for store in self.stores().open() {
-            store.settle_purges().await?;
+            store.settle_erasures().await?;
         }
         self.0.book.refresh().await?;
         Ok(still)
@@ -64,13 +64,13 @@ impl Door {
         Ok(())
     }
 
-    /// The entry in the stream that was purged. Its id makes a second one of the same purge a repeat.
+    /// The entry in the stream from which something was taken. Its id makes a second one of the same purge a repeat.
     async fn note_in_stream(&self, fact: &CertificateFact) -> Result<(), Problem> {
         let entry = Entry {
             tenant: &fact.tenant,
             stream: fact.stream,
             id: format!("purge-{}-{}", fact.run, fact.commit),
-            action: "retention.purged",
+            action: if self.redacts(&fact.run) { "retention.redacted" } else { "retention.purged" },
             outcome: "success",
             author: &Author::system(),
             resource: ("purge", fact.run.to_string()),
@@ -84,6 +84,11 @@ impl Door {
         let parts = vec![(store.appender(&fact.tenant, fact.stream), vec![draft])];
         store.append(AppendRequest { parts, ..Default::default() }).await?;
         Ok(())
+    }
+
+    fn redacts(&self, run: &FactId) -> bool {
+        let registry = self.0.book.read();
+        registry.runs().any(|(id, found)| id == run && found.redaction.is_some())
     }
 
     fn begun_at(&self, run: &FactId) -> i64 {

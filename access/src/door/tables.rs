@@ -14,6 +14,19 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
 impl Door {
+    /// A tenant and those below it, as far as the caller may know of them.
+    pub fn known_below(&self, caller: &Caller, above: &TenantId) -> Vec<TenantId> {
+        let all: Vec<TenantId> = {
+            let registry = self.0.book.read();
+            registry.tenants().map(|(tenant, _)| tenant).filter(|one| registry.is_within(one, above)).cloned().collect()
+        };
+        let knows = |tenant: &TenantId| {
+            self.decide(caller, Action::ReadTenant, tenant, StreamKind::Control).is_some()
+                || self.sees(caller, tenant, StreamKind::Audit)
+        };
+        all.into_iter().filter(knows).collect()
+    }
+
     /// Signs that a report about a tenant was given out.
     ///
     /// # Errors

@@ -374,6 +374,11 @@ impl Book {
                 fact.owner.get_or_insert(author.principal.clone());
             }
             Change::SetHold(fact) => fact.hold = Some(self.new_id("h")),
+            Change::AskRedaction(fact) => {
+                fact.redaction = Some(self.new_id("x"));
+                fact.by = Some(author.principal.clone());
+            }
+            Change::ApproveRedaction(act) => act.run = Some(self.new_id("p")),
             Change::BeginPurge(fact) => {
                 fact.run = Some(self.new_id("p"));
                 fact.by = Some(author.principal.clone());

@@ -10,6 +10,7 @@ mod incident;
 mod keys;
 mod place;
 mod quota;
+mod redaction;
 mod residency;
 mod retention;
 mod review;
@@ -22,6 +23,7 @@ pub use self::incident::{
 pub use self::keys::KeyFact;
 pub use self::place::{StoreFact, Tier};
 pub use self::quota::{Quota, QuotaFact};
+pub use self::redaction::{RedactedRows, RedactionApproval, RedactionFact};
 pub use self::residency::{ResidencyFact, ResidencyRule};
 pub use self::retention::{CertificateFact, HoldFact, PolicyAct, PurgeAct, PurgeFact, RetentionFact};
 pub use self::review::{
@@ -379,6 +381,15 @@ pub enum Change {
     /// They are destroyed at their provider. Written by the service.
     #[serde(rename = "key.erase")]
     EraseKey(TenantAct),
+    /// Sections of entries are to be redacted, as a data subject asked.
+    #[serde(rename = "redaction.ask")]
+    AskRedaction(Box<RedactionFact>),
+    /// Somebody else agreed: the intent to carry it out.
+    #[serde(rename = "redaction.approve")]
+    ApproveRedaction(RedactionApproval),
+    /// It is not to be.
+    #[serde(rename = "redaction.refuse")]
+    RefuseRedaction(FactAct),
     /// Rules of access reviews from now on.
     #[serde(rename = "review.rules")]
     SetReviewRules(Box<RulesFact>),

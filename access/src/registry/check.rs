@@ -160,6 +160,7 @@ impl Registry {
             Change::SetReviewRules(fact) => self.check_rules(fact),
             _ if change.is_of_keys() => self.check_keys(change),
             _ if change.is_of_retention() => self.check_retention(change, now),
+            _ if change.is_of_redaction() => self.check_redaction(change),
             _ if change.is_of_review() => self.check_review(change, now),
             _ if change.is_of_incident() => self.check_incident(change, now),
             _ => Err(wrong("this is written by the service itself")),

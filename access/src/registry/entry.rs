@@ -141,6 +141,9 @@ impl Change {
             Self::EnableKey(_) => "key.enable",
             Self::DestroyKey(_) => "key.destroy",
             Self::EraseKey(_) => "key.erase",
+            Self::AskRedaction(_) => "redaction.ask",
+            Self::ApproveRedaction(_) => "redaction.approve",
+            Self::RefuseRedaction(_) => "redaction.refuse",
             Self::SetReviewRules(_) => "review.rules",
             Self::OpenReview(_) => "review.open",
             Self::AddReviewItems(_) => "review.items",
@@ -174,6 +177,11 @@ impl Change {
                 | Self::EndPurge(_)
                 | Self::ErasePurge(_)
         )
+    }
+
+    /// Whether it is about what a data subject asked to have erased.
+    pub(crate) fn is_of_redaction(&self) -> bool {
+        matches!(self, Self::AskRedaction(_) | Self::ApproveRedaction(_) | Self::RefuseRedaction(_))
     }
 
     /// The credential that it makes.
@@ -235,6 +243,9 @@ impl Change {
             Self::BeginPurge(fact) => ("purge", id_of(fact.run.as_ref())),
             Self::CertifyPurge(fact) => ("purge", fact.run.to_string()),
             Self::EndPurge(act) | Self::ErasePurge(act) => ("purge", act.run.to_string()),
+            Self::AskRedaction(fact) => ("redaction", id_of(fact.redaction.as_ref())),
+            Self::ApproveRedaction(act) => ("redaction", act.redaction.to_string()),
+            Self::RefuseRedaction(act) => ("redaction", act.id.to_string()),
             Self::OpenReview(fact) => ("review", id_of(fact.review.as_ref())),
             Self::AddReviewItems(_)
             | Self::DecideReview(_)

@@ -20,13 +20,13 @@ const MOST_DAYS: u32 = 100_000;
 const LEAST_DAYS_OF_ACCESS: u32 = 180;
 /// The columns of policies.
 pub(super) const POLICY_COLUMNS: &str = "policy tenant tier streams actions classes at_least_days at_most_days locked \
-     basis reason set_at set_by version ended_at ended_by";
+     basis reason keep_original set_at set_by version ended_at ended_by";
 /// The columns of holds.
 pub(super) const HOLD_COLUMNS: &str = "hold tenant matter reason filter incident two_people state set_at set_by \
      releasing_at releasing_by released_at released_by";
 /// The columns of certificates.
-pub(super) const CERTIFICATE_COLUMNS: &str = "certificate run tenant stream commit entries made_at as_of_at begun_by \
-     erased_at version";
+pub(super) const CERTIFICATE_COLUMNS: &str = "certificate kind run tenant stream commit entries made_at as_of_at \
+     begun_by erased_at version";
 
 /// A policy, with all that became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +55,10 @@ pub struct Hold {
 /// A run, with what is on record of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
-    /// The intent.
+    /// The intent; of a redaction, with the run that somebody agreed to.
     pub fact: PurgeFact,
+    /// The redaction that it carries out; none of a purge.
+    pub redaction: Option<FactId>,
     /// Its entry.
     pub begun: Stamp,
     /// The streams that were purged, with the commit and the entries of each, and by which entry it was certified.
@@ -169,8 +171,7 @@ impl Registry {
                 require(fact.as_of.0 <= now, || wrong("as_of is yet to come: what is due then is not due now"))?;
                 let is_hash = ledger::Hash::from_hex(&fact.plan).is_some();
                 require(is_hash, || wrong("plan must be the SHA-256 of a plan, in hexadecimal"))?;
-                let open = self.runs.iter().find(|(_, run)| run.ended.is_none()).map(|(id, _)| id);
-                open.map_or(Ok(()), |id| Err(conflict(format!("the run {id} is not over: wait, or look at it"))))?;
+                self.no_run_is_open()?;
                 let version = self.retention_version();
                 require(fact.version == version, || {
                     conflict("a policy or hold was changed since the plan was made: plan again, and look at it again")
@@ -179,6 +180,11 @@ impl Registry {
             }
             _ => Err(wrong("this is written by the service itself")),
         }
+    }
+
+    pub(super) fn no_run_is_open(&self) -> Checked {
+        let open = self.runs.iter().find(|(_, run)| run.ended.is_none()).map(|(id, _)| id);
+        open.map_or(Ok(()), |id| Err(conflict(format!("the run {id} is not over: wait, or look at it"))))
     }
 
     fn check_policy(&self, fact: &RetentionFact) -> Checked {
@@ -194,6 +200,8 @@ impl Registry {
         require(least.or(most).is_some(), || wrong("at_least_days, at_most_days or both must be given"))?;
         let bounded = least.max(most).unwrap_or_default() <= MOST_DAYS;
         require(bounded, || wrong(format!("days must be 0 to {MOST_DAYS}")))?;
+        let keeps = !fact.keep_original || least.is_some();
+        require(keeps, || wrong("keep_original goes with at_least_days: for so long nothing of an event is redacted"))?;
         let fits = most.is_none_or(|most| least.is_none_or(|least| least <= most));
         require(fits, || wrong("at_most_days is shorter than at_least_days: nothing can be kept so"))?;
         // Who looked at what outlives a quick hand.
@@ -264,7 +272,8 @@ impl Registry {
             Change::BeginPurge(fact) => {
                 let Some(id) = fact.run.clone() else { return };
                 let (certified, ended, erased) = Default::default();
-                self.runs.insert(id, Run { fact: fact.clone(), begun: stamp, certified, ended, erased });
+                self.runs
+                    .insert(id, Run { fact: fact.clone(), redaction: None, begun: stamp, certified, ended, erased });
             }
             Change::CertifyPurge(fact) => {
                 let CertificateFact { tenant, stream, commit, entries, .. } = fact.as_ref().clone();
@@ -319,6 +328,8 @@ fn check_locked(before: &RetentionFact, fact: &RetentionFact) -> Checked {
         (tenant, tier, streams, actions, classes)
     };
     require(fact.locked, || wrong("a locked policy stays locked"))?;
+    let keeps = fact.keep_original || !before.keep_original;
+    require(keeps, || wrong("a locked policy that keeps the original goes on doing so"))?;
     require(scope(before) == scope(fact), || wrong("a locked policy stays about what it is about"))?;
     let is_longer = fact.at_least_days >= before.at_least_days
         && match (before.at_most_days, fact.at_most_days) {
@@ -359,6 +370,7 @@ fn of_policy(policy: &Policy) -> Row {
     columns.insert("at_least_days".into(), fact.at_least_days.into());
     columns.insert("at_most_days".into(), fact.at_most_days.into());
     columns.insert("locked".into(), fact.locked.into());
+    columns.insert("keep_original".into(), fact.keep_original.into());
     columns.insert("basis".into(), fact.basis.as_str().into());
     columns.insert("reason".into(), fact.reason.as_str().into());
     done(&mut columns, "set", &policy.set);
@@ -401,6 +413,8 @@ fn of_hold(id: &FactId, hold: &Hold) -> Row {
 fn of_certificate(id: &FactId, run: &Run, certified: &Certified) -> Row {
     let mut columns = Columns::new();
     columns.insert("certificate".into(), certified.made.seq.to_string().into());
+    let kind = if run.redaction.is_some() { "redaction" } else { "purge" };
+    columns.insert("kind".into(), kind.into());
     columns.insert("run".into(), id.as_str().into());
     columns.insert("tenant".into(), certified.tenant.as_str().into());
     columns.insert("stream".into(), certified.stream.to_string().into());

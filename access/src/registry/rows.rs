@@ -30,10 +30,12 @@ pub enum Table {
     Policies,
     /// What stays, whatever a policy says.
     Holds,
-    /// What was purged.
+    /// What was purged or redacted.
     Certificates,
     /// Keys that tenants' content is encrypted under.
     Keys,
+    /// What data subjects asked to have erased.
+    Redactions,
 }
 
 /// One row, and whom it concerns.
@@ -47,7 +49,7 @@ pub struct Row {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 11] = [
+    pub const ALL: [Table; 12] = [
         Self::Tenants,
         Self::Principals,
         Self::Credentials,
@@ -59,6 +61,7 @@ impl Table {
         Self::Holds,
         Self::Certificates,
         Self::Keys,
+        Self::Redactions,
     ];
 
     /// The name in paths and in SQL.
@@ -75,6 +78,7 @@ impl Table {
             Self::Holds => "holds",
             Self::Certificates => "certificates",
             Self::Keys => "keys",
+            Self::Redactions => "redactions",
         }
     }
 
@@ -84,7 +88,7 @@ impl Table {
             Self::Tenants => Action::ReadTenant,
             Self::Incidents => Action::ReadIncidents,
             Self::Reviews => Action::ReadReviews,
-            Self::Policies | Self::Holds | Self::Certificates => Action::ReadRetention,
+            Self::Policies | Self::Holds | Self::Certificates | Self::Redactions => Action::ReadRetention,
             Self::Keys => Action::ReadKeys,
             _ => Action::ReadGrants,
         }
@@ -119,6 +123,7 @@ impl Table {
             Self::Holds => super::retention::HOLD_COLUMNS,
             Self::Certificates => super::retention::CERTIFICATE_COLUMNS,
             Self::Keys => super::keys::COLUMNS,
+            Self::Redactions => super::redaction::COLUMNS,
         };
         names.split_whitespace().collect()
     }
@@ -139,6 +144,7 @@ impl Table {
             Self::Holds => registry.hold_rows(),
             Self::Certificates => registry.certificate_rows(),
             Self::Keys => registry.key_rows(),
+            Self::Redactions => registry.redaction_rows(),
         };
         let key = self.columns()[0];
         rows.sort_by(|a, b| a.columns[key].as_str().cmp(&b.columns[key].as_str()));

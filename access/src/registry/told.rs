@@ -2,7 +2,7 @@
 //!
 //! Not here: when it is appended ([`super::book`]). Invariant: no tenant is told which others a change also names.
 
-use super::change::Change;
+use super::change::{Change, FactAct, RedactionApproval};
 use super::entry::{Author, Entry};
 use super::names::{FactId, PrincipalId};
 use super::{PLATFORM, Registry};
@@ -117,6 +117,11 @@ impl Registry {
             }
             Change::CertifyPurge(fact) => vec![fact.tenant.clone()],
             Change::BeginPurge(_) | Change::EndPurge(_) | Change::ErasePurge(_) => vec![],
+            Change::AskRedaction(fact) => vec![fact.tenant.clone()],
+            Change::ApproveRedaction(RedactionApproval { redaction: id, .. })
+            | Change::RefuseRedaction(FactAct { id, .. }) => {
+                self.redaction(id).map(|found| found.fact.tenant.clone()).into_iter().collect()
+            }
             Change::SetReviewRules(fact) => fact.tenant.clone().into_iter().collect(),
             Change::OpenReview(fact) => fact.tenant.clone().into_iter().collect(),
             // What a review is about may be many tenants' access: who it is of is told that it goes on and how it ended,

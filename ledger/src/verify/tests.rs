@@ -1,7 +1,7 @@
 //! Chains and leaves that hold, and each fault in its place.
 
 use super::*;
-use crate::commit::{Commit, Purge};
+use crate::commit::{Commit, Erased, Erasure};
 use crate::gone::{BLOCK, Gone, Wanted, cut};
 use crate::key::LedgerKey;
 use crate::proof::Span;
@@ -45,7 +45,7 @@ fn chain(commits: u64) -> Vec<SignedCommit> {
                 time: 0,
                 adds: vec![add],
                 removes: vec![],
-                purge: None,
+                erasure: None,
                 edge: edge.clone(),
             }
             .sign(&[&key()]),
@@ -299,10 +299,11 @@ fn purge(all: &[Hash], before: &ChainVerifier, gone: &Gone, time: i64) -> Signed
         newest: time,
     };
     let removes = touched.iter().map(|held| held.path.clone()).collect();
-    let purge = Purge { removes, gone: named, basis: 41, plan: Hash::of(b"plan") };
+    let what = Erased::Entries(named);
+    let erasure = Some(Erasure { removes, what, basis: 41, plan: Hash::of(b"plan") });
     let (number, previous, edge) = (state.commits, state.last_hash, state.edge);
     let origin = ORIGIN.into();
-    Commit { origin, number, previous, epoch: 1, time, adds, removes: vec![], purge: Some(purge), edge }.sign(&[&key()])
+    Commit { origin, number, previous, epoch: 1, time, adds, removes: vec![], erasure, edge }.sign(&[&key()])
 }
 
 proptest! {
@@ -368,18 +369,24 @@ fn a_purge_says_what_is_gone_and_takes_nothing_else() {
     };
     assert!(with(&|_| {}).is_ok());
     let missing = "entries are missing, and it does not say that they are gone";
-    let named = |commit: &mut Commit, entries: u64| commit.purge.as_mut().unwrap().gone.entries = entries;
+    let named = |commit: &mut Commit, entries: u64| {
+        let erasure = commit.erasure.as_mut().unwrap();
+        erasure.what = Erased::Entries(GoneRef { entries, ..erasure.gone().unwrap().clone() });
+    };
     for change in [&(|commit: &mut Commit| named(commit, 13)) as &dyn Fn(&mut Commit), &|commit| commit.adds.clear()] {
         assert_eq!(with(change), Err(Fault::Chain { number: 4, why: missing }));
     }
     // What is only rewritten may not go.
     let rewritten = |commit: &mut Commit| {
-        let path = commit.purge.as_mut().unwrap().removes.remove(0);
+        let path = commit.erasure.as_mut().unwrap().removes.remove(0);
         commit.removes.push(path);
     };
     assert_eq!(with(&rewritten), Err(Fault::Coverage { number: 4, seq: 0 }));
     // What stays may not come to lie where other entries are.
     assert_eq!(with(&|commit| commit.adds[0].span += 1), Err(Fault::Coverage { number: 4, seq: 20 }));
+    // Nor what is only redacted.
+    let redacted = |commit: &mut Commit| commit.erasure.as_mut().unwrap().what = Erased::Sections(6);
+    assert_eq!(with(&redacted), Err(Fault::Coverage { number: 4, seq: 0 }));
     // Nothing may be called gone without being removed.
     let mut after = before.clone();
     after.commit(good.sign(&[&key()]).bytes()).unwrap();

@@ -1,9 +1,14 @@
 //! Entries to Arrow columns and back: the schema of segments and of the unsealed tail (FORMAT.md §4).
 //!
-//! Not here: how columns are encoded in Parquet ([`crate::segment`]), what SQL shows of them (`query`).
+//! Not here: what stands in the place of sections that were erased ([`secrets`]), how columns are encoded in Parquet
+//! ([`crate::segment`]), what SQL shows of them (`query`).
 //!
 //! Invariant: from each row the entry's encoded fields, and so its leaf, are recomputed byte for byte.
 
+pub(crate) mod erased;
+pub(crate) mod secrets;
+
+use self::secrets::Secrets;
 use crate::entry::Entry;
 use crate::error::StoreError;
 use arrow::array::builder::NullBufferBuilder;
@@ -15,7 +20,8 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field as Column, Schema, SchemaRef, TimeUnit};
 use ledger::draft::Draft;
 use ledger::field::{self, Field, Fields, Kind, Section};
-use ledger::leaf::{self, Commitments, Seed};
+use ledger::leaf::{self, Commitments};
+use ledger::sections::Sections;
 use ledger::tree::Hash;
 use std::sync::Arc;
 
@@ -212,20 +218,21 @@ pub struct Rows<'a> {
     fields: Vec<Reader<'a>>,
     /// Which fields some row has a value of.
     present: Vec<Field>,
-    seeds: &'a FixedSizeBinaryArray,
-    indexes: &'a Int32Array,
+    secrets: Secrets<'a>,
+}
+
+/// A column of a batch, by name.
+fn column<'b, T: 'static>(batch: &'b RecordBatch, name: &str) -> Result<&'b T, StoreError> {
+    let found = batch.column_by_name(name).and_then(|array| array.as_any().downcast_ref());
+    found.ok_or_else(|| damaged("a column is missing or of another type"))
 }
 
 impl<'a> Rows<'a> {
-    /// Reads a batch that has the columns of [`schema`], by name.
+    /// Reads a batch that has the columns of [`schema`], by name, and perhaps those of [`secrets`] besides.
     ///
     /// # Errors
     /// A column is missing or of another type.
     pub fn of(batch: &'a RecordBatch) -> Result<Self, StoreError> {
-        fn column<'b, T: 'static>(batch: &'b RecordBatch, name: &str) -> Result<&'b T, StoreError> {
-            let found = batch.column_by_name(name).and_then(|array| array.as_any().downcast_ref());
-            found.ok_or_else(|| damaged("a column is missing or of another type"))
-        }
         let reader = |field: Field| {
             let array = batch.column_by_name(field.name());
             array.and_then(|array| Reader::new(field, array)).ok_or_else(|| damaged("a field's column is missing"))
@@ -233,7 +240,9 @@ impl<'a> Rows<'a> {
         let has_value = |field: &Field| batch.column_by_name(field.name()).is_some_and(|c| c.null_count() < c.len());
         // A column that is not known here would be part of what a newer format hashes: not a fault, but not ours.
         let known = |name: &str| {
-            [SEQ, SALT_SEED, SALT_INDEX].contains(&name) || Field::ALL.iter().any(|field| field.name() == name)
+            [SEQ, SALT_SEED, SALT_INDEX].contains(&name)
+                || Field::ALL.iter().any(|field| field.name() == name)
+                || secrets::is_one(name)
         };
         if batch.schema_ref().fields().iter().any(|column| !known(column.name())) {
             return Err(StoreError::Newer {
@@ -241,15 +250,15 @@ impl<'a> Rows<'a> {
                 what: "it has columns that are not known here".into(),
             });
         }
-        if batch.num_columns() > Field::ALL.len() + 3 {
+        let secrets = Secrets::of(batch)?;
+        if batch.num_columns() > Field::ALL.len() + 3 + secrets.more_columns() {
             return Err(damaged("a column stands twice"));
         }
         Ok(Self {
             seqs: column(batch, SEQ)?,
             fields: Field::ALL.into_iter().map(reader).collect::<Result<_, _>>()?,
             present: Field::ALL.into_iter().filter(has_value).collect(),
-            seeds: column(batch, SALT_SEED)?,
-            indexes: column(batch, SALT_INDEX)?,
+            secrets,
         })
     }
 
@@ -300,25 +309,33 @@ impl<'a> Rows<'a> {
         ends
     }
 
+    /// The sections of a row that were erased.
+    pub fn erased(&self, row: usize) -> Sections {
+        self.secrets.erased(row)
+    }
+
+    /// A row's fields, with where each section ends, and what its leaf commits to.
+    fn committed(&self, row: usize, scratch: &mut Vec<u8>) -> Result<([usize; 6], Commitments), StoreError> {
+        let ends = self.encode(row, scratch);
+        let commitments = self.secrets.commitments(row, |section| section_of(scratch, &ends, section))?;
+        Ok((ends, commitments))
+    }
+
     /// The leaf hash of a row, recomputed; `scratch` is reused from row to row.
     ///
     /// # Errors
-    /// The row has no salts.
+    /// The row has no salts, or others than its sections need.
     pub fn leaf(&self, row: usize, scratch: &mut Vec<u8>) -> Result<Hash, StoreError> {
-        let (seed, index) = self.salts(row)?;
-        let ends = self.encode(row, scratch);
-        let commitments = Commitments::of_sections(|section| section_of(scratch, &ends, section), &seed, index);
+        let (ends, commitments) = self.committed(row, scratch)?;
         Ok(leaf::leaf_hash(section_of(scratch, &ends, Section::Skeleton), &commitments))
     }
 
     /// The leaf data of a row: what C2SP entry bundles hold.
     ///
     /// # Errors
-    /// The row has no salts.
+    /// The row has no salts, or others than its sections need.
     pub fn leaf_data(&self, row: usize, scratch: &mut Vec<u8>) -> Result<Vec<u8>, StoreError> {
-        let (seed, index) = self.salts(row)?;
-        let ends = self.encode(row, scratch);
-        let commitments = Commitments::of_sections(|section| section_of(scratch, &ends, section), &seed, index);
+        let (ends, commitments) = self.committed(row, scratch)?;
         Ok(leaf::leaf_data(section_of(scratch, &ends, Section::Skeleton), &commitments))
     }
 
@@ -330,14 +347,6 @@ impl<'a> Rows<'a> {
         let mut fields = Vec::new();
         self.encode(row, &mut fields);
         Ok(Draft::decode(&fields)?)
-    }
-
-    fn salts(&self, row: usize) -> Result<(Seed, u32), StoreError> {
-        let seed = self.seeds.is_valid(row).then(|| self.seeds.value(row).try_into().ok()).flatten();
-        match seed {
-            Some(seed) if self.indexes.is_valid(row) => Ok((Seed(seed), self.indexes.value(row) as u32)),
-            _ => Err(damaged("a row has no salts")),
-        }
     }
 }
 
@@ -351,6 +360,7 @@ fn section_of<'b>(fields: &'b [u8], ends: &[usize; 6], section: Section) -> &'b 
 pub(crate) mod tests {
     use super::*;
     use ledger::draft::DraftBuilder;
+    use ledger::leaf::Seed;
     use proptest::prelude::*;
 
     /// An entry with some fields taken from a number.
@@ -387,7 +397,7 @@ pub(crate) mod tests {
     fn a_column_that_is_not_known_is_newer_and_one_that_lacks_is_damage() {
         let whole = batch(0, &[&entry("acme", 2)]).unwrap();
         let (mut names, mut arrays) = (whole.schema().fields().to_vec(), whole.columns().to_vec());
-        names.push(Arc::new(Column::new("kept_commitment", DataType::Int64, true)));
+        names.push(Arc::new(Column::new("kept_skeleton", DataType::Int64, true)));
         arrays.push(Arc::new(Int64Array::from(vec![1])));
         let more = RecordBatch::try_new(Arc::new(Schema::new(names)), arrays).unwrap();
         assert!(Rows::of(&more).err().is_some_and(|error| error.is_newer()));

@@ -10,12 +10,15 @@
 //! the logarithm of the rows; of the output at most [`crate::Limits::merge_bytes`] are in memory, of the inputs a
 //! row group.
 
+mod found;
 mod stale;
 
+use self::found::{fingerprints, remember_ids};
 use self::stale::plan_readable;
-use crate::columns::{self, Rows};
+use crate::columns::Rows;
+use crate::columns::erased::{Erases, erase};
+use crate::columns::secrets::{as_written, schema_of};
 use crate::error::StoreError;
-use crate::ids::{self, IdRun};
 use crate::layout;
 use crate::limits::{Limits, MERGE_ROWS, PATIENCE, ROW_GROUP_ROWS, WORTH_REWRITING};
 use crate::objects::create;
@@ -24,14 +27,12 @@ use crate::segment::{self, ColumnCounts, Effort, Segment, Statistics};
 use crate::store::Shared;
 use crate::stream::Stream;
 use crate::turn::{Settled, Unsettled, settle};
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::compute::filter_record_batch;
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt};
 use ledger::commit::{Commit, SegmentRef};
-use ledger::field::Field;
 use ledger::gone;
-use ledger::leaf::id_fingerprint;
 use ledger::proof::Span;
 use ledger::tile::TILE_HASHES;
 use ledger::tree::{Edge, Hash};
@@ -134,6 +135,8 @@ pub(crate) struct Merged {
     pub bytes: Bytes,
     /// The leaves of rows that were read, of blocks that [`Goes`] asked for.
     pub leaves: Vec<(u64, Hash)>,
+    /// How many entries lost sections.
+    pub erased: u64,
 }
 
 /// Merges what [`plan`] names, if it names anything. Answers whether something was merged.
@@ -159,7 +162,7 @@ pub(crate) async fn compact(
     let inputs = &live[range];
     // 1. Merge in memory. Died: nothing happened. Seals go on meanwhile.
     // The Parquet decoder panics on some damage.
-    let merged = AssertUnwindSafe(merge(shared, stream, inputs, epoch, None)).catch_unwind().await;
+    let merged = AssertUnwindSafe(merge(shared, stream, inputs, epoch, Change::Nothing)).catch_unwind().await;
     let merged = match merged.unwrap_or_else(|_| Err(segment::undecodable(&inputs[0].location))) {
         Err(error) if error.kind() == crate::ErrorKind::Corrupt => {
             let what = "a merge was abandoned: stored entries are not what was recorded; nothing was changed; run fsck";
@@ -215,7 +218,7 @@ async fn commit(
         time: shared.ambient.now_micros(),
         adds: vec![segment.reference.clone()],
         removes: inputs.iter().map(|input| input.reference.path.clone()).collect(),
-        purge: None,
+        erasure: None,
         edge: sealed.edge,
     };
     turn.unsettled = Some(Unsettled { signed: commit.sign(&[&shared.key]), segments: vec![segment], gone: None });
@@ -227,6 +230,17 @@ async fn commit(
 pub(crate) struct Goes<'g> {
     pub spans: &'g [Span],
     pub needed: &'g HashSet<u64>,
+}
+
+/// What a rewriting changes besides how rows lie.
+#[derive(Clone, Copy)]
+pub(crate) enum Change<'c> {
+    /// Nothing.
+    Nothing,
+    /// Entries go; something must stay.
+    Goes(Goes<'c>),
+    /// Sections go.
+    Erases(Erases<'c>),
 }
 
 /// Recomputes a segment's leaves against what its commit recorded, and answers those of some blocks.
@@ -262,41 +276,42 @@ pub(crate) async fn leaves_of(
     Ok(leaves)
 }
 
-/// Copies the rows of adjacent segments into one, and proves that it did. Of what is in `goes` nothing is copied; something
-/// must stay.
+/// Copies the rows of adjacent segments into one, less what the change takes, and proves that it did.
 pub(crate) async fn merge(
     shared: &Shared,
     stream: &Stream,
     inputs: &[Arc<Segment>],
     epoch: u64,
-    goes: Option<Goes<'_>>,
+    change: Change<'_>,
 ) -> Result<Merged, StoreError> {
     let (first, last) = (&inputs[0].reference, &inputs[inputs.len() - 1].reference);
     let folder = first.path.split('/').next().unwrap_or_default();
     let number = shared.merges.fetch_add(1, Ordering::Relaxed);
     // What was missing before, and what is besides from here on.
     let before = gone_of(shared, stream, inputs).await?;
-    let missing: Vec<Span> = match goes {
-        Some(goes) => gone::union(&before, goes.spans),
-        None => before.clone(),
+    let goes = match change {
+        Change::Goes(goes) => Some(goes),
+        _ => None,
     };
+    let missing = goes.map_or_else(|| before.clone(), |goes| gone::union(&before, goes.spans));
     let (start, end) = bounds(&missing, first.first, last.end());
     let path = layout::merged_segment(folder, start, epoch, number);
     let location = stream.prefix.below(&path);
     let counts = ColumnCounts::of(&shared.content, inputs).await?;
     let distinct = |field| counts.distinct(field).min(ROW_GROUP_ROWS as u64);
-    let effort = if goes.is_some() { Effort::Quick } else { Effort::Thorough };
+    let effort = if matches!(change, Change::Nothing) { Effort::Thorough } else { Effort::Quick };
     let key = shared.content.keys.for_segment(&location, shared.ambient.as_ref())?;
     let (encryption, under) = key.map(|key| (key.properties, key.under)).unzip();
     let properties = segment::properties(effort, distinct, |field| counts.is_empty(field), encryption);
+    let is_wide = counts.is_wide() || matches!(change, Change::Erases(_));
     drop(counts);
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     let mut bytes = Vec::new();
-    let writer = ArrowWriter::try_new_with_options(&mut bytes, columns::schema(), options);
+    let writer = ArrowWriter::try_new_with_options(&mut bytes, schema_of(is_wide), options);
     let mut writer = writer.map_err(StoreError::parquet(&location))?;
     let mut whole = Edge::default();
     let mut ids = Vec::with_capacity((end - start) as usize);
-    let mut leaves = Vec::new();
+    let (mut leaves, mut erased) = (Vec::new(), 0);
     for input in inputs {
         let mut own = Leaves::new(stream, &before, input.reference.first);
         let mut batches = segment::stream_rows(&shared.content, input).await?;
@@ -316,9 +331,13 @@ pub(crate) async fn merge(
                     whole.push(leaf);
                 }
             })?;
-            let batch = only(batch, stays, &location)?;
+            let mut batch = only(batch, stays, &location)?;
             fingerprints(&batch, start, &mut ids)?;
-            writer.write(&as_written(&batch, &input.location)?).map_err(StoreError::parquet(&location))?;
+            if let Change::Erases(erases) = change {
+                let (without, count) = erase(&batch, erases)?;
+                (batch, erased) = (without, erased + count);
+            }
+            writer.write(&as_written(&batch, is_wide)?).map_err(StoreError::parquet(&location))?;
         }
         own.must_be(input.reference.rows, &input.reference.root, &input.location)?;
     }
@@ -331,7 +350,7 @@ pub(crate) async fn merge(
     let (size, sha256) = (bytes.len() as u64, Hash::of(&bytes));
     let reference = SegmentRef { path, first: start, span: end - start, rows, bytes: size, sha256, root };
     remember_ids(shared, stream, &reference, &statistics, &ids);
-    Ok(Merged { segment: Segment { reference, location, statistics }, bytes, leaves })
+    Ok(Merged { segment: Segment { reference, location, statistics }, bytes, leaves, erased })
 }
 
 /// The rows of a batch that stay.
@@ -404,35 +423,6 @@ impl<'s> Leaves<'s> {
             return Ok(());
         }
         Err(StoreError::Damaged { path: path.to_string(), why: "its rows do not give the root that was recorded" })
-    }
-}
-
-/// The batch under the schema that segments are written with; the reader leaves out what may not be null.
-fn as_written(batch: &RecordBatch, path: &Path) -> Result<RecordBatch, StoreError> {
-    let again = RecordBatch::try_new(columns::schema(), batch.columns().to_vec());
-    again.map_err(|error| StoreError::parquet(path)(error.into()))
-}
-
-/// Appends the fingerprints of a batch's ids, by their distance from `first`: entries between that are gone have none.
-fn fingerprints(batch: &RecordBatch, first: u64, out: &mut Vec<u64>) -> Result<(), StoreError> {
-    let ids = batch.column_by_name(Field::EventId.name()).and_then(|column| column.as_string_opt::<i32>());
-    let rows = Rows::of(batch)?;
-    for (row, id) in ids.into_iter().flatten().enumerate() {
-        out.resize((rows.seq(row) - first) as usize, ids::NONE);
-        out.push(id_fingerprint(id.unwrap_or_default()));
-    }
-    Ok(())
-}
-
-/// Writes the file of ids that the next start looks for. It is a cache: without it the segment is read.
-fn remember_ids(shared: &Shared, stream: &Stream, reference: &SegmentRef, statistics: &Statistics, ids: &[u64]) {
-    let newest = statistics.recorded_at.map_or(i64::MAX, |(_, newest)| newest);
-    if newest < precheck::oldest(shared) {
-        return;
-    }
-    let path = precheck::run_path(shared, stream, reference);
-    if let Err(error) = IdRun::build(&path, reference.first, newest, ids) {
-        tracing::debug!(error = &error as &dyn std::error::Error, "the ids of a merged segment were not kept");
     }
 }
 

@@ -85,13 +85,13 @@ fn entry(commit: &Commit, stats: &[String]) -> String {
         metadata["createdTime"] = millis.into();
         lines.extend([json!({"protocol": protocol()}), json!({"metaData": metadata})]);
     }
-    let (is_purge, is_rewrite) = (commit.purge.is_some(), commit.removed().next().is_some());
+    let (is_erasure, is_rewrite) = (commit.erasure.is_some(), commit.removed().next().is_some());
     for path in commit.removed() {
-        lines.push(json!({"remove": {"path": path, "deletionTimestamp": millis, "dataChange": is_purge}}));
+        lines.push(json!({"remove": {"path": path, "deletionTimestamp": millis, "dataChange": is_erasure}}));
     }
     for (reference, stats) in commit.adds.iter().zip(stats) {
         lines.push(json!({"add": {"path": reference.path, "partitionValues": {}, "size": reference.bytes,
-            "modificationTime": millis, "dataChange": is_purge || !is_rewrite, "stats": stats}}));
+            "modificationTime": millis, "dataChange": is_erasure || !is_rewrite, "stats": stats}}));
     }
     lines.iter().map(|line| format!("{line}\n")).collect()
 }

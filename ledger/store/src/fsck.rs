@@ -70,6 +70,8 @@ pub struct StreamReport {
     pub gone: u64,
     /// How many entries of it cannot be read, because their keys are not to be had.
     pub unread: u64,
+    /// How many entries lack sections that were redacted: commitments are kept in their place.
+    pub redacted: u64,
     /// How many commits hold.
     pub commits: u64,
     /// How many segments were read.
@@ -112,6 +114,11 @@ impl Report {
     /// How many entries cannot be read, because their keys are not to be had.
     pub fn unread(&self) -> u64 {
         self.streams.iter().map(|stream| stream.unread).sum()
+    }
+
+    /// How many entries lack sections that were redacted, of streams as far as they hold.
+    pub fn redacted(&self) -> u64 {
+        self.streams.iter().map(|stream| stream.redacted).sum()
     }
 
     /// How many entries were purged, of streams as far as they hold.
@@ -218,6 +225,9 @@ impl Fsck {
             tree.gone = chain.gone().map_or(0, |gone| gone.entries);
             tree.kept.retain(|size, _| *size > tree.edge.size());
         }
+        if tree.redacted > chain.redacted() {
+            findings.push(fault(prefix.path(), more_redacted(tree.redacted, chain.redacted())));
+        }
         // What this program is too old to read is not gone.
         if tree.disagrees.is_some() || findings.iter().all(|finding| !finding.is_newer) {
             findings.extend(against_kept(&prefix, were_sealed, &tree));
@@ -230,8 +240,8 @@ impl Fsck {
         self.strangers(&prefix, &live, (&marks, kept.as_deref()), &mut findings).await?;
         let edge = &tree.edge;
         let head = StreamHead { origin: chain.origin().into(), size: edge.size(), root: edge.root() };
-        let (gone, unread) = (tree.gone, unread.entries);
-        Ok(StreamReport { tenant: tenant.clone(), kind, head, gone, unread, commits, segments, findings })
+        let (gone, redacted, unread) = (tree.gone, tree.redacted, unread.entries);
+        Ok(StreamReport { tenant: tenant.clone(), kind, head, gone, redacted, unread, commits, segments, findings })
     }
 
     /// Begins to recompute the tree; none, with a finding, when what is kept of purged entries does not hold.
@@ -391,6 +401,14 @@ impl Fsck {
         }
         Ok(())
     }
+}
+
+/// What is said when more entries lack sections than redactions took them of.
+fn more_redacted(found: u64, committed: u64) -> String {
+    format!(
+        "{found} entries lack sections that their leaves commit to, and the commits say of {committed} that they were \
+         redacted: somebody erased what nobody recorded"
+    )
 }
 
 /// Whether a path below `_ledger` is named as what a purge keeps: `gone/<20 digits>-<epoch>`.

@@ -15,7 +15,9 @@ use crate::store::Shared;
 use crate::stream::Stream;
 use ledger::commit::SegmentRef;
 use ledger::draft::Draft;
+use ledger::field::Section;
 use ledger::leaf::id_fingerprint;
+use ledger::sections::Sections;
 use std::sync::Arc;
 
 /// An event id that a stream holds already.
@@ -30,7 +32,19 @@ pub(crate) enum Known {
 impl Known {
     /// Compares a draft with the original that has its id.
     pub(crate) fn compare(original: &Draft, draft: &Draft, seq: u64) -> Self {
-        if original.content() == draft.content() { Self::Same(seq) } else { Self::Other(seq) }
+        Self::compare_rest(original, Sections::default(), draft, seq)
+    }
+
+    /// Compares a draft with what is left of the original that has its id: what was erased is not known to differ.
+    fn compare_rest(original: &Draft, erased: Sections, draft: &Draft, seq: u64) -> Self {
+        let is_same = if erased.is_empty() {
+            original.content() == draft.content()
+        } else {
+            let stays = Section::COMMITTED.into_iter().filter(|section| !erased.contains(*section));
+            let mut stays = stays.chain([Section::Skeleton]);
+            stays.all(|section| original.section(section) == draft.section(section))
+        };
+        if is_same { Self::Same(seq) } else { Self::Other(seq) }
     }
 }
 
@@ -87,25 +101,25 @@ pub(crate) async fn precheck(
             Err(StoreError::Key(error)) if error.is_destroyed() => continue,
             originals => originals?,
         };
-        for (seq, at, original) in originals {
+        for (seq, at, original, erased) in originals {
             let draft = &drafts[at];
             let counts = original.event_id() == draft.event_id() && original.recorded_at() >= oldest;
             // The first that counts; another id may have the same fingerprint.
             if counts && known[at].is_none() {
-                known[at] = Some(Known::compare(&original, draft, seq));
+                known[at] = Some(Known::compare_rest(&original, erased, draft, seq));
             }
         }
     }
     Ok(Prechecked { known, through })
 }
 
-/// The stored events at positions of one segment that lie near each other, ascending; each position comes with
-/// the draft that asks about it.
+/// The stored events at positions of one segment that lie near each other, ascending, each with the sections that were
+/// erased of it; each position comes with the draft that asks about it.
 async fn originals(
     shared: &Shared,
     segment: &Segment,
     near: &[(u64, usize)],
-) -> Result<Vec<(u64, usize, Draft)>, StoreError> {
+) -> Result<Vec<(u64, usize, Draft, Sections)>, StoreError> {
     let (Some((from, _)), Some((last, _))) = (near.first(), near.last()) else { return Ok(vec![]) };
     let mut out = Vec::with_capacity(near.len());
     let mut asked = near.iter().peekable();
@@ -113,7 +127,7 @@ async fn originals(
         let rows = Rows::of(&batch)?;
         for row in 0..rows.len() {
             while let Some((seq, at)) = asked.next_if(|(seq, _)| *seq == rows.seq(row)) {
-                out.push((*seq, *at, rows.draft(row)?));
+                out.push((*seq, *at, rows.draft(row)?, rows.erased(row)));
             }
         }
     }

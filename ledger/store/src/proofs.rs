@@ -14,6 +14,7 @@ use bytes::Bytes;
 use ledger::checkpoint::StreamHead;
 use ledger::gone::Gone;
 use ledger::proof::{self, Span};
+use ledger::sections::Sections;
 use ledger::tile::{TILE_HASHES, TILE_HEIGHT, Tile, TileKind};
 use ledger::tree::{self, Edge, Hash, node_hash};
 use std::collections::{HashMap, HashSet};
@@ -32,6 +33,8 @@ pub struct InclusionProof {
     pub path: Vec<Hash>,
     /// The signed head.
     pub checkpoint: String,
+    /// The sections of the entry that were redacted: their commitments are in the leaf, and nothing else is left of them.
+    pub redacted: Sections,
 }
 
 /// That a smaller tree is a prefix of a larger one.
@@ -58,13 +61,15 @@ pub(crate) struct NodeReader<'a> {
     leaves: HashMap<u64, Hash>,
     /// Blocks of which all leaves that are there were read.
     read: HashSet<u64>,
+    /// Of these, entries that lack sections.
+    redacted: HashMap<u64, Sections>,
 }
 
 impl<'a> NodeReader<'a> {
     /// A reader that knows nothing yet.
     pub(crate) fn new(shared: &'a Shared, stream: &'a Stream, view: &'a View) -> Self {
-        let (tiles, leaves, read) = Default::default();
-        Self { shared, stream, view, tiles, leaves, read }
+        let (tiles, leaves, read, redacted) = Default::default();
+        Self { shared, stream, view, tiles, leaves, read, redacted }
     }
 
     /// Takes leaves that were recomputed from rows elsewhere.
@@ -155,9 +160,11 @@ impl<'a> NodeReader<'a> {
             let from = block * TILE_HASHES;
             let to = (from + TILE_HASHES).min(self.sealed());
             let mut scratch = Vec::new();
-            let leaves = &mut self.leaves;
+            let (leaves, redacted) = (&mut self.leaves, &mut self.redacted);
             let read = for_rows(self.shared, self.view, from, to, |rows, row| {
                 leaves.insert(rows.seq(row), rows.leaf(row, &mut scratch)?);
+                let erased = rows.erased(row);
+                redacted.extend((!erased.is_empty()).then_some((rows.seq(row), erased)));
                 Ok(())
             });
             match read.await {
@@ -268,7 +275,8 @@ pub(crate) async fn inclusion(
     checked(proof::check_inclusion(seq, size, &path, &leaf, &root), stream)?;
     let head = StreamHead { origin: stream.origin.to_string(), size, root };
     let checkpoint = head.sign(&[&shared.key]);
-    Ok(InclusionProof { seq, head, leaf, path, checkpoint })
+    let redacted = reader.redacted.get(&seq).copied().unwrap_or_default();
+    Ok(InclusionProof { seq, head, leaf, path, checkpoint, redacted })
 }
 
 /// The proof that the tree of `from` entries is a prefix of that of `to` entries.

@@ -20,7 +20,7 @@ use crate::objects_of::list_numbers;
 use crate::segment;
 use crate::segment_reader::Content;
 use crate::store::{LogHead, Shared, StoreOptions};
-use crate::stream::{Stream, View};
+use crate::stream::{Sealed, Stream, View};
 use crate::wal::{self, DiskLog, Fact, Log, LogFiles, ObjectLogReader, Place};
 use crate::writer::{Live, LogUse, Retries, Writer};
 use ledger::checkpoint::StreamHead;
@@ -156,7 +156,7 @@ fn shared_of(options: StoreOptions, log_origin: Origin) -> Shared {
         leapt: AtomicBool::new(false),
         unsealed_bytes: AtomicUsize::new(0),
         merges: AtomicU64::new(0),
-        unsettled_purges: AtomicUsize::new(0),
+        unsettled_erasures: AtomicUsize::new(0),
         streams: Default::default(),
         log_head: std::sync::RwLock::new(LogHead { head, checkpoint: String::new() }),
     }
@@ -190,9 +190,10 @@ impl Recovered {
         }
         let clock = crate::ambient::LeapWatch::start(self.shared.ambient.as_ref());
         // Each start may copy the log once.
-        // A stop may have come between the deletion of purged files and the emptying of the log.
+        // A stop may have come between the deletion of files whose content went and the emptying of the log.
         let streams = self.shared.streams.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let has_purged = streams.values().any(|stream| stream.view().sealed.gone.is_some());
+        let lost_some = |sealed: &Sealed| sealed.gone.is_some() || sealed.redacted > 0;
+        let has_erased = streams.values().any(|stream| lost_some(&stream.view().sealed));
         drop(streams);
         let newest = self.log_use.last_key_value().map(|(file, _)| *file);
         let copy_credit = self.shared.limits.log_file_bytes as i64 * self.shared.limits.log_files as i64;
@@ -215,7 +216,8 @@ impl Recovered {
             retries,
             is_idle: true,
             copy_credit,
-            clear_through: newest.filter(|_| has_purged),
+            retired: HashMap::new(),
+            clear_through: newest.filter(|_| has_erased),
         }
     }
 }

@@ -44,6 +44,27 @@ pub(crate) enum SealJob {
     Stop(oneshot::Sender<()>),
 }
 
+/// Has a stream sealed and waits for it.
+///
+/// # Errors
+/// The seal failed, or the store is closing.
+pub(crate) async fn now(
+    shared: &Shared,
+    seals: &mpsc::UnboundedSender<SealJob>,
+    stream: Arc<Stream>,
+    epoch: u64,
+) -> Result<(), StoreError> {
+    while stream.sealing.swap(true, Ordering::AcqRel) {
+        if seals.is_closed() {
+            return Err(StoreError::Stopping);
+        }
+        shared.ambient.sleep(std::time::Duration::from_millis(1)).await;
+    }
+    let (done, sealed) = oneshot::channel();
+    seals.send(SealJob::Now { stream, epoch, done }).map_err(|_| StoreError::Stopping)?;
+    sealed.await.map_err(|_| StoreError::Stopping)?
+}
+
 /// Runs until it is told to stop, and answers whom to tell that it has, or until nobody is left to give it
 /// work. Once the store is closing, work that has not begun is left to the next start.
 pub(crate) fn run(
@@ -167,7 +188,7 @@ async fn try_seal(shared: &Shared, stream: &Stream, epoch: u64) -> Result<u64, S
         time: newest,
         adds: vec![segment.reference.clone()],
         removes: vec![],
-        purge: None,
+        erasure: None,
         edge: edge.clone(),
     };
     let signed = commit.sign(&[&shared.key]);
@@ -186,8 +207,8 @@ async fn try_seal(shared: &Shared, stream: &Stream, epoch: u64) -> Result<u64, S
     segments.push(Arc::clone(&segment));
     let (commits, last_commit) = (commit.number + 1, Some(signed.hash()));
     let generation = stream.origin.generation();
-    let gone = view.sealed.gone.clone();
-    let sealed = Sealed { edge: edge.clone(), commits, last_commit, epoch, generation, gone, segments };
+    let (gone, redacted) = (view.sealed.gone.clone(), view.sealed.redacted);
+    let sealed = Sealed { edge: edge.clone(), commits, last_commit, epoch, generation, gone, redacted, segments };
     let freed = stream.sealed(sealed, runs);
     shared.unsealed_bytes.fetch_sub(freed, Ordering::Relaxed);
     // 6. Show it to other engines. Died before it: the view is caught up at the next start.

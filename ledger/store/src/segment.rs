@@ -20,6 +20,7 @@ use futures::{FutureExt as _, StreamExt, TryStreamExt};
 use hashbrown::HashSet;
 use ledger::commit::SegmentRef;
 use ledger::field::Field;
+use ledger::leaf::Seed;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
@@ -152,7 +153,11 @@ pub(crate) fn properties(
         builder = builder.set_column_compression(Field::Attributes.name().into(), effort.of_texts());
     }
     // Bounds of a secret or of free text help nobody skip anything, and outlive an erasure.
-    for silent in [columns::SALT_SEED, columns::SALT_INDEX, Field::Attributes.name()] {
+    let secrets = columns::secrets::SALTS.into_iter().chain(columns::secrets::KEPT);
+    for random in secrets.clone() {
+        builder = builder.set_column_dictionary_enabled(random.into(), false);
+    }
+    for silent in [columns::SALT_SEED, columns::SALT_INDEX, Field::Attributes.name()].into_iter().chain(secrets) {
         builder = builder.set_column_statistics_enabled(silent.into(), EnabledStatistics::None);
     }
     // A column without a value, or with values that count up or stay the same, is a handful of bytes, for which a
@@ -344,6 +349,29 @@ pub(crate) async fn stream_rows(
     let builder = builder.map_err(StoreError::parquet(&location))?;
     let stream = builder.with_batch_size(PAGE_ROWS).build().map_err(StoreError::parquet(&location))?;
     Ok(stream.map(move |batch| batch.map_err(StoreError::parquet(&location))).boxed())
+}
+
+/// The seeds that rows of a segment have.
+///
+/// # Errors
+/// The object cannot be read.
+pub(crate) async fn seeds_of(content: &Content, segment: &Segment) -> Result<HashSet<Seed>, StoreError> {
+    let location = &segment.location;
+    let read = AssertUnwindSafe(async {
+        let reader = SegmentReader::new(content, location, segment.reference.bytes);
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let builder = ParquetRecordBatchStreamBuilder::new_with_options(reader, options).await?;
+        let mask = ProjectionMask::columns(builder.parquet_schema(), [columns::SALT_SEED]);
+        let mut batches = builder.with_projection(mask).with_batch_size(PAGE_ROWS).build()?;
+        let mut seeds = HashSet::new();
+        while let Some(batch) = batches.try_next().await? {
+            let found = batch.columns().first().and_then(|column| column.as_fixed_size_binary_opt());
+            seeds.extend(found.into_iter().flatten().flatten().filter_map(|seed| seed.try_into().ok().map(Seed)));
+        }
+        Ok(seeds)
+    });
+    let read = read.catch_unwind().await.map_err(|_| undecodable(location))?;
+    read.map_err(StoreError::parquet(location))
 }
 
 /// Every row of a segment whose bytes are at hand, in order.

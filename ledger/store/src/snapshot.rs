@@ -49,7 +49,7 @@ impl ChainSnapshot {
             let _ = writeln!(out, "{}", to_json(statistics));
         }
         for removed in &self.removed {
-            let word = if removed.is_purged { "purged" } else { "removed" };
+            let word = if removed.is_erased { "purged" } else { "removed" };
             let _ = writeln!(out, "{word} {} {}", removed.path, removed.at);
         }
         out
@@ -74,6 +74,9 @@ impl ChainSnapshot {
         }
         if let Some(GoneRef { commit, epoch, sha256, bytes, entries, newest }) = &chain.gone {
             let _ = writeln!(text, "gone {commit} {epoch} {sha256} {bytes} {entries} {newest}");
+        }
+        if chain.redacted > 0 {
+            let _ = writeln!(text, "redacted {}", chain.redacted);
         }
         let _ = writeln!(text, "body {} {}", body.len(), Hash::of(body.as_bytes()));
         let mut bytes = ledger::note::sign(&text, first, &[key]).into_bytes();
@@ -118,6 +121,10 @@ impl ChainSnapshot {
             Some(gone) => Some(read_gone(gone)?),
             None => None,
         };
+        let redacted = match lines.clone().find_map(|line| line.strip_prefix("redacted ")) {
+            Some(count) => count.parse().ok()?,
+            None => 0,
+        };
         let nodes = lines.filter_map(|line| line.strip_prefix("edge ")).map(Hash::from_base64);
         let edge = Edge::from_parts(size.parse().ok()?, nodes.collect::<Option<_>>()?).ok()?;
         (edge.root() == Hash::from_base64(root)?).then_some(())?;
@@ -139,13 +146,13 @@ impl ChainSnapshot {
                 }
                 word @ ("removed" | "purged") => {
                     let path = words.next().filter(|path| is_segment_path(path))?.into();
-                    let (at, is_purged) = (words.next()?.parse().ok()?, word == "purged");
-                    removed.push(Removed { path, at, is_purged, holders: vec![] });
+                    let (at, is_erased) = (words.next()?.parse().ok()?, word == "purged");
+                    removed.push(Removed { path, at, is_erased, holders: vec![] });
                 }
                 _ => return None,
             }
         }
-        let chain = ChainState { origin, commits, last_hash, epoch, edge, gone, live };
+        let chain = ChainState { origin, commits, last_hash, epoch, edge, gone, redacted, live };
         Some(Self { chain, statistics, removed, packed, checkpoint })
     }
 }
@@ -204,6 +211,7 @@ fn of(stream: &Stream, sealed: &Sealed, turn: &Turn) -> ChainSnapshot {
         epoch: sealed.epoch,
         edge: sealed.edge.clone(),
         gone: sealed.gone.as_ref().map(|gone| gone.reference.clone()),
+        redacted: sealed.redacted,
         live: sealed.segments.iter().map(|segment| segment.reference.clone()).collect(),
     };
     let statistics = sealed.segments.iter().map(|segment| segment.statistics.clone()).collect();

@@ -6,6 +6,7 @@
 //! [`Store::reader`] and [`Store::appender`], which only the front door calls.
 
 mod append;
+mod keyed;
 mod lost;
 mod maintain;
 
@@ -20,7 +21,7 @@ use crate::log_state::{LogHealth, LogState};
 use crate::observed;
 use crate::precheck::{self, Known};
 use crate::recover;
-use crate::seal::SealJob;
+use crate::seal::{self, SealJob};
 use crate::segment_reader::Content;
 use crate::stream::{Sealed, Stream};
 use crate::upkeep::{Upkeep, UpkeepJob};
@@ -109,8 +110,8 @@ pub(crate) struct Shared {
     pub unsealed_bytes: AtomicUsize,
     /// How many merges were begun: part of the name of what each puts.
     pub merges: AtomicU64,
-    /// Purges of which it is not known whether they were committed.
-    pub unsettled_purges: AtomicUsize,
+    /// Erasures of which it is not known whether they were committed.
+    pub unsettled_erasures: AtomicUsize,
     pub streams: RwLock<HashMap<StreamKey, Arc<Stream>>>,
     pub log_head: RwLock<LogHead>,
 }
@@ -180,8 +181,11 @@ impl Store {
         let (sealer, back) = (Arc::clone(&shared), writer.downgrade());
         let handle = runtime.clone();
         let (upkeep, looks) = mpsc::unbounded_channel();
-        let (keeper, keeper_lock, keeper_handle) =
-            (Upkeep::new(Arc::clone(&shared), epoch, writer.downgrade()), lock.clone(), runtime.clone());
+        let (keeper, keeper_lock, keeper_handle) = (
+            Upkeep::new(Arc::clone(&shared), epoch, writer.downgrade(), seals.downgrade()),
+            lock.clone(),
+            runtime.clone(),
+        );
         spawn("ledger-upkeep", move || {
             let stopped = keeper.run(looks, &keeper_handle);
             drop(keeper_lock);
@@ -400,18 +404,19 @@ impl Store {
     async fn seal(&self, streams: Vec<Arc<Stream>>) -> Result<(), StoreError> {
         let mut result = Ok(());
         for stream in streams {
-            while stream.sealing.swap(true, Ordering::AcqRel) {
-                if self.seals.is_closed() {
-                    return Err(StoreError::Stopping);
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-            }
-            let (done, sealed) = oneshot::channel();
-            self.seals.send(SealJob::Now { stream, epoch: self.epoch, done }).map_err(|_| StoreError::Stopping)?;
-            let one = sealed.await.map_err(|_| StoreError::Stopping)?;
-            result = result.and(one);
+            result = result.and(seal::now(&self.shared, &self.seals, stream, self.epoch).await);
         }
         result
+    }
+
+    /// Seals what is durable of one stream, now.
+    ///
+    /// # Errors
+    /// The tenant has no such stream, or the seal failed.
+    pub async fn seal(&self, tenant: &TenantId, kind: StreamKind) -> Result<(), StoreError> {
+        let known = self.shared.stream(&StreamKey::new(tenant.clone(), kind));
+        let stream = known.ok_or(StoreError::NotFound("this tenant has no such stream"))?;
+        seal::now(&self.shared, &self.seals, stream, self.epoch).await
     }
 }
 

@@ -5,6 +5,8 @@
 //! Invariants: `edge` covers exactly the sealed entries and the tail; the tail begins where the last segment
 //! ends; readers see only what an fsync has made durable.
 
+mod keyed;
+
 use crate::columns;
 use crate::entry::{Chunk, Entry};
 use crate::error::StoreError;
@@ -40,6 +42,8 @@ pub(crate) struct Sealed {
     pub generation: u32,
     /// What is gone of it.
     pub gone: Option<Arc<SealedGone>>,
+    /// How many entries redactions took sections of, one after the other.
+    pub redacted: u64,
     /// The segments, ascending.
     pub segments: Vec<Arc<Segment>>,
 }
@@ -115,6 +119,8 @@ pub(crate) struct Replaced {
     pub segments: Vec<Arc<Segment>>,
     /// What is gone from here on, if the commit is a purge.
     pub gone: Option<Arc<SealedGone>>,
+    /// How many entries it took sections of.
+    pub redacted: u64,
 }
 
 #[derive(Debug, Default)]
@@ -274,6 +280,12 @@ impl Stream {
         runs
     }
 
+    /// Has events that come from here on draw another seed than one of these.
+    pub(crate) fn drop_seed(&self, seeds: &HashSet<Seed>) {
+        let mut held = held(self.seeds.lock());
+        held.current = held.current.filter(|seed| !seeds.contains(seed));
+    }
+
     /// Makes durable entries readable.
     pub(crate) fn publish(&self, chunk: Arc<Chunk>, edge: Edge) {
         let mut state = held(self.state.write());
@@ -308,7 +320,7 @@ impl Stream {
 
     /// Takes over a commit that put segments in the place of others; answers who may still hold those.
     pub(crate) fn replaced(&self, commit: Replaced) -> Vec<Weak<Segment>> {
-        let Replaced { commits, last_commit, epoch, generation, removed, segments, gone } = commit;
+        let Replaced { commits, last_commit, epoch, generation, removed, segments, gone, redacted } = commit;
         let mut state = held(self.state.write());
         let is_removed = |segment: &Segment| removed.contains(&segment.reference.path);
         let sealed = &mut state.sealed;
@@ -321,6 +333,7 @@ impl Stream {
         sealed.segments.extend(segments);
         sealed.segments.sort_by_key(|segment| segment.reference.first);
         sealed.gone = gone.or(sealed.gone.take());
+        sealed.redacted = sealed.redacted.saturating_add(redacted);
         (sealed.commits, sealed.last_commit) = (commits, last_commit);
         (sealed.epoch, sealed.generation) = (epoch, generation);
         let cold = state.cold.iter().filter(|cold| cold.upgrade().is_some_and(|cold| is_removed(&cold)));
@@ -348,30 +361,6 @@ impl Stream {
         cold.retain(|segment| segment.strong_count() > 0);
         // No seal goes on before this: each begins with it.
         state.runs = runs;
-    }
-
-    /// The tail, while it cannot be opened: then it is one chunk.
-    pub(crate) fn locked_tail(&self) -> Option<Arc<Chunk>> {
-        held(self.state.read()).tail.front().filter(|chunk| chunk.locked.is_some()).cloned()
-    }
-
-    /// Puts a tail that was opened in the place of what was held of it.
-    pub(crate) fn opened(&self, before: &Arc<Chunk>, now: Arc<Chunk>) {
-        let mut state = held(self.state.write());
-        // Somebody else may have opened it meanwhile.
-        if let Some(front) = state.tail.front_mut().filter(|front| Arc::ptr_eq(front, before)) {
-            *front = now;
-        }
-    }
-
-    /// The key that entries are written to the log under now.
-    pub(crate) fn log_key(&self) -> Option<Arc<LogKey>> {
-        held(self.log_key.read()).clone()
-    }
-
-    /// Sets it.
-    pub(crate) fn set_log_key(&self, key: Option<Arc<LogKey>>) {
-        *held(self.log_key.write()) = key;
     }
 
     /// The durable head.

@@ -20,7 +20,7 @@ use std::sync::{Arc, Weak};
 /// The right to add a commit to a stream, with what is kept beside its chain.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
-    /// The commit of a merge or purge that was to be created, while it is not known whether it was.
+    /// The commit of a merge or erasure that was to be created, while it is not known whether it was.
     pub unsettled: Option<Unsettled>,
     /// The segment of a seal that was tried, where the same entries would give other bytes: it is encrypted.
     pub tried: Option<(Segment, Bytes)>,
@@ -43,8 +43,8 @@ pub(crate) struct Removed {
     pub path: String,
     /// When the commit that removed it was made, in microseconds.
     pub at: i64,
-    /// Whether some of its entries are gone: until its file is deleted, they can be brought back by hand.
-    pub is_purged: bool,
+    /// Whether some of its content went: until its file is deleted, it can be brought back by hand.
+    pub is_erased: bool,
     /// Who may still read it; nobody after a restart.
     pub holders: Vec<Weak<Segment>>,
 }
@@ -56,7 +56,7 @@ impl Removed {
     }
 }
 
-/// The commit of a merge or purge before its outcome is known.
+/// The commit of a merge or erasure before its outcome is known.
 #[derive(Debug)]
 pub(crate) struct Unsettled {
     pub signed: SignedCommit,
@@ -68,9 +68,9 @@ pub(crate) struct Unsettled {
 
 /// What a commit removes, held by nobody that is known.
 pub(crate) fn removed(commit: &Commit) -> impl Iterator<Item = Removed> {
-    let one = |path: &String, is_purged| Removed { path: path.clone(), at: commit.time, is_purged, holders: vec![] };
-    let purged = commit.purge.iter().flat_map(|purge| &purge.removes);
-    commit.removes.iter().map(move |path| one(path, false)).chain(purged.map(move |path| one(path, true)))
+    let one = |path: &String, is_erased| Removed { path: path.clone(), at: commit.time, is_erased, holders: vec![] };
+    let erased = commit.erasure.iter().flat_map(|erasure| &erasure.removes);
+    commit.removes.iter().map(move |path| one(path, false)).chain(erased.map(move |path| one(path, true)))
 }
 
 /// What became of a commit that was not settled.
@@ -84,17 +84,17 @@ pub(crate) enum Settled {
     Lost,
 }
 
-/// Creates the commit of a merge or purge, or finds out that it was created, and shows it.
+/// Creates the commit of a merge or erasure, or finds out that it was created, and shows it.
 ///
 /// # Errors
 /// The object store failed: the outcome is not known, and the next one whose turn it is settles it with the very
 /// same bytes.
 pub(crate) async fn settle(shared: &Shared, stream: &Stream, turn: &mut Turn) -> Result<Settled, StoreError> {
     let Some(Unsettled { signed, segments, gone }) = &turn.unsettled else { return Ok(Settled::Nothing) };
-    let is_purge = gone.is_some();
+    let is_erasure = signed.commit().erasure.is_some();
     let settled = || {
-        if is_purge {
-            shared.unsettled_purges.fetch_sub(1, Ordering::AcqRel);
+        if is_erasure {
+            shared.unsettled_erasures.fetch_sub(1, Ordering::AcqRel);
         }
     };
     let commit = signed.commit();
@@ -103,7 +103,7 @@ pub(crate) async fn settle(shared: &Shared, stream: &Stream, turn: &mut Turn) ->
     match create(&shared.objects, &stream.prefix.commit(commit.number), signed.bytes().to_vec().into()).await {
         Ok(()) => {}
         Err(StoreError::Objects { source: object_store::Error::AlreadyExists { .. }, path }) => {
-            tracing::warn!(path, "another commit has the number of a merge's or purge's, which is abandoned");
+            tracing::warn!(path, "another commit has the number of a merge's or erasure's, which is abandoned");
             turn.unsettled = None;
             settled();
             return Ok(Settled::Lost);
@@ -118,7 +118,7 @@ pub(crate) async fn settle(shared: &Shared, stream: &Stream, turn: &mut Turn) ->
     Ok(Settled::Done)
 }
 
-/// Shows a merge or purge that stands: readers who come now get the new segments; who holds the inputs reads them to
+/// Shows a merge or erasure that stands: readers who come now get the new segments; who holds the inputs reads them to
 /// the end.
 pub(crate) async fn show(
     shared: &Shared,
@@ -137,6 +137,7 @@ pub(crate) async fn show(
         removed: commit.removed().cloned().collect(),
         segments: segments.clone(),
         gone,
+        redacted: commit.erasure.as_ref().map_or(0, |erasure| erasure.redacted()),
     };
     let holders = stream.replaced(replaced);
     let held_by = |path: &str| {
@@ -145,7 +146,7 @@ pub(crate) async fn show(
     };
     turn.removed.extend(removed(commit).map(|one| Removed { holders: held_by(&one.path), ..one }));
     // Ids of what is gone are looked for no more. That they still are would cost a look, and nothing else.
-    if commit.purge.is_some()
+    if commit.erasure.as_ref().is_some_and(|erasure| erasure.gone().is_some())
         && let Err(error) = precheck::forget(shared, stream).await
     {
         let error = &error as &dyn std::error::Error;

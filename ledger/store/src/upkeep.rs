@@ -10,12 +10,13 @@
 
 use crate::compact::{self, Occasion};
 use crate::delta;
+use crate::erase::{self, EraseDone, EraseOrder, Tools};
 use crate::error::StoreError;
 use crate::layout;
 use crate::limits::{CONCURRENT_OBJECTS, Limits, PURGES_AT_ONCE, QUIET_MICROS, ROUND_MICROS};
 use crate::pack;
 use crate::precheck;
-use crate::purge::{self, PurgeOrder, Purged};
+use crate::seal::SealJob;
 use crate::segment::{Segment, Statistics};
 use crate::snapshot;
 use crate::store::{Shared, StreamKey};
@@ -36,8 +37,8 @@ pub(crate) enum UpkeepJob {
     Look(Arc<Stream>),
     /// Time has passed.
     Tick,
-    /// Carry out purges, and answer what became of each.
-    Purge(Vec<PurgeOrder>, oneshot::Sender<Vec<PurgeOutcome>>),
+    /// Carry out erasures, and answer what became of each.
+    Erase(Vec<EraseOrder>, oneshot::Sender<Vec<EraseOutcome>>),
     /// Look at every stream now, and answer when that is done.
     Now(oneshot::Sender<Result<(), StoreError>>),
     /// Stop; whoever asks is told.
@@ -45,7 +46,7 @@ pub(crate) enum UpkeepJob {
 }
 
 /// What became of an order: nothing was left to do, it was carried out, or it was not.
-pub(crate) type PurgeOutcome = Result<Option<Purged>, StoreError>;
+pub(crate) type EraseOutcome = Result<Option<EraseDone>, StoreError>;
 
 impl UpkeepJob {
     /// Asks for a look at a stream, once until it is looked at.
@@ -61,7 +62,8 @@ pub(crate) struct Upkeep {
     shared: Arc<Shared>,
     epoch: u64,
     writer: mpsc::WeakSender<Message>,
-    /// Whether the log is to be emptied of what was purged.
+    seals: mpsc::WeakUnboundedSender<SealJob>,
+    /// Whether the log is to be emptied of what was erased.
     clears: AtomicBool,
     /// Streams with something to delete later, or whose upkeep failed.
     waiting: HashMap<StreamKey, Arc<Stream>>,
@@ -72,11 +74,16 @@ pub(crate) struct Upkeep {
 
 impl Upkeep {
     /// The state of a store that was just opened.
-    pub(crate) fn new(shared: Arc<Shared>, epoch: u64, writer: mpsc::WeakSender<Message>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        epoch: u64,
+        writer: mpsc::WeakSender<Message>,
+        seals: mpsc::WeakUnboundedSender<SealJob>,
+    ) -> Self {
         let next_round = shared.ambient.monotonic_micros();
         let sample = (next_round, shared.unsealed_bytes.load(Ordering::Relaxed));
         let clears = AtomicBool::new(false);
-        Self { shared, epoch, writer, clears, waiting: HashMap::new(), next_round, sample }
+        Self { shared, epoch, writer, seals, clears, waiting: HashMap::new(), next_round, sample }
     }
 
     /// Runs until told to stop, and answers whom to tell that it has, or until nobody is left to give it work.
@@ -89,7 +96,7 @@ impl Upkeep {
             let is_closing = self.shared.stopping.load(Ordering::Acquire);
             match job {
                 UpkeepJob::Stop(done) => return Some(done),
-                UpkeepJob::Purge(orders, done) if is_closing => {
+                UpkeepJob::Erase(orders, done) if is_closing => {
                     drop(done.send(orders.iter().map(|_| Err(StoreError::Stopping)).collect()));
                 }
                 UpkeepJob::Now(done) if is_closing => drop(done.send(Err(StoreError::Stopping))),
@@ -100,28 +107,29 @@ impl Upkeep {
                 }
                 UpkeepJob::Tick => runtime.block_on(self.tick()),
                 UpkeepJob::Now(done) => drop(done.send(runtime.block_on(self.round()))),
-                UpkeepJob::Purge(orders, done) => drop(done.send(runtime.block_on(self.purge(orders)))),
+                UpkeepJob::Erase(orders, done) => drop(done.send(runtime.block_on(self.erase(orders)))),
             }
         }
         None
     }
 
-    /// Purges several streams, some at a time. Their merges wait meanwhile, so neither has to begin anew.
-    async fn purge(&mut self, orders: Vec<PurgeOrder>) -> Vec<PurgeOutcome> {
-        let (shared, epoch) = (&self.shared, self.epoch);
-        let one = |order: PurgeOrder| async move {
+    /// Takes content from several streams, some at a time. Their merges wait meanwhile, so neither has to begin anew.
+    async fn erase(&mut self, orders: Vec<EraseOrder>) -> Vec<EraseOutcome> {
+        let tools = &Tools { shared: &self.shared, epoch: self.epoch, writer: &self.writer, seals: &self.seals };
+        let one = |order: EraseOrder| async move {
             let unknown = StoreError::NotFound("this tenant has no such stream");
-            let stream = shared.stream(&StreamKey::new(order.tenant.clone(), order.kind)).ok_or(unknown)?;
-            let purged = purge::purge(shared, &stream, epoch, &order).await?;
-            Ok((purged, stream))
+            let key = StreamKey::new(order.tenant.clone(), order.kind);
+            let stream = tools.shared.stream(&key).ok_or(unknown)?;
+            let erased = erase::erase(tools, &stream, &order).await?;
+            Ok((erased, stream))
         };
         let done: Vec<Result<_, StoreError>> =
             futures::stream::iter(orders).map(one).buffered(PURGES_AT_ONCE).collect().await;
         let mut outcomes = Vec::with_capacity(done.len());
         for one in done {
-            outcomes.push(one.map(|(purged, stream)| {
+            outcomes.push(one.map(|(erased, stream)| {
                 self.waiting.insert(StreamKey::of(&stream), stream);
-                purged
+                erased
             }));
         }
         outcomes
@@ -166,7 +174,7 @@ impl Upkeep {
         result
     }
 
-    /// Has the log emptied of what was purged, once for all streams. Died before it: the next start does it.
+    /// Has the log emptied of what was erased, once for all streams. Died before it: the next start does it.
     async fn clear_log(&self) {
         if self.clears.swap(false, Ordering::AcqRel)
             && let Some(writer) = self.writer.upgrade()
@@ -218,7 +226,7 @@ impl Upkeep {
         let now = shared.ambient.now_micros();
         let is_due = |one: &&Removed| {
             let Limits { purged_grace, removed_grace, .. } = shared.limits;
-            let grace = if one.is_purged { purged_grace } else { removed_grace };
+            let grace = if one.is_erased { purged_grace } else { removed_grace };
             now - one.at >= grace.as_micros() as i64 && !one.is_held()
         };
         let removed = stream.turn.lock().await.removed.clone();
@@ -235,7 +243,7 @@ impl Upkeep {
         // With the files of a purge goes what older purges kept: the newest says it all.
         // What a purge put whose commit is not settled may come to be the newest.
         let turn = stream.turn.lock().await;
-        if turn.unsettled.is_none() && due.iter().any(|one| one.is_purged) {
+        if turn.unsettled.is_none() && due.iter().any(|one| one.is_erased) {
             self.clears.store(true, Ordering::Release);
             let newest = stream.view().sealed.gone.as_ref().map(|gone| stream.prefix.below(&gone.reference.path()));
             let folder = stream.prefix.gone_folder();

@@ -30,7 +30,7 @@ use ledger::leaf::{Commitments, Seed};
 use ledger::receipt::{Covered, Receipt};
 use ledger::tree::{Edge, Hash};
 use reopen::Pending;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, oneshot};
@@ -98,7 +98,7 @@ pub(crate) enum Reply {
     Repeated { answer: Vec<u8>, receipt: Option<String> },
     /// All or nothing was asked for, and some draft conflicts: nothing was sequenced.
     Refused { verdicts: Vec<Vec<Option<Known>>> },
-    /// A seal went by since the look for originals; look again.
+    /// A seal went by since the look for originals, or a seed was retired; look again.
     LookAgain(Vec<SubmittedPart>, Option<RequestKey>),
 }
 
@@ -120,6 +120,12 @@ pub(crate) enum Message {
     Reopen,
     /// Another writer took the store over with this epoch.
     Overtaken(u64),
+    /// No entry of the stream may have one of these seeds from here on; answered when those that have are published.
+    Retire {
+        stream: Arc<Stream>,
+        seeds: HashSet<Seed>,
+        done: oneshot::Sender<()>,
+    },
     /// Content was taken away for good: what is in the log goes too, as soon as it stands elsewhere.
     Clear,
     /// Time has passed.
@@ -152,6 +158,8 @@ pub(crate) struct Writer {
     pub is_idle: bool,
     /// Bytes that requests brought less those that were copied forward.
     pub copy_credit: i64,
+    /// Seeds that no entry may have any more: the salts that they give are known to nobody.
+    pub retired: HashMap<StreamKey, HashSet<Seed>>,
     /// The newest file that is to go as soon as what it holds stands elsewhere, however little the log holds.
     pub clear_through: Option<u64>,
 }
@@ -310,7 +318,9 @@ impl Writer {
                 reply.send(Err(StoreError::Busy("too many idempotency keys are remembered; send without, or later")));
             return None;
         }
-        if parts.iter().any(|part| part.checked_through < Live::of(&mut self.live, &part.stream).sealed_through) {
+        let was_sealed =
+            parts.iter().any(|part| part.checked_through < Live::of(&mut self.live, &part.stream).sealed_through);
+        if was_sealed || parts.iter().any(|part| self.has_retired(part)) {
             let _ = reply.send(Ok(Reply::LookAgain(parts, key)));
             return None;
         }
@@ -335,6 +345,11 @@ impl Writer {
         }
         let fact = key.map(|key| self.remember(key, &verdicts, now));
         Some(InGroup { reply, origins, outcome: Outcome::Done(verdicts), runs, fact })
+    }
+
+    fn has_retired(&self, part: &SubmittedPart) -> bool {
+        let seeds = if self.retired.is_empty() { None } else { self.retired.get(&StreamKey::of(&part.stream)) };
+        seeds.is_some_and(|seeds| part.drafts.iter().any(|draft| seeds.contains(&draft.seed)))
     }
 
     /// What is known of a request's drafts before any is sequenced, repeats among themselves included, also

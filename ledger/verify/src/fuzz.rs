@@ -123,7 +123,7 @@ fn commit() -> Commit {
         root: edge.root(),
     };
     let (origin, time, adds, removes) = (STREAM.into(), 1_790_000_000_000_000, vec![add], vec![]);
-    Commit { origin, number: 0, previous: None, epoch: 1, time, adds, removes, purge: None, edge }
+    Commit { origin, number: 0, previous: None, epoch: 1, time, adds, removes, erasure: None, edge }
 }
 
 /// Writes the seeds anew: `cargo test -p piperoll-verify write_seeds -- --ignored`.

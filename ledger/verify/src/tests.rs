@@ -312,7 +312,7 @@ fn commits(desk: &Desk) -> Vec<Vec<u8>> {
             time: 1_790_000_000_000_000,
             adds,
             removes: vec![],
-            purge: None,
+            erasure: None,
             edge: edge.clone(),
         };
         let signed = commit.sign(&[&desk.key]);

@@ -36,6 +36,9 @@ pub struct RetentionFact {
     /// Days since an event was recorded after which it goes, unless something keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most_days: Option<u32>,
+    /// Whether the law needs the original: for `at_least_days` nothing of it is redacted either.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_original: bool,
     /// Whether it can only be made longer from now on, and never ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub locked: bool,

@@ -45,6 +45,8 @@ pub(super) struct Seen {
     pub edge: Edge,
     /// How many entries below it are gone.
     pub gone: u64,
+    /// How many lack sections.
+    pub redacted: u64,
 }
 
 impl Watch for Seen {
@@ -116,6 +118,7 @@ impl TreeWalk {
             for row in 0..rows.len() {
                 self.place(&rows, row, path)?;
                 let leaf = rows.leaf(row, &mut scratch)?;
+                self.seen.redacted += u64::from(!rows.erased(row).is_empty());
                 self.leaf(leaf, rows.seq(row), &mut fault);
             }
             progress(rows.len() as u64);

@@ -70,7 +70,8 @@ async fn open_stream(shared: &Shared, tenant: TenantId, kind: StreamKind) -> Res
     }
     let (edge, epoch) = (chain.edge().clone(), chain.epoch());
     let gone = chain.gone().map(|gone| Arc::new(SealedGone::new(gone.clone())));
-    let sealed = Sealed { edge, commits: number, last_commit, epoch, generation, gone, segments };
+    let redacted = chain.redacted();
+    let sealed = Sealed { edge, commits: number, last_commit, epoch, generation, gone, redacted, segments };
     stream = Stream::new(tenant, kind, origin, sealed);
     *stream.turn.get_mut() = turn;
     Ok(stream)

@@ -48,14 +48,14 @@ pub(super) async fn adopt(shared: &Shared, stream: &Stream, turn: &mut Turn, epo
 
 /// The one segment of a commit that fits.
 fn fits<'c>(view: &View, signed: &'c SignedCommit) -> Result<&'c SegmentRef, &'static str> {
-    let Commit { number, previous, adds, removes, purge, edge, epoch, .. } = signed.commit();
+    let Commit { number, previous, adds, removes, erasure, edge, epoch, .. } = signed.commit();
     let follows = *number == view.sealed.commits && *previous == view.sealed.last_commit;
     if !follows || *epoch < view.sealed.epoch {
         return Err("it does not extend the chain as it was at the start");
     }
     let [added] = &adds[..] else { return Err("it adds not one segment; restart the service to take it over") };
-    if purge.is_some() {
-        return Err("it takes entries away; restart the service to take it over");
+    if erasure.is_some() {
+        return Err("it takes content away; restart the service to take it over");
     }
     if !removes.is_empty() {
         let inside = |held: &&Arc<Segment>| (added.first..added.end()).contains(&held.reference.first);
@@ -106,6 +106,7 @@ async fn take(
         epoch: commit.epoch,
         generation: stream.origin.generation(),
         gone: view.sealed.gone.clone(),
+        redacted: view.sealed.redacted,
         segments,
     };
     let freed = stream.sealed(sealed, runs);

@@ -4,6 +4,7 @@
 //! that no Bloom filter is made too small.
 
 use super::{BLOOMED, PLAIN, Segment};
+use crate::columns::secrets;
 use crate::error::StoreError;
 use crate::limits::PAGE_ROWS;
 use crate::segment_reader::{Content, SegmentReader};
@@ -25,6 +26,8 @@ pub(crate) struct ColumnCounts {
     hasher: DefaultHashBuilder,
     /// How many values each column has that has some.
     filled: HashMap<&'static str, u64>,
+    /// Whether something was erased in one of them.
+    is_wide: bool,
 }
 
 impl ColumnCounts {
@@ -35,7 +38,7 @@ impl ColumnCounts {
     pub(crate) async fn of(content: &Content, segments: &[Arc<Segment>]) -> Result<Self, StoreError> {
         let repeating = || BLOOMED.into_iter().filter(|field| !PLAIN.contains(field));
         let values = repeating().map(|field| (field, HashSet::new())).collect();
-        let mut counts = Self { values, hasher: DefaultHashBuilder::default(), filled: HashMap::new() };
+        let mut counts = Self { values, hasher: DefaultHashBuilder::default(), filled: HashMap::new(), is_wide: false };
         for segment in segments {
             let location = &segment.location;
             let reader = SegmentReader::new(content, location, segment.reference.bytes);
@@ -52,6 +55,8 @@ impl ColumnCounts {
     }
 
     fn note_filled(&mut self, metadata: &ParquetMetaData) {
+        let columns = metadata.file_metadata().schema_descr();
+        self.is_wide |= columns.columns().iter().any(|column| secrets::is_one(column.name()));
         for field in Field::ALL {
             let values = metadata.row_groups().iter().map(|group| {
                 let column = group.columns().iter().find(|column| column.column_descr().name() == field.name());
@@ -76,6 +81,11 @@ impl ColumnCounts {
     pub(crate) fn distinct(&self, field: Field) -> u64 {
         let counted = self.values.iter().find(|(of, _)| *of == field).map(|(_, values)| values.len() as u64);
         counted.unwrap_or_else(|| self.filled.get(field.name()).copied().unwrap_or_default())
+    }
+
+    /// Whether something was erased in one of the segments, so that it has more columns than others.
+    pub(crate) fn is_wide(&self) -> bool {
+        self.is_wide
     }
 
     /// Whether a column has no value in any of the segments.

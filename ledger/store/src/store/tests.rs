@@ -4,6 +4,7 @@
 //! on folders that outlive it, and the full check of a stream. The topics are modules.
 
 pub(crate) mod disk;
+mod erase;
 mod faults;
 pub(crate) mod faulty;
 mod fencing;
@@ -15,7 +16,6 @@ mod matrix;
 mod model;
 mod newer;
 mod ownership;
-mod purge;
 mod races;
 mod scale;
 mod schedules;

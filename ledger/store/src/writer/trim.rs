@@ -61,6 +61,10 @@ impl Writer {
                 self.flushing = false;
                 self.clear();
             }
+            Message::Retire { stream, seeds, done } => {
+                self.retired.entry(StreamKey::of(&stream)).or_default().extend(seeds);
+                let _ = done.send(());
+            }
             Message::Clear => {
                 self.clear_through = self.log_use.last_key_value().map(|(file, _)| *file);
                 self.clear();

@@ -3,6 +3,7 @@
 use super::*;
 use futures::TryStreamExt;
 use ledger::proof::Span;
+use ledger::sections::Sections;
 use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -80,9 +81,17 @@ async fn maintained(seed: u64) -> Bed {
         if round == 5 {
             // A block that is wholly gone, with heads of commits inside, and single entries between others.
             let spans = vec![Span::new(0, 280), Span::new(300, 303)];
-            let (tenant, kind, plan) = (tenant("acme"), StreamKind::Audit, Hash::of(b"plan"));
-            let order = crate::PurgeOrder { tenant, kind, spans, basis: 1, plan };
-            assert_eq!(store.purge(vec![order]).await.unwrap().remove(0).unwrap().unwrap().entries, 283);
+            let some = |from, end| crate::EraseWhat::Sections(vec![(Span::new(from, end), Sections::ALL)]);
+            for (basis, name, what, entries) in [
+                (1, "acme", crate::EraseWhat::Entries(spans), 283),
+                // And entries that lack sections.
+                (2, "acme", some(290, 310), 17),
+                (3, "globex", some(2, 3), 1),
+            ] {
+                let (tenant, kind, plan) = (tenant(name), StreamKind::Audit, Hash::of(b"plan"));
+                let order = crate::EraseOrder { tenant, kind, what, basis, plan };
+                assert_eq!(store.erase(vec![order]).await.unwrap().remove(0).unwrap().unwrap().entries, entries);
+            }
         }
     }
     store.upkeep().await.unwrap();
