@@ -58,7 +58,12 @@ fn marks_in(folder: &Path) -> Vec<PathBuf> {
 
 /// The key of somebody else who may give a word for a destruction.
 fn officer(service: &Service) -> String {
-    principal_with(service, "officer", None, json!({"role": "compliance-officer", "tenants": ["platform"], "subtree": true}))
+    principal_with(
+        service,
+        "officer",
+        None,
+        json!({"role": "compliance-officer", "tenants": ["platform"], "subtree": true}),
+    )
 }
 
 async fn ask(service: &Service, tenant: &str) -> (u16, Value) {
@@ -180,13 +185,15 @@ async fn data_keys(data: &Path, vkey: ledger::VerifierKey, stream: &str) -> Valu
     let store = data.join("store");
     let objects = Location::folder(&store).open(&ledger_store::Access::new(vec![]), ambient).unwrap();
     let ledger = vkey.name().split('/').next().unwrap().parse().unwrap();
-    let control = Fsck { objects, ledger, keys: vec![vkey], content: Default::default(), kept: vec![], durable: vec![] };
+    let control =
+        Fsck { objects, ledger, keys: vec![vkey], content: Default::default(), kept: vec![], durable: vec![] };
     let keys = content_keys(&control, &ring).await.unwrap();
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut found = serde_json::Map::new();
     for month in std::fs::read_dir(store.join(stream)).unwrap().map(|entry| entry.unwrap().path()) {
         let name = month.file_name().unwrap().to_str().unwrap().to_string();
-        for file in std::fs::read_dir(&month).unwrap().map(|entry| entry.unwrap().path()).filter(|_| !name.starts_with('_'))
+        for file in
+            std::fs::read_dir(&month).unwrap().map(|entry| entry.unwrap().path()).filter(|_| !name.starts_with('_'))
         {
             let below = format!("{name}/{}", file.file_name().unwrap().to_str().unwrap());
             let bytes = std::fs::read(&file).unwrap();
@@ -234,8 +241,10 @@ async fn tenants_with_keys_of_their_own_get_them_when_they_are_made() {
     service.change(&[json!({"change": "tenant.create", "tenant": "own", "tier": "segmented"})]);
     assert_eq!(service.post("/v1/events", marked("own", 0, 5)).await.0, 200);
     assert_eq!(marks_in(folder.path()), Vec::<PathBuf>::new());
-    assert_eq!(service.rows(&["own"], "SELECT tenant, state, provider FROM keys").await, [["own", "current", "keyring"]
-        .map(|text| json!(text))]);
+    assert_eq!(
+        service.rows(&["own"], "SELECT tenant, state, provider FROM keys").await,
+        [["own", "current", "keyring"].map(|text| json!(text))]
+    );
     let told = crate::access::entries(&service.with_key(&service.key), "own", "access").await;
     assert!(told.iter().any(|entry| entry["action"] == "key.create"), "{told:?}");
     assert!(told.iter().all(|entry| !entry.to_string().contains("wrapped")));

@@ -380,7 +380,9 @@ impl Door {
             caller.visit().deny(denied);
         }
         let made = made?;
-        if made.iter().any(|one| one.change.is_of_keys() || matches!(one.change, Change::CreateTenant(_) | Change::UpdateTenant(_))) {
+        if made.iter().any(|one| {
+            one.change.is_of_keys() || matches!(one.change, Change::CreateTenant(_) | Change::UpdateTenant(_))
+        }) {
             self.look_after_keys().await;
         }
         Ok(made)

@@ -30,8 +30,8 @@ mod token;
 mod visit;
 
 pub use caller::Caller;
-pub use door::{Door, Opened, RegistrySeen, ReviewSight};
 pub use door::KeySettings;
+pub use door::{Door, Opened, RegistrySeen, ReviewSight};
 pub use fairness::Asking;
 pub use listener::{Listener, Peer, TlsError, TlsFiles};
 pub use policy::{Action, Policies};

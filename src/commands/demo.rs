@@ -351,7 +351,14 @@ async fn verify(store: &Path, settings: &Settings) -> Result<(Report, u128), Box
     let key = own.key.verifier(own.ledger.as_str());
     let objects = Arc::new(DurableFolder::open(store)?);
     let start = Instant::now();
-    let fsck = Fsck { objects, ledger: own.ledger, keys: vec![key], content: Default::default(), kept: vec![], durable: vec![] };
+    let fsck = Fsck {
+        objects,
+        ledger: own.ledger,
+        keys: vec![key],
+        content: Default::default(),
+        kept: vec![],
+        durable: vec![],
+    };
     let report = fsck.store(|_| {}).await?;
     Ok((report, start.elapsed().as_millis()))
 }

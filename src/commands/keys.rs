@@ -121,7 +121,8 @@ fn show_register(report: &Value) {
     let mut table = output::table(&["under", "segments", "entries", "bytes"]);
     for one in answer["sealed"].as_array().into_iter().flatten() {
         let key = one["key"].as_str().unwrap_or("no key: plain");
-        let figures = ["segments", "entries", "bytes"].map(|name| output::grouped(one[name].as_u64().unwrap_or_default()));
+        let figures =
+            ["segments", "entries", "bytes"].map(|name| output::grouped(one[name].as_u64().unwrap_or_default()));
         let [segments, entries, bytes] = figures;
         table.add_row([key.to_string(), segments, entries, bytes]);
     }

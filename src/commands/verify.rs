@@ -223,7 +223,8 @@ pub fn show(report: &Report, json: bool) {
     for stream in &report.streams {
         let sound = stream.findings.iter().all(|finding| !finding.is_fault);
         let root: String = stream.head.root.to_base64().chars().take(12).collect();
-        let figures = [stream.head.size - stream.gone - stream.unread, stream.commits, stream.segments].map(output::grouped);
+        let figures =
+            [stream.head.size - stream.gone - stream.unread, stream.commits, stream.segments].map(output::grouped);
         let [entries, commits, segments] = figures;
         let is_newer = stream.findings.iter().all(|finding| !finding.is_fault || finding.is_newer);
         let holds = match sound {

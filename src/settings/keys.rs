@@ -62,7 +62,8 @@ pub(super) fn keys(data: &Path, given: Keys) -> Result<KeysSettings, SettingsErr
         Provider::None => KeyPlace::None,
         Provider::Keyring => KeyPlace::Keyring { path: given.path.unwrap_or_else(|| data.join("keys/keyring")) },
         Provider::Vault => {
-            let address = given.address.ok_or_else(|| wrong("keys.address", "it is required with provider = 'vault'"))?;
+            let address =
+                given.address.ok_or_else(|| wrong("keys.address", "it is required with provider = 'vault'"))?;
             let address: reqwest::Url =
                 address.parse().map_err(|_| wrong("keys.address", "it must be a URL, as in https://vault:8200"))?;
             let host = address.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');

@@ -44,9 +44,7 @@ impl Bench {
         let (mut plain, mut keyed) = (Taken::default(), Taken::default());
         let mut stores: Vec<PathBuf> = Vec::new();
         for number in 1..=self.options.rounds {
-            for (mode, name, taken) in
-                [(Mode::SealOnExit, "plain", &mut plain), (Mode::Keyed, "keyed", &mut keyed)]
-            {
+            for (mode, name, taken) in [(Mode::SealOnExit, "plain", &mut plain), (Mode::Keyed, "keyed", &mut keyed)] {
                 let data = self.place(&format!("{name}-{number}"));
                 let round = self.round(mode, &data).await?;
                 taken.note(&round, self.events.len());
@@ -59,9 +57,7 @@ impl Bench {
         };
         let Some([of_plain, of_keyed]) = stores.last_chunk() else { return Err(Trouble::wrong("rounds", 1, 0)) };
         for _ in 0..SCANS {
-            for (mode, data, taken) in
-                [(Mode::SealOnExit, of_plain, &mut plain), (Mode::Keyed, of_keyed, &mut keyed)]
-            {
+            for (mode, data, taken) in [(Mode::SealOnExit, of_plain, &mut plain), (Mode::Keyed, of_keyed, &mut keyed)] {
                 let server = Server::start(&self.programs, mode, data).await?;
                 let (took, found) = Asker::new(server.url(""))?.scan(&tenants).await?;
                 server.stop().await?;

@@ -131,7 +131,8 @@ fn answer(
             (StatusCode::NO_CONTENT.into_response(), inner.holds)
         }
         ("POST", "encrypt", "", Some(versions)) => {
-            let sealed = secret(*versions.last().unwrap()).seal([7; 12], &bytes("associated_data"), &bytes("plaintext"));
+            let sealed =
+                secret(*versions.last().unwrap()).seal([7; 12], &bytes("associated_data"), &bytes("plaintext"));
             let ciphertext = format!("vault:v{}:{}", versions.len(), STANDARD.encode(sealed));
             (Json(json!({"data": {"ciphertext": ciphertext}})).into_response(), false)
         }

@@ -35,7 +35,18 @@ pub const CONFINED: &[Confinement] = &[
         home: &["ledger/src/"],
         within: EVERYWHERE,
         naming: ANY_FILE,
-        names: &["sha1::", "sha2", "sha3::", "ed25519_dalek", "Sha256::", "Sha512::", "blake3::", "hmac::", "ring::"],
+        names: &["sha1::", "sha2", "sha3::", "ed25519_dalek", "Sha256::", "Sha512::", "blake3::", "hmac::"],
+    },
+    Confinement {
+        rule: Rule {
+            id: "encryption",
+            why: "whoever asks what encrypts what must find it in two files, and secrets that are wiped in one type",
+            mend: "use ledger_store::cipher; Parquet's own encryption is told its key by ledger/store/src/keys alone",
+        },
+        home: &["ledger/store/src/cipher.rs", "access/src/keys/keyring.rs"],
+        within: EVERYWHERE,
+        naming: ANY_FILE,
+        names: &["ring::", "argon2::", "aes_gcm::", "chacha20poly1305::"],
     },
     Confinement {
         rule: Rule {
@@ -283,6 +294,7 @@ mod own {
                 "let k = ed25519_dalek::SigningKey::from_bytes(b);",
                 Some("ledger/src/key.rs"),
             ),
+            ("encryption", "access/src/a.rs", "use ring::aead::Aad;", Some("ledger/store/src/cipher.rs")),
             (
                 "store-writes",
                 "query/src/a.rs",

@@ -50,6 +50,8 @@ const NEVER_NEAR_PROOFS: &[&str] = &["arrow", "datafusion", "parquet", "tokio"];
 const CONFINED: &[(&str, &[&str])] = &[
     ("sha2", &["ledger"]),
     ("ed25519-dalek", &["ledger"]),
+    ("ring", &["ledger-store"]),
+    ("argon2", &["access"]),
     ("object_store", &["ledger-store", "query"]),
     ("datafusion", &["query"]),
     ("getrandom", &["piperoll"]),

@@ -265,9 +265,10 @@ impl Door {
         };
         let (kind, why) = match (&keys.destroying, keys.destroyed(), &keys.disabled) {
             (Some(stamp), ..) => (ProblemKind::Gone, format!("are being destroyed, as was decided {}", said(stamp))),
-            (None, Some(stamp), _) => {
-                (ProblemKind::Gone, format!("were destroyed {}: what was under them cannot be read any more", said(stamp)))
-            }
+            (None, Some(stamp), _) => (
+                ProblemKind::Gone,
+                format!("were destroyed {}: what was under them cannot be read any more", said(stamp)),
+            ),
             (None, None, Some(stamp)) => {
                 (ProblemKind::Forbidden, format!("were disabled {}; who manages keys can enable them", said(stamp)))
             }
@@ -287,9 +288,9 @@ impl Door {
     ) -> Result<Vec<(Option<String>, u64, u64, u64)>, Problem> {
         self.may(caller, Action::ReadKeys, tenant, ledger::name::StreamKind::Control)?;
         let used = self.book().store_of(tenant)?.key_use(tenant).await?;
-        let named = used.into_iter().map(|(key, (segments, entries, bytes))| {
-            (key.map(|key| key.to_string()), segments, entries, bytes)
-        });
+        let named = used
+            .into_iter()
+            .map(|(key, (segments, entries, bytes))| (key.map(|key| key.to_string()), segments, entries, bytes));
         Ok(named.collect())
     }
 }

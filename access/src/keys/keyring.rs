@@ -107,7 +107,14 @@ impl Keyring {
             ambient.fill_random(&mut salt);
             let lock = passphrase.map(|given| derive(given, &salt));
             let salt = lock.is_some().then_some(salt);
-            return Ok(Self(Arc::new(Inner { path: path.into(), ambient, lock, salt, turn: Mutex::default(), read: Mutex::default() })));
+            return Ok(Self(Arc::new(Inner {
+                path: path.into(),
+                ambient,
+                lock,
+                salt,
+                turn: Mutex::default(),
+                read: Mutex::default(),
+            })));
         }
         let text = read(path)?;
         let wrong = |why| KeyringError::Passphrase { path: path.into(), why };
@@ -117,7 +124,8 @@ impl Keyring {
             ("-", Some(_)) => return Err(wrong("has no passphrase, and one was given")),
             (_, None) => return Err(wrong("has a passphrase, and none was given")),
             (stated, Some(given)) => {
-                let salt = stated.strip_prefix("argon2id ").and_then(unhex).and_then(|salt| salt.as_slice().try_into().ok());
+                let salt =
+                    stated.strip_prefix("argon2id ").and_then(unhex).and_then(|salt| salt.as_slice().try_into().ok());
                 let salt: [u8; 16] = salt.ok_or_else(|| KeyringError::Malformed { path: path.into() })?;
                 (Some(derive(given, &salt)), Some(salt))
             }

@@ -109,7 +109,8 @@ fn refused(status: u16) -> ProviderError {
 /// A text of the answer's data.
 fn text(answer: &Value, name: &str) -> Result<Zeroizing<String>, ProviderError> {
     let text = answer["data"][name].as_str();
-    text.map(|text| Zeroizing::new(text.into())).ok_or_else(|| ProviderError::Refused(format!("it answers without {name}")))
+    text.map(|text| Zeroizing::new(text.into()))
+        .ok_or_else(|| ProviderError::Refused(format!("it answers without {name}")))
 }
 
 impl KeyProvider for Vault {

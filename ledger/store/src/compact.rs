@@ -345,7 +345,9 @@ pub(crate) async fn merge(
     let bytes = Bytes::from(bytes);
     let (root, rows) = (whole.root(), whole.size());
     let mut written = Leaves::new(stream, &missing, start);
-    segment::read_all(&shared.content.keys, &location, bytes.clone(), |batch| written.take(batch, &location, |_, _| {}))?;
+    segment::read_all(&shared.content.keys, &location, bytes.clone(), |batch| {
+        written.take(batch, &location, |_, _| {})
+    })?;
     written.must_be(rows, &root, &location)?;
     let (size, sha256) = (bytes.len() as u64, Hash::of(&bytes));
     let reference = SegmentRef { path, first: start, span: end - start, rows, bytes: size, sha256, root };

@@ -255,7 +255,7 @@ impl StoreError {
     /// Whether a newer program is needed, and nothing is known to be wrong.
     pub fn is_newer(&self) -> bool {
         match self {
-            Self::Newer { .. } => true,
+            Self::Newer { .. } | Self::Key(KeyError::Newer { .. }) => true,
             Self::History { fault, .. } => fault.is_newer(),
             _ => false,
         }

@@ -89,6 +89,12 @@ pub enum KeyError {
         /// Which.
         key: KeyName,
     },
+    /// It is kept in a form that this program does not read.
+    #[error("a data key of tenant {tenant} is wrapped in a newer form: use a newer piperoll")]
+    Newer {
+        /// Whose.
+        tenant: TenantId,
+    },
 }
 
 fn of(key: &Option<KeyName>) -> String {
@@ -101,6 +107,7 @@ impl KeyError {
         match self {
             Self::NotAtHand { key, .. } => key.as_ref(),
             Self::Destroyed { key, .. } => Some(key),
+            Self::Newer { .. } => None,
         }
     }
 

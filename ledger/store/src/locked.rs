@@ -28,10 +28,12 @@ pub(crate) struct Locked {
 impl Locked {
     /// Bytes that it occupies, roughly.
     pub(crate) fn bytes(&self) -> usize {
-        let of_run = |run: &ReadRun| -> usize {match run {
-            ReadRun::Plain(entries) => entries.iter().map(Entry::bytes).sum(),
-            ReadRun::Locked(run) => run.bytes(),
-        }};
+        let of_run = |run: &ReadRun| -> usize {
+            match run {
+                ReadRun::Plain(entries) => entries.iter().map(Entry::bytes).sum(),
+                ReadRun::Locked(run) => run.bytes(),
+            }
+        };
         self.runs.iter().map(|(_, run)| of_run(run)).sum()
     }
 }

@@ -233,7 +233,8 @@ fn encode(
     let month = view.tail.first().and_then(|c| c.entries.first()).map_or(0, |entry| entry.draft.recorded_at());
     let path = layout::segment(month, first, epoch, view.sealed.commits);
     // What is encrypted twice is not the same twice: a try that is repeated has the bytes that it had.
-    let is_it = |(tried, _): &&(Segment, Bytes)| tried.reference.path == path && tried.reference.end() == view.edge.size();
+    let is_it =
+        |(tried, _): &&(Segment, Bytes)| tried.reference.path == path && tried.reference.end() == view.edge.size();
     if let Some(tried) = turn.tried.as_ref().filter(is_it) {
         return Ok(tried.clone());
     }

@@ -9,8 +9,8 @@ pub(crate) use counts::ColumnCounts;
 
 use crate::columns::{self, Rows};
 use crate::error::StoreError;
-use crate::limits::{PAGE_ROWS, ROW_GROUP_ROWS};
 use crate::keys::{ContentKeys, KeyName, SegmentKey};
+use crate::limits::{PAGE_ROWS, ROW_GROUP_ROWS};
 use crate::segment_reader::{Content, SegmentReader};
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;

@@ -26,7 +26,13 @@ pub(super) fn fingerprints(batch: &RecordBatch, first: u64, out: &mut Vec<u64>) 
 }
 
 /// Writes the file of ids that the next start looks for. It is a cache: without it the segment is read.
-pub(super) fn remember_ids(shared: &Shared, stream: &Stream, reference: &SegmentRef, statistics: &Statistics, ids: &[u64]) {
+pub(super) fn remember_ids(
+    shared: &Shared,
+    stream: &Stream,
+    reference: &SegmentRef,
+    statistics: &Statistics,
+    ids: &[u64],
+) {
     let newest = statistics.recorded_at.map_or(i64::MAX, |(_, newest)| newest);
     if newest < precheck::oldest(shared) {
         return;

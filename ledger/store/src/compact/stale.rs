@@ -71,7 +71,8 @@ mod tests {
             Arc::new(Segment { statistics, ..Segment::clone(&plain) })
         };
         let limits = Limits { merge_bytes: 2_500, ..Limits::default() };
-        let all = [under(0, Some(&new)), under(1, None), under(2, Some(&old)), under(3, Some(&old)), under(4, Some(&new))];
+        let all =
+            [under(0, Some(&new)), under(1, None), under(2, Some(&old)), under(3, Some(&old)), under(4, Some(&new))];
         assert_eq!(stale(&all, &limits, &new), Some(1..3));
         assert_eq!(stale(&all[3..], &limits, &new), Some(0..1));
         assert_eq!(stale(&all[4..], &limits, &new), None);

@@ -167,7 +167,10 @@ impl ContentKeys {
         sealed: &[u8],
     ) -> Result<Option<Zeroizing<Vec<u8>>>, KeyError> {
         let missing = |key| KeyError::NotAtHand { tenant: tenant.clone(), key };
-        let Some((name, key)) = wrapped::parts(wrapped) else { return Ok(None) };
+        let Some((name, key)) = wrapped::parts(wrapped) else {
+            let newer = KeyError::Newer { tenant: tenant.clone() };
+            return if wrapped::is_newer(wrapped) { Err(newer) } else { Ok(None) };
+        };
         let inner = self.0.as_ref().ok_or_else(|| missing(Some(name.clone())))?;
         let under = inner.source.key(tenant, &name)?;
         let purpose = Purpose { ledger: inner.ledger.as_str(), tenant, kind, period: LOG };
@@ -196,7 +199,10 @@ impl ContentKeys {
     }
 
     /// The same, and where the name of the tenant's key stands once the footer was read; nowhere for a plain segment.
-    pub(crate) fn to_read_noting(&self, location: &Path) -> (Option<Arc<FileDecryptionProperties>>, Arc<OnceLock<KeyName>>) {
+    pub(crate) fn to_read_noting(
+        &self,
+        location: &Path,
+    ) -> (Option<Arc<FileDecryptionProperties>>, Arc<OnceLock<KeyName>>) {
         let under = Arc::new(OnceLock::new());
         let Some((tenant, kind, period)) = purpose_of(location) else { return (None, under) };
         let retriever = Retriever { keys: self.clone(), tenant, kind, period, under: Arc::clone(&under) };
@@ -241,6 +247,9 @@ struct Retriever {
 impl KeyRetriever for Retriever {
     fn retrieve_key(&self, metadata: &[u8]) -> parquet::errors::Result<Vec<u8>> {
         let Some((name, sealed)) = wrapped::parts(metadata) else {
+            if wrapped::is_newer(metadata) {
+                return Err(external(KeyError::Newer { tenant: self.tenant.clone() }));
+            }
             return Err(ParquetError::General("it is encrypted under a key of a form that is not known".into()));
         };
         let _ = self.under.set(name.clone());

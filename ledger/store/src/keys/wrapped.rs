@@ -44,6 +44,11 @@ pub(super) fn parts(wrapped: &[u8]) -> Option<(KeyName, &[u8])> {
     (sealed.len() == SECRET_BYTES + SEALED_MORE).then_some((name, sealed))
 }
 
+/// Whether a data key was wrapped in a later form than this program reads.
+pub(super) fn is_newer(wrapped: &[u8]) -> bool {
+    wrapped.strip_prefix(&TAG[..3]).and_then(<[u8]>::first).is_some_and(|version| *version > TAG[3])
+}
+
 /// The data key; none when it was not wrapped under this key for this purpose.
 pub(super) fn unwrap(key: &Secret, of: &Purpose<'_>, sealed: &[u8]) -> Option<Secret> {
     Secret::of(&key.open(&of.beside(), sealed)?)

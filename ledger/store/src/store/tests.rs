@@ -186,10 +186,17 @@ impl Bed {
 
 pub(super) async fn fsck(objects: Arc<dyn ObjectStore>) -> Report {
     let keys = vec![key().verifier("any")];
-    Fsck { objects, ledger: "example".parse().unwrap(), keys, content: Default::default(), kept: vec![], durable: vec![] }
-        .store(|_| {})
-        .await
-        .unwrap()
+    Fsck {
+        objects,
+        ledger: "example".parse().unwrap(),
+        keys,
+        content: Default::default(),
+        kept: vec![],
+        durable: vec![],
+    }
+    .store(|_| {})
+    .await
+    .unwrap()
 }
 
 pub(super) fn copy_folder(from: &Path, to: &Path) {

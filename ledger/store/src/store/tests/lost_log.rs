@@ -64,8 +64,14 @@ async fn a_kept_head_beyond_the_break_is_declared_lost_and_no_fork() {
     store.seal_all().await.unwrap();
     store.close().await;
     let keys = vec![key().verifier("any")];
-    let fsck =
-        Fsck { objects: bed.objects(), ledger: "example".parse().unwrap(), keys, content: Default::default(), kept: vec![kept], durable: vec![] };
+    let fsck = Fsck {
+        objects: bed.objects(),
+        ledger: "example".parse().unwrap(),
+        keys,
+        content: Default::default(),
+        kept: vec![kept],
+        durable: vec![],
+    };
     let report = fsck.store(|_| {}).await.unwrap();
     assert!(report.is_sound());
     assert!(report.findings().any(|finding| finding.what.contains("acknowledged and lost, as was declared")));

@@ -269,7 +269,14 @@ async fn a_stream_rolled_back_as_a_whole_is_found_by_who_kept_a_head() {
     store.close().await;
     let check = |objects| {
         let kept = vec![kept.clone()];
-        Fsck { objects, ledger: "example".parse().unwrap(), keys: vec![key().verifier("any")], content: Default::default(), kept, durable: vec![] }
+        Fsck {
+            objects,
+            ledger: "example".parse().unwrap(),
+            keys: vec![key().verifier("any")],
+            content: Default::default(),
+            kept,
+            durable: vec![],
+        }
     };
     assert!(check(bed.objects()).store(|_| {}).await.unwrap().is_sound());
     let report = check(of(&before).await).store(|_| {}).await.unwrap();
