@@ -398,10 +398,10 @@ impl Store {
     /// # Errors
     /// A seal failed; the others were still tried.
     pub async fn seal_all(&self) -> Result<(), StoreError> {
-        self.seal(self.all_streams()).await
+        self.seal_each(self.all_streams()).await
     }
 
-    async fn seal(&self, streams: Vec<Arc<Stream>>) -> Result<(), StoreError> {
+    async fn seal_each(&self, streams: Vec<Arc<Stream>>) -> Result<(), StoreError> {
         let mut result = Ok(());
         for stream in streams {
             result = result.and(seal::now(&self.shared, &self.seals, stream, self.epoch).await);

@@ -56,7 +56,7 @@ impl Store {
         }
         // Answered after the group before it, whose entries may have the key of before.
         self.append(AppendRequest::default()).await?;
-        self.seal(streams).await
+        self.seal_each(streams).await
     }
 
     /// Under which keys a tenant's segments are: by name (none is plain), segments, entries and bytes.
