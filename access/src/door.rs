@@ -366,7 +366,8 @@ impl Door {
         let refused = Mutex::new(None);
         let may = |registry: &Registry, change: &Change| {
             // It did not fit before the changes that come with it.
-            if matches!(change, Change::CreateKey(fact) | Change::RotateKey(fact) if fact.key.is_none()) {
+            let is_unmade = matches!(change, Change::CreateKey(fact) | Change::RotateKey(fact) if fact.key.is_none());
+            if is_unmade && registry.check(change, now).is_ok() {
                 return Err("a key is made in a request after that which makes it fit".into());
             }
             let found = authority::may_change(&self.0.policies, registry, caller, change, now);

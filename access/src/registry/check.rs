@@ -4,7 +4,7 @@
 //! Invariant: what passes here can be applied, and leaves every name pointing at something.
 
 use super::change::{
-    Change, CredentialFact, ElevationFact, FactAct, GrantFact, IdentityFact, RowScope, TenantFact, Tier,
+    Change, CredentialFact, ElevationFact, FactAct, GrantFact, IdentityFact, QuotaFact, RowScope, TenantFact, Tier,
 };
 use super::names::{FactId, When};
 use super::{Elevation, PLATFORM, Registry};
@@ -151,11 +151,7 @@ impl Registry {
                 require(elevation.approved.is_some(), || conflict("nothing could be done under it yet"))?;
                 require(elevation.reviewed.is_none(), || conflict("it is reviewed already"))
             }),
-            Change::SetQuota(fact) => {
-                reason(&fact.reason)?;
-                require(fact.tenant.is_some() != fact.tier.is_some(), || wrong("name either a tenant or a tier"))?;
-                fact.tenant.as_ref().map_or(Ok(()), |tenant| self.need_tenant(tenant))
-            }
+            Change::SetQuota(fact) => self.check_quota(fact),
             Change::SetResidency(fact) => self.check_residency(fact),
             Change::SetReviewRules(fact) => self.check_rules(fact),
             _ if change.is_of_keys() => self.check_keys(change),
@@ -165,6 +161,12 @@ impl Registry {
             _ if change.is_of_incident() => self.check_incident(change, now),
             _ => Err(wrong("this is written by the service itself")),
         }
+    }
+
+    fn check_quota(&self, fact: &QuotaFact) -> Checked {
+        reason(&fact.reason)?;
+        require(fact.tenant.is_some() != fact.tier.is_some(), || wrong("name either a tenant or a tier"))?;
+        fact.tenant.as_ref().map_or(Ok(()), |tenant| self.need_tenant(tenant))
     }
 
     pub(super) fn need_tenant(&self, tenant: &TenantId) -> Checked {

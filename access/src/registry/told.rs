@@ -72,11 +72,24 @@ impl Registry {
     /// The tenants that a change concerns, which their own `access` streams are told of. The platform is told by the
     /// `control` stream itself.
     pub(super) fn concerned(&self, change: &Change) -> Vec<TenantId> {
+        let mut concerned = self.named_by(change);
+        concerned.retain(|tenant| tenant.as_str() != PLATFORM);
+        concerned.dedup();
+        concerned
+    }
+
+    fn named_by(&self, change: &Change) -> Vec<TenantId> {
         let of_principal =
             |principal: &PrincipalId| self.principal(principal).and_then(|found| found.fact.home.clone()).into_iter();
-        let mut concerned: Vec<TenantId> = match change {
+        match change {
             Change::CreateTenant(fact) | Change::UpdateTenant(fact) => vec![fact.tenant.clone()],
-            Change::SuspendTenant(act) | Change::ResumeTenant(act) => vec![act.tenant.clone()],
+            Change::SuspendTenant(act)
+            | Change::ResumeTenant(act)
+            | Change::DisableKey(act)
+            | Change::EnableKey(act)
+            | Change::DestroyKey(act)
+            | Change::EraseKey(act) => vec![act.tenant.clone()],
+            Change::CreateKey(fact) | Change::RotateKey(fact) => vec![fact.tenant.clone()],
             Change::CreatePrincipal(fact) => fact.home.clone().into_iter().collect(),
             Change::SuspendPrincipal(act) | Change::ResumePrincipal(act) => of_principal(&act.principal).collect(),
             Change::CreateCredential(fact) => of_principal(&fact.principal).collect(),
@@ -95,55 +108,50 @@ impl Registry {
             | Change::ReviewElevation(act) => {
                 self.elevation(&act.id).map(|found| found.fact.tenants.clone()).unwrap_or_default()
             }
-            // Whom an incident concerns is told by people, when it is known.
-            Change::OpenIncident(_)
-            | Change::UpdateIncident(_)
-            | Change::TriageIncident(_)
-            | Change::AwareOfIncident(_)
-            | Change::NotifyIncident(_)
-            | Change::CloseIncident(_) => vec![],
-            Change::CreateKey(fact) | Change::RotateKey(fact) => vec![fact.tenant.clone()],
-            Change::DisableKey(act) | Change::EnableKey(act) | Change::DestroyKey(act) | Change::EraseKey(act) => {
-                vec![act.tenant.clone()]
-            }
             Change::SetResidency(fact) => vec![fact.tenant.clone()],
+            Change::SetHold(fact) => vec![fact.tenant.clone()],
             Change::SetRetention(fact) => fact.tenant.clone().into_iter().collect(),
             Change::EndRetention(act) => {
                 self.retention.get(&act.policy).and_then(|found| found.fact.tenant.clone()).into_iter().collect()
             }
-            Change::SetHold(fact) => vec![fact.tenant.clone()],
             Change::ReleaseHold(act) => {
                 self.holds.get(&act.id).map(|hold| hold.fact.tenant.clone()).into_iter().collect()
             }
             Change::CertifyPurge(fact) => vec![fact.tenant.clone()],
-            Change::BeginPurge(_) | Change::EndPurge(_) | Change::ErasePurge(_) => vec![],
             Change::AskRedaction(fact) => vec![fact.tenant.clone()],
             Change::ApproveRedaction(RedactionApproval { redaction: id, .. })
             | Change::RefuseRedaction(FactAct { id, .. }) => {
                 self.redaction(id).map(|found| found.fact.tenant.clone()).into_iter().collect()
             }
-            Change::SetReviewRules(fact) => fact.tenant.clone().into_iter().collect(),
-            Change::OpenReview(fact) => fact.tenant.clone().into_iter().collect(),
+            Change::SetReviewRules(fact) => fact.tenant.iter().cloned().collect(),
+            Change::OpenReview(fact) => fact.tenant.iter().cloned().collect(),
             // What a review is about may be many tenants' access: who it is of is told that it goes on and how it ended,
             // and each of what is taken from somebody there.
             Change::RemindReview(_) | Change::EscalateReview(_) | Change::CloseReview(_) => {
                 let home = change.review().and_then(|id| self.review(id)).and_then(|found| found.fact.tenant.clone());
                 home.into_iter().collect()
             }
-            Change::AddReviewItems(_) | Change::DecideReview(_) | Change::ConfirmReview(_) => vec![],
             Change::SetQuota(fact) => fact.tenant.clone().into_iter().collect(),
+            // Whom an incident concerns is told by people, when it is known.
             Change::Begin { .. }
             | Change::Secret { .. }
             | Change::SetPolicies { .. }
             | Change::SetStores { .. }
             | Change::Snapshot { .. }
             | Change::Told { .. }
-            | Change::UseCredentials { .. } => {
-                vec![]
-            }
-        };
-        concerned.retain(|tenant| tenant.as_str() != PLATFORM);
-        concerned.dedup();
-        concerned
+            | Change::UseCredentials { .. }
+            | Change::BeginPurge(_)
+            | Change::EndPurge(_)
+            | Change::ErasePurge(_)
+            | Change::AddReviewItems(_)
+            | Change::DecideReview(_)
+            | Change::ConfirmReview(_)
+            | Change::OpenIncident(_)
+            | Change::UpdateIncident(_)
+            | Change::TriageIncident(_)
+            | Change::AwareOfIncident(_)
+            | Change::NotifyIncident(_)
+            | Change::CloseIncident(_) => vec![],
+        }
     }
 }

@@ -19,6 +19,7 @@ use crate::columns::Rows;
 use crate::columns::erased::{Erases, erase};
 use crate::columns::secrets::{as_written, schema_of};
 use crate::error::StoreError;
+use crate::keys::KeyName;
 use crate::layout;
 use crate::limits::{Limits, MERGE_ROWS, PATIENCE, ROW_GROUP_ROWS, WORTH_REWRITING};
 use crate::objects::create;
@@ -276,6 +277,23 @@ pub(crate) async fn leaves_of(
     Ok(leaves)
 }
 
+/// How what is copied is to be written: encoded, under which key, and with the columns of redaction or without.
+async fn writing(
+    shared: &Shared,
+    inputs: &[Arc<Segment>],
+    location: &Path,
+    change: Change<'_>,
+) -> Result<(ArrowWriterOptions, Option<KeyName>, bool), StoreError> {
+    let counts = ColumnCounts::of(&shared.content, inputs).await?;
+    let distinct = |field| counts.distinct(field).min(ROW_GROUP_ROWS as u64);
+    let effort = if matches!(change, Change::Nothing) { Effort::Thorough } else { Effort::Quick };
+    let key = shared.content.keys.for_segment(location, shared.ambient.as_ref())?;
+    let (encryption, under) = key.map(|key| (key.properties, key.under)).unzip();
+    let properties = segment::properties(effort, distinct, |field| counts.is_empty(field), encryption);
+    let is_wide = counts.is_wide() || matches!(change, Change::Erases(_));
+    Ok((ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true), under, is_wide))
+}
+
 /// Copies the rows of adjacent segments into one, less what the change takes, and proves that it did.
 pub(crate) async fn merge(
     shared: &Shared,
@@ -297,15 +315,7 @@ pub(crate) async fn merge(
     let (start, end) = bounds(&missing, first.first, last.end());
     let path = layout::merged_segment(folder, start, epoch, number);
     let location = stream.prefix.below(&path);
-    let counts = ColumnCounts::of(&shared.content, inputs).await?;
-    let distinct = |field| counts.distinct(field).min(ROW_GROUP_ROWS as u64);
-    let effort = if matches!(change, Change::Nothing) { Effort::Thorough } else { Effort::Quick };
-    let key = shared.content.keys.for_segment(&location, shared.ambient.as_ref())?;
-    let (encryption, under) = key.map(|key| (key.properties, key.under)).unzip();
-    let properties = segment::properties(effort, distinct, |field| counts.is_empty(field), encryption);
-    let is_wide = counts.is_wide() || matches!(change, Change::Erases(_));
-    drop(counts);
-    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+    let (options, under, is_wide) = writing(shared, inputs, &location, change).await?;
     let mut bytes = Vec::new();
     let writer = ArrowWriter::try_new_with_options(&mut bytes, schema_of(is_wide), options);
     let mut writer = writer.map_err(StoreError::parquet(&location))?;

@@ -235,6 +235,7 @@ impl StoreError {
             Self::Gone { .. } => ErrorKind::Gone,
             Self::Sealed { .. } => ErrorKind::Gone,
             Self::Key(error) if error.is_destroyed() => ErrorKind::Gone,
+            Self::Key(KeyError::Wrong { .. }) => ErrorKind::Corrupt,
             Self::OutOfRange { .. } | Self::Invalid(_) | Self::Unfit { .. } => ErrorKind::Invalid,
             Self::Busy(_) => ErrorKind::Busy,
             Self::KeyReused | Self::Moved { .. } | Self::Foreign { .. } => ErrorKind::Conflict,

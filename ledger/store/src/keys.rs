@@ -89,6 +89,12 @@ pub enum KeyError {
         /// Which.
         key: KeyName,
     },
+    /// What is at hand is not the key that this was written under, or the bytes were changed.
+    #[error("what is kept of tenant {tenant} in the write-ahead log does not open under its key")]
+    Wrong {
+        /// Whose.
+        tenant: TenantId,
+    },
     /// It is kept in a form that this program does not read.
     #[error("a data key of tenant {tenant} is wrapped in a newer form: use a newer piperoll")]
     Newer {
@@ -107,7 +113,7 @@ impl KeyError {
         match self {
             Self::NotAtHand { key, .. } => key.as_ref(),
             Self::Destroyed { key, .. } => Some(key),
-            Self::Newer { .. } => None,
+            Self::Wrong { .. } | Self::Newer { .. } => None,
         }
     }
 

@@ -8,7 +8,7 @@
 
 use crate::entry::{Chunk, Entry};
 use crate::error::StoreError;
-use crate::keys::ContentKeys;
+use crate::keys::{ContentKeys, KeyError};
 use crate::store::Shared;
 use crate::stream::Stream;
 use crate::wal::{LockedRun, ReadRun};
@@ -59,9 +59,8 @@ pub(crate) fn opened(
         ReadRun::Plain(entries) => return Ok(entries.clone()),
         ReadRun::Locked(run) => run,
     };
-    let why = "entries in the write-ahead log are not what was written under their key";
-    let damaged = || StoreError::Damaged { path: format!("tenant={}/stream={}", of.0, of.1), why };
-    run.open(keys, of)?.ok_or_else(damaged)
+    let wrong = || KeyError::Wrong { tenant: of.0.clone() };
+    Ok(run.open(keys, of)?.ok_or_else(wrong)?)
 }
 
 impl Stream {

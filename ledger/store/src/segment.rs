@@ -32,7 +32,7 @@ use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::encryption::encrypt::FileEncryptionProperties;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, SortingColumn};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::file::statistics::Statistics as ParquetStatistics;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -181,7 +181,15 @@ pub(crate) fn properties(
             .set_column_dictionary_enabled(resource.name().into(), false)
             .set_column_compression(resource.name().into(), effort.of_texts());
     }
-    for field in BLOOMED.into_iter().filter(|_| encryption.is_none()) {
+    match encryption {
+        Some(encryption) => builder.with_file_encryption_properties(encryption).build(),
+        None => with_filters(builder, distinct).build(),
+    }
+}
+
+/// With Bloom filters of what single entries are looked for by.
+fn with_filters(mut builder: WriterPropertiesBuilder, distinct: impl Fn(Field) -> u64) -> WriterPropertiesBuilder {
+    for field in BLOOMED {
         let distinct = distinct(field);
         if distinct > 0 {
             builder = builder
@@ -190,10 +198,7 @@ pub(crate) fn properties(
                 .set_column_bloom_filter_max_ndv(field.name().into(), distinct);
         }
     }
-    match encryption {
-        Some(encryption) => builder.with_file_encryption_properties(encryption).build(),
-        None => builder.build(),
-    }
+    builder
 }
 
 /// The bytes of a segment with these rows, under a key if one is given, and the bounds of its columns.

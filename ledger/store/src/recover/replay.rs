@@ -5,7 +5,7 @@
 
 use crate::entry::{Chunk, Entry};
 use crate::error::StoreError;
-use crate::keys::ContentKeys;
+use crate::keys::{ContentKeys, KeyError};
 use crate::locked::{self, Locked};
 use crate::store::{Shared, StreamKey};
 use crate::stream::Stream;
@@ -225,8 +225,9 @@ fn opened(stream: &Stream, first: u64, tail: &mut Locked, keys: &ContentKeys) ->
         open.push(match run {
             ReadRun::Plain(_) => None,
             ReadRun::Locked(run) => {
-                let why = "entries in the write-ahead log are not what was written under their key";
-                Some(run.open(keys, (&stream.tenant, stream.kind, *from))?.ok_or_else(|| damaged(why))?)
+                // Of one tenant, and no reason to open nothing of the others.
+                let wrong = || KeyError::Wrong { tenant: stream.tenant.clone() };
+                Some(run.open(keys, (&stream.tenant, stream.kind, *from))?.ok_or_else(wrong)?)
             }
         });
     }
