@@ -86,7 +86,7 @@ pub(crate) fn may_change(
         Change::SetReviewRules(fact) => {
             asking.need(Action::ManageReviews, &fact.tenant.clone().unwrap_or_else(platform))
         }
-        _ if change.is_of_retention() || change.is_of_redaction() => asking.may_change_retention(change),
+        _ if change.is_of_retention() => asking.may_change_retention(change),
         _ if change.is_of_review() => asking.may_change_review(change),
         _ if change.is_of_incident() => asking.may_manage_incident(change),
         _ => Err(Missing { why: "this is written by the service itself".into(), denied: None }),

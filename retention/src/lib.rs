@@ -12,6 +12,7 @@
 
 pub mod certificate;
 mod certify;
+mod due;
 pub mod held;
 pub mod http;
 pub mod judge;

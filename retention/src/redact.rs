@@ -7,8 +7,9 @@
 //! Invariants: a plan and all that comes of it name positions, never identifiers; what is held, and what a policy keeps in
 //! its original, stays whole.
 
+use crate::due::rows_of;
 use crate::judge::{Judge, Refusal};
-use crate::run::{Report, Retention, rows_of, run_in};
+use crate::run::{Report, Retention, run_in};
 use crate::subjects::{SubjectQuestion, facts_of};
 use access::registry::MOST_RANGES;
 use access::registry::change::{Change, RedactedRows, RedactionApproval, RedactionFact};

@@ -8,18 +8,19 @@
 //! stream that lost something there is a certificate before the run ends.
 
 use crate::certify::Carried;
+use crate::due::{Asked, Due, Named, order_of, rows_of, seal_first};
 use crate::held::{HeldOfStream, held_of_stream};
 use crate::judge::Judge;
 use crate::plan::{Plan, StreamPlan, plan_stream};
-use access::registry::change::{Change, PurgeAct, PurgeFact, RedactionApproval, RedactionFact};
+use access::registry::change::{Change, PurgeAct, PurgeFact, RedactionApproval};
 use access::registry::names::{FactId, When};
-use access::registry::{Made, Run, sections_of};
+use access::registry::{Made, Run};
 use access::{Action, Caller, Door, Problem, ProblemKind};
 use ledger::proof::Span;
 use ledger::sections::Sections;
 use ledger::time::format_micros;
 use ledger::{Hash, StreamKind, TenantId};
-use ledger_store::{EraseOrder, EraseWhat, Store, StoreError};
+use ledger_store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -91,21 +92,6 @@ pub struct Retention {
     pub(crate) door: Door,
     /// Whoever carries out a run has it.
     alone: Arc<tokio::sync::Mutex<()>>,
-}
-
-pub(crate) type Named = (TenantId, StreamKind);
-/// A stream from which something is to be taken.
-pub(crate) type Asked = (Named, Due);
-
-/// What is to be taken from a stream.
-#[derive(Debug, Clone)]
-pub(crate) enum Due {
-    /// Entries, as planned.
-    Entries(StreamPlan),
-    /// Sections of entries.
-    Sections(Vec<(Span, Sections)>),
-    /// Nothing: it is only asked what became of it.
-    Nothing,
 }
 
 impl Retention {
@@ -387,34 +373,6 @@ impl Retention {
         }
         carried
     }
-}
-
-/// What a redaction takes, by stream, ascending.
-pub(crate) fn rows_of(fact: &RedactionFact) -> BTreeMap<Named, Vec<(Span, Sections)>> {
-    let mut rows: BTreeMap<Named, Vec<(Span, Sections)>> = BTreeMap::new();
-    for goes in &fact.goes {
-        let sections = sections_of(&goes.sections).unwrap_or_default();
-        let of_stream = rows.entry((fact.tenant.clone(), goes.stream)).or_default();
-        of_stream.extend(goes.ranges.iter().map(|(first, last)| (Span::new(*first, last + 1), sections)));
-    }
-    rows.values_mut().for_each(|rows| rows.sort_by_key(|(span, _)| span.start));
-    rows
-}
-
-async fn seal_first(store: &Store, ((tenant, stream), due): &Asked) -> Result<(), StoreError> {
-    match due {
-        Due::Sections(_) => store.seal(tenant, *stream).await,
-        Due::Entries(_) | Due::Nothing => Ok(()),
-    }
-}
-
-fn order_of(((tenant, kind), due): &Asked, basis: u64, plan: Hash) -> EraseOrder {
-    let what = match due {
-        Due::Entries(planned) => EraseWhat::Entries(planned.spans()),
-        Due::Sections(rows) => EraseWhat::Sections(rows.clone()),
-        Due::Nothing => EraseWhat::Entries(vec![]),
-    };
-    EraseOrder { tenant: tenant.clone(), kind: *kind, what, basis, plan }
 }
 
 pub(crate) fn run_in(made: &[Made]) -> Result<FactId, Problem> {

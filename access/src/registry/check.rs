@@ -159,7 +159,6 @@ impl Registry {
             Change::SetResidency(fact) => self.check_residency(fact),
             Change::SetReviewRules(fact) => self.check_rules(fact),
             _ if change.is_of_retention() => self.check_retention(change, now),
-            _ if change.is_of_redaction() => self.check_redaction(change),
             _ if change.is_of_review() => self.check_review(change, now),
             _ if change.is_of_incident() => self.check_incident(change, now),
             _ => Err(wrong("this is written by the service itself")),

@@ -160,7 +160,7 @@ impl Change {
 
     /// Whether it is about what is kept and what goes.
     pub(crate) fn is_of_retention(&self) -> bool {
-        matches!(
+        let is_of_purges = matches!(
             self,
             Self::SetRetention(_)
                 | Self::EndRetention(_)
@@ -170,7 +170,8 @@ impl Change {
                 | Self::CertifyPurge(_)
                 | Self::EndPurge(_)
                 | Self::ErasePurge(_)
-        )
+        );
+        is_of_purges || self.is_of_redaction()
     }
 
     /// Whether it is about what a data subject asked to have erased.

@@ -101,21 +101,7 @@ impl Registry {
             | Change::NotifyIncident(_)
             | Change::CloseIncident(_) => vec![],
             Change::SetResidency(fact) => vec![fact.tenant.clone()],
-            Change::SetRetention(fact) => fact.tenant.clone().into_iter().collect(),
-            Change::EndRetention(act) => {
-                self.retention.get(&act.policy).and_then(|found| found.fact.tenant.clone()).into_iter().collect()
-            }
-            Change::SetHold(fact) => vec![fact.tenant.clone()],
-            Change::ReleaseHold(act) => {
-                self.holds.get(&act.id).map(|hold| hold.fact.tenant.clone()).into_iter().collect()
-            }
-            Change::CertifyPurge(fact) => vec![fact.tenant.clone()],
-            Change::BeginPurge(_) | Change::EndPurge(_) | Change::ErasePurge(_) => vec![],
-            Change::AskRedaction(fact) => vec![fact.tenant.clone()],
-            Change::ApproveRedaction(RedactionApproval { redaction: id, .. })
-            | Change::RefuseRedaction(FactAct { id, .. }) => {
-                self.redaction(id).map(|found| found.fact.tenant.clone()).into_iter().collect()
-            }
+            _ if change.is_of_retention() => self.concerned_by_retention(change),
             Change::SetReviewRules(fact) => fact.tenant.clone().into_iter().collect(),
             Change::OpenReview(fact) => fact.tenant.clone().into_iter().collect(),
             // What a review is about may be many tenants' access: who it is of is told that it goes on and how it ended,
@@ -132,12 +118,42 @@ impl Registry {
             | Change::SetStores { .. }
             | Change::Snapshot { .. }
             | Change::Told { .. }
-            | Change::UseCredentials { .. } => {
-                vec![]
-            }
+            | Change::UseCredentials { .. }
+            | Change::SetRetention(_)
+            | Change::EndRetention(_)
+            | Change::SetHold(_)
+            | Change::ReleaseHold(_)
+            | Change::BeginPurge(_)
+            | Change::CertifyPurge(_)
+            | Change::EndPurge(_)
+            | Change::ErasePurge(_)
+            | Change::AskRedaction(_)
+            | Change::ApproveRedaction(_)
+            | Change::RefuseRedaction(_) => vec![],
         };
         concerned.retain(|tenant| tenant.as_str() != PLATFORM);
         concerned.dedup();
         concerned
+    }
+
+    fn concerned_by_retention(&self, change: &Change) -> Vec<TenantId> {
+        match change {
+            Change::SetRetention(fact) => fact.tenant.clone().into_iter().collect(),
+            Change::EndRetention(act) => {
+                self.retention.get(&act.policy).and_then(|found| found.fact.tenant.clone()).into_iter().collect()
+            }
+            Change::SetHold(fact) => vec![fact.tenant.clone()],
+            Change::ReleaseHold(act) => {
+                self.holds.get(&act.id).map(|hold| hold.fact.tenant.clone()).into_iter().collect()
+            }
+            Change::CertifyPurge(fact) => vec![fact.tenant.clone()],
+            Change::AskRedaction(fact) => vec![fact.tenant.clone()],
+            Change::ApproveRedaction(RedactionApproval { redaction: id, .. })
+            | Change::RefuseRedaction(FactAct { id, .. }) => {
+                self.redaction(id).map(|found| found.fact.tenant.clone()).into_iter().collect()
+            }
+            // Its certificate tells of a run.
+            _ => vec![],
+        }
     }
 }

@@ -240,6 +240,15 @@ pub(crate) enum Change<'c> {
     Erases(Erases<'c>),
 }
 
+impl<'c> Change<'c> {
+    fn goes(self) -> Option<Goes<'c>> {
+        match self {
+            Self::Goes(goes) => Some(goes),
+            Self::Nothing | Self::Erases(_) => None,
+        }
+    }
+}
+
 /// Recomputes a segment's leaves against what its commit recorded, and answers those of some blocks.
 ///
 /// # Errors
@@ -286,21 +295,12 @@ pub(crate) async fn merge(
     let number = shared.merges.fetch_add(1, Ordering::Relaxed);
     // What was missing before, and what is besides from here on.
     let before = gone_of(shared, stream, inputs).await?;
-    let goes = match change {
-        Change::Goes(goes) => Some(goes),
-        _ => None,
-    };
+    let goes = change.goes();
     let missing = goes.map_or_else(|| before.clone(), |goes| gone::union(&before, goes.spans));
     let (start, end) = bounds(&missing, first.first, last.end());
     let path = layout::merged_segment(folder, start, epoch, number);
     let location = stream.prefix.below(&path);
-    let counts = ColumnCounts::of(&shared.objects, inputs).await?;
-    let distinct = |field| counts.distinct(field).min(ROW_GROUP_ROWS as u64);
-    let effort = if matches!(change, Change::Nothing) { Effort::Thorough } else { Effort::Quick };
-    let properties = segment::properties(effort, distinct, |field| counts.is_empty(field));
-    let is_wide = counts.is_wide() || matches!(change, Change::Erases(_));
-    drop(counts);
-    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+    let (options, is_wide) = writing(shared, inputs, change).await?;
     let mut bytes = Vec::new();
     let writer = ArrowWriter::try_new_with_options(&mut bytes, schema_of(is_wide), options);
     let mut writer = writer.map_err(StoreError::parquet(&location))?;
@@ -346,6 +346,20 @@ pub(crate) async fn merge(
     let reference = SegmentRef { path, first: start, span: end - start, rows, bytes: size, sha256, root };
     remember_ids(shared, stream, &reference, &statistics, &ids);
     Ok(Merged { segment: Segment { reference, location, statistics }, bytes, leaves, erased })
+}
+
+/// How the copy is encoded, and whether it has the columns of what was erased.
+async fn writing(
+    shared: &Shared,
+    inputs: &[Arc<Segment>],
+    change: Change<'_>,
+) -> Result<(ArrowWriterOptions, bool), StoreError> {
+    let counts = ColumnCounts::of(&shared.objects, inputs).await?;
+    let distinct = |field| counts.distinct(field).min(ROW_GROUP_ROWS as u64);
+    let effort = if matches!(change, Change::Nothing) { Effort::Thorough } else { Effort::Quick };
+    let properties = segment::properties(effort, distinct, |field| counts.is_empty(field));
+    let is_wide = counts.is_wide() || matches!(change, Change::Erases(_));
+    Ok((ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true), is_wide))
 }
 
 /// The rows of a batch that stay.
