@@ -21,6 +21,8 @@ pub mod plan;
 pub mod redact;
 pub mod run;
 pub mod subjects;
+#[cfg(test)]
+mod tests;
 
 pub use http::router;
 pub use keeper::Keeper;
