@@ -154,24 +154,6 @@ impl Retention {
         carried.await.map_err(stopped)?
     }
 
-    /// Plans and carries out what is due of all tenants, as the schedule asks.
-    ///
-    /// # Errors
-    /// Another run is open, or a store does not answer.
-    pub(crate) async fn scheduled(&self) -> Result<(), Problem> {
-        let as_of = self.door.now();
-        let plan = self.plan_at(as_of, &[]).await?;
-        tracing::info!(entries = plan.entries, held = plan.held, kept = plan.kept, "what retention found due");
-        if plan.entries == 0 {
-            return Ok(());
-        }
-        let (as_of, sha256, tenants) = (When(as_of), plan.sha256().to_hex(), vec![]);
-        let (version, entries) = (plan.version, plan.entries);
-        let fact = PurgeFact { run: None, as_of, version, plan: sha256, tenants, entries, by: None };
-        let made = self.door.begin_purge(fact).await?;
-        self.carry_out(&run_in(&made)?, Some(&plan)).await.map(drop)
-    }
-
     /// What is under hold, due or not.
     ///
     /// # Errors
@@ -204,7 +186,7 @@ impl Retention {
         streams
     }
 
-    async fn plan_at(&self, as_of: i64, tenants: &[TenantId]) -> Result<Plan, Problem> {
+    pub(crate) async fn plan_at(&self, as_of: i64, tenants: &[TenantId]) -> Result<Plan, Problem> {
         let streams = self.streams(tenants);
         let (version, judges) = self.judges(&streams, as_of);
         let (mut plans, mut unread) = (Vec::new(), Vec::new());
