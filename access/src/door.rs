@@ -8,6 +8,7 @@
 //! no right on are answered alike; whatever is decided is noted in the caller's visit.
 
 mod grants;
+mod jobs;
 mod purges;
 mod quotas;
 mod reviews;
@@ -402,7 +403,6 @@ impl Door {
                 tracing::warn!(error = &error as &dyn std::error::Error, "an expiry could not be put on record");
             }
         }
-        self.tick_reviews(now).await;
         self.note_use(now).await;
         if let Err(error) = self.0.book.keep().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "no snapshot of the registry could be kept");

@@ -145,6 +145,19 @@ impl Retention {
         self.carry_out_apart(&run_in(&made)?, Some(plan)).await
     }
 
+    /// Carries out what was found due of all tenants, as the service itself.
+    ///
+    /// # Errors
+    /// A run is open, a policy or hold was changed since, or the registry does not accept.
+    pub(crate) async fn carry_out_due(&self, as_of: i64, plan: &Plan) -> Result<Report, Problem> {
+        let (as_of, sha256, tenants) = (When(as_of), plan.sha256().to_hex(), vec![]);
+        let (version, entries) = (plan.version, plan.entries);
+        let fact = PurgeFact { run: None, as_of, version, plan: sha256, tenants, entries, by: None };
+        let made = self.door.begin_purge(fact).await?;
+        // Died or dropped from here on: the run is open, and the keeper goes on with it.
+        self.carry_out(&run_in(&made)?, Some(plan)).await
+    }
+
     /// Carries out a run by itself: whoever asked may go away, and what was begun goes on as it began.
     pub(crate) async fn carry_out_apart(&self, run: &FactId, planned: Option<Plan>) -> Result<Report, Problem> {
         let (retention, run) = (self.clone(), run.clone());
@@ -152,24 +165,6 @@ impl Retention {
         let stopped =
             |_| Problem::new(ProblemKind::Unavailable, "the service is stopping; the run goes on at its next start");
         carried.await.map_err(stopped)?
-    }
-
-    /// Plans and carries out what is due of all tenants, as the schedule asks.
-    ///
-    /// # Errors
-    /// Another run is open, or a store does not answer.
-    pub(crate) async fn scheduled(&self) -> Result<(), Problem> {
-        let as_of = self.door.now();
-        let plan = self.plan_at(as_of, &[]).await?;
-        tracing::info!(entries = plan.entries, held = plan.held, kept = plan.kept, "what retention found due");
-        if plan.entries == 0 {
-            return Ok(());
-        }
-        let (as_of, sha256, tenants) = (When(as_of), plan.sha256().to_hex(), vec![]);
-        let (version, entries) = (plan.version, plan.entries);
-        let fact = PurgeFact { run: None, as_of, version, plan: sha256, tenants, entries, by: None };
-        let made = self.door.begin_purge(fact).await?;
-        self.carry_out(&run_in(&made)?, Some(&plan)).await.map(drop)
     }
 
     /// What is under hold, due or not.
@@ -204,7 +199,7 @@ impl Retention {
         streams
     }
 
-    async fn plan_at(&self, as_of: i64, tenants: &[TenantId]) -> Result<Plan, Problem> {
+    pub(crate) async fn plan_at(&self, as_of: i64, tenants: &[TenantId]) -> Result<Plan, Problem> {
         let streams = self.streams(tenants);
         let (version, judges) = self.judges(&streams, as_of);
         let (mut plans, mut unread) = (Vec::new(), Vec::new());

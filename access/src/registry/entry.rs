@@ -138,6 +138,11 @@ impl Change {
             Self::AskRedaction(_) => "redaction.ask",
             Self::ApproveRedaction(_) => "redaction.approve",
             Self::RefuseRedaction(_) => "redaction.refuse",
+            Self::SetJobs { .. } => "job.schedule",
+            Self::BeginJob(_) => "job.begin",
+            Self::RenewJob(_) => "job.renew",
+            Self::FindByJob(_) => "job.find",
+            Self::EndJob(_) => "job.end",
             Self::SetReviewRules(_) => "review.rules",
             Self::OpenReview(_) => "review.open",
             Self::AddReviewItems(_) => "review.items",
@@ -156,6 +161,14 @@ impl Change {
             matches!(self, Self::SetRetention(_) | Self::EndRetention(_) | Self::SetHold(_) | Self::ReleaseHold(_));
         // Policies may be about a tier.
         is_of_it || matches!(self, Self::UpdateTenant(_))
+    }
+
+    /// Whether it is about jobs of the service.
+    pub(crate) fn is_of_job(&self) -> bool {
+        matches!(
+            self,
+            Self::SetJobs { .. } | Self::BeginJob(_) | Self::RenewJob(_) | Self::FindByJob(_) | Self::EndJob(_)
+        )
     }
 
     /// Whether it is about what is kept and what goes.
@@ -237,6 +250,11 @@ impl Change {
             Self::AskRedaction(fact) => ("redaction", id_of(fact.redaction.as_ref())),
             Self::ApproveRedaction(act) => ("redaction", act.redaction.to_string()),
             Self::RefuseRedaction(act) => ("redaction", act.id.to_string()),
+            Self::SetJobs { .. } => ("jobs", String::new()),
+            Self::BeginJob(fact) => ("job", fact.job.clone()),
+            Self::RenewJob(act) => ("job", act.job.clone()),
+            Self::FindByJob(act) => ("job", act.job.clone()),
+            Self::EndJob(act) => ("job", act.job.clone()),
             Self::OpenReview(fact) => ("review", id_of(fact.review.as_ref())),
             Self::AddReviewItems(_)
             | Self::DecideReview(_)

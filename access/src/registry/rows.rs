@@ -34,6 +34,8 @@ pub enum Table {
     Certificates,
     /// What data subjects asked to have erased.
     Redactions,
+    /// Jobs of the service, with the newest run of each.
+    Jobs,
 }
 
 /// One row, and whom it concerns.
@@ -47,7 +49,7 @@ pub struct Row {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 11] = [
+    pub const ALL: [Table; 12] = [
         Self::Tenants,
         Self::Principals,
         Self::Credentials,
@@ -59,6 +61,7 @@ impl Table {
         Self::Holds,
         Self::Certificates,
         Self::Redactions,
+        Self::Jobs,
     ];
 
     /// The name in paths and in SQL.
@@ -75,6 +78,7 @@ impl Table {
             Self::Holds => "holds",
             Self::Certificates => "certificates",
             Self::Redactions => "redactions",
+            Self::Jobs => "jobs",
         }
     }
 
@@ -85,12 +89,13 @@ impl Table {
             Self::Incidents => Action::ReadIncidents,
             Self::Reviews => Action::ReadReviews,
             Self::Policies | Self::Holds | Self::Certificates | Self::Redactions => Action::ReadRetention,
+            Self::Jobs => Action::ReadJobs,
             _ => Action::ReadGrants,
         }
     }
 
     /// The columns, in order. Those that end in `_at` are times, `version`, `minutes`, `entries`,
-    /// `stored_bytes`, `items` and `open_items` are whole numbers, `subtree`,
+    /// `stored_bytes`, `items`, `open_items`, `missed`, `millis`, `findings` and `failed_runs` are whole numbers, `subtree`,
     /// `suspended` and `break_glass` truth values, all others text; lists are JSON.
     pub fn columns(self) -> Vec<&'static str> {
         let names = match self {
@@ -118,6 +123,7 @@ impl Table {
             Self::Holds => super::retention::HOLD_COLUMNS,
             Self::Certificates => super::retention::CERTIFICATE_COLUMNS,
             Self::Redactions => super::redaction::COLUMNS,
+            Self::Jobs => super::jobs::COLUMNS,
         };
         names.split_whitespace().collect()
     }
@@ -138,6 +144,7 @@ impl Table {
             Self::Holds => registry.hold_rows(),
             Self::Certificates => registry.certificate_rows(),
             Self::Redactions => registry.redaction_rows(),
+            Self::Jobs => registry.job_rows(now),
         };
         let key = self.columns()[0];
         rows.sort_by(|a, b| a.columns[key].as_str().cmp(&b.columns[key].as_str()));

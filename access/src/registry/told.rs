@@ -70,9 +70,16 @@ impl Registry {
     /// The tenants that a change concerns, which their own `access` streams are told of. The platform is told by the
     /// `control` stream itself.
     pub(super) fn concerned(&self, change: &Change) -> Vec<TenantId> {
+        let mut concerned = self.named_by(change);
+        concerned.retain(|tenant| tenant.as_str() != PLATFORM);
+        concerned.dedup();
+        concerned
+    }
+
+    fn named_by(&self, change: &Change) -> Vec<TenantId> {
         let of_principal =
             |principal: &PrincipalId| self.principal(principal).and_then(|found| found.fact.home.clone()).into_iter();
-        let mut concerned: Vec<TenantId> = match change {
+        match change {
             Change::CreateTenant(fact) | Change::UpdateTenant(fact) => vec![fact.tenant.clone()],
             Change::SuspendTenant(act) | Change::ResumeTenant(act) => vec![act.tenant.clone()],
             Change::CreatePrincipal(fact) => fact.home.clone().into_iter().collect(),
@@ -112,7 +119,13 @@ impl Registry {
             }
             Change::AddReviewItems(_) | Change::DecideReview(_) | Change::ConfirmReview(_) => vec![],
             Change::SetQuota(fact) => fact.tenant.clone().into_iter().collect(),
-            Change::Begin { .. }
+            // What a job found is the operator's to mend first, and names objects of the store.
+            Change::SetJobs { .. }
+            | Change::BeginJob(_)
+            | Change::RenewJob(_)
+            | Change::FindByJob(_)
+            | Change::EndJob(_)
+            | Change::Begin { .. }
             | Change::Secret { .. }
             | Change::SetPolicies { .. }
             | Change::SetStores { .. }
@@ -130,10 +143,7 @@ impl Registry {
             | Change::AskRedaction(_)
             | Change::ApproveRedaction(_)
             | Change::RefuseRedaction(_) => vec![],
-        };
-        concerned.retain(|tenant| tenant.as_str() != PLATFORM);
-        concerned.dedup();
-        concerned
+        }
     }
 
     fn concerned_by_retention(&self, change: &Change) -> Vec<TenantId> {

@@ -9,12 +9,15 @@ mod breaks;
 mod chain;
 mod kept;
 mod report;
+mod since;
 mod store_log;
+mod strangers;
 mod tree;
 mod views;
 
 pub use kept::Kept;
 pub use report::{Finding, Report, StreamReport};
+pub use since::{Checked, Since};
 
 use crate::columns::Rows;
 use crate::error::StoreError;
@@ -22,7 +25,6 @@ use crate::layout::StreamPrefix;
 use crate::objects_of::list_streams;
 use crate::segment;
 use bytes::Bytes;
-use chain::Marks;
 use futures::TryStreamExt;
 use kept::against_kept;
 use ledger::checkpoint::StreamHead;
@@ -104,7 +106,8 @@ impl Fsck {
         let mut chain = ChainVerifier::new(first.as_str(), trusted);
         let marks = self.chain(&prefix, &mut chain, &mut findings).await?;
         let live: Vec<LiveSegment> = chain.live().cloned().collect();
-        let (commits, segments) = (chain.commits(), live.len() as u64);
+        let (commits, last, segments) = (chain.commits(), chain.last_hash(), live.len() as u64);
+        let bytes = live.iter().map(|held| held.segment.bytes).sum();
         let kept = self.surviving(&prefix, &chain, &mut findings);
         let were_sealed = kept.were_sealed;
         let mut tree = self.walk(&prefix, &chain, (tenant.clone(), kind), kept.heads, &mut findings).await;
@@ -136,16 +139,8 @@ impl Fsck {
         self.strangers(&prefix, &live, (&marks, kept.as_deref()), &mut findings).await?;
         let edge = &tree.edge;
         let head = StreamHead { origin: chain.origin().into(), size: edge.size(), root: edge.root() };
-        Ok(StreamReport {
-            tenant: tenant.clone(),
-            kind,
-            head,
-            gone: tree.gone,
-            redacted: tree.redacted,
-            commits,
-            segments,
-            findings,
-        })
+        let (tenant, gone, redacted) = (tenant.clone(), tree.gone, tree.redacted);
+        Ok(StreamReport { tenant, kind, head, gone, redacted, commits, segments, bytes, last, findings })
     }
 
     /// Hands over each sealed entry of a stream, in order, until the newest or until `each` fails. To be believed as far
@@ -297,55 +292,6 @@ impl Fsck {
         }
         Ok(())
     }
-
-    /// Objects that nothing names: what a stopped writer left behind, or what somebody put there. And segments that
-    /// a commit removed, which stay for a while.
-    async fn strangers(
-        &self,
-        prefix: &StreamPrefix,
-        live: &[LiveSegment],
-        (marks, kept): (&Marks, Option<&str>),
-        findings: &mut Vec<Finding>,
-    ) -> Result<(), StoreError> {
-        let named: BTreeSet<&str> = live.iter().map(|held| held.segment.path.as_str()).collect();
-        let is_sound = findings.iter().all(|finding| !finding.is_fault);
-        let listed = self.objects.list(Some(prefix.path())).try_collect::<Vec<_>>().await;
-        let mut removed = Vec::new();
-        for meta in listed.map_err(StoreError::objects(prefix.path()))? {
-            let Some(relative) = prefix.relative(&meta.location) else { continue };
-            let ours = match relative.split_once('/') {
-                // Commits that a service makes while this runs are newer than what was walked.
-                Some(("_ledger", rest)) if rest.starts_with("commits/") => marks.is_commit(prefix, &meta.location),
-                Some(("_ledger", "snapshot" | "fold")) => true,
-                // What older purges kept goes with their files.
-                Some(("_ledger", rest)) if rest.starts_with("gone/") => {
-                    is_gone_name(rest) && kept.is_some_and(|newest| relative <= newest)
-                }
-                Some(("_ledger", rest)) => Tile::parse(rest).is_some_and(|tile| tile.kind != TileKind::Entries),
-                Some(("_delta_log", _)) => true,
-                _ if marks.removed.contains(relative) => {
-                    removed.push((meta.location.clone(), meta.size));
-                    true
-                }
-                _ => named.contains(relative) || !is_sound,
-            };
-            if !ours {
-                let advice = "a stopped writer leaves such, and the service removes it after a start, once it has \
-                              sealed this stream; otherwise find out who put it there";
-                findings.push(note(&meta.location, "no commit names this object", advice));
-            }
-        }
-        if let Some((first, _)) = removed.first() {
-            let bytes: u64 = removed.iter().map(|(_, size)| size).sum();
-            let what = format!(
-                "{} segment files ({bytes} bytes) were merged into others or purged and are still here, this one first",
-                removed.len()
-            );
-            let advice = "as it should be: the service deletes them when their time of grace is over";
-            findings.push(note(first, what, advice));
-        }
-        Ok(())
-    }
 }
 
 /// What is said when more entries lack sections than redactions took them of.
@@ -354,13 +300,6 @@ fn more_redacted(found: u64, committed: u64) -> String {
         "{found} entries lack sections that their leaves commit to, and the commits say of {committed} that they were \
          redacted: somebody erased what nobody recorded"
     )
-}
-
-/// Whether a path below `_ledger` is named as what a purge keeps: `gone/<20 digits>-<epoch>`.
-fn is_gone_name(rest: &str) -> bool {
-    let named = rest.strip_prefix("gone/").and_then(|name| name.split_once('-'));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    named.is_some_and(|(commit, epoch)| commit.len() == 20 && digits(commit) && digits(epoch))
 }
 
 /// A finding that puts the history in doubt.

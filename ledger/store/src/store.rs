@@ -8,6 +8,7 @@
 mod append;
 mod lost;
 mod maintain;
+mod memo;
 
 pub use self::append::{AppendRequest, Appended};
 use crate::ambient::Ambient;
@@ -221,7 +222,7 @@ impl Store {
     }
 
     /// The writer's epoch.
-    pub(crate) fn epoch(&self) -> u64 {
+    pub fn epoch(&self) -> u64 {
         self.epoch
     }
 

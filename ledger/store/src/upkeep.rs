@@ -134,7 +134,8 @@ impl Upkeep {
         }
         let at_once = (PURGES_AT_ONCE / threads.max(1)).max(1);
         let done: Vec<(usize, Result<_, StoreError>)> = std::thread::scope(|scope| {
-            let work = |share| runtime.block_on(futures::stream::iter(share).map(one).buffered(at_once).collect::<Vec<_>>());
+            let work =
+                |share| runtime.block_on(futures::stream::iter(share).map(one).buffered(at_once).collect::<Vec<_>>());
             let threads: Vec<_> = shares.into_iter().map(|share| scope.spawn(move || work(share))).collect();
             threads.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect()
         });

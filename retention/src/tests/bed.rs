@@ -299,7 +299,7 @@ impl Bed {
     }
 
     pub async fn purge(&mut self, model: &mut Model) {
-        self.retention.scheduled().await.unwrap();
+        let_go(&self.retention).await.unwrap();
         model.purge(self.now());
         self.note_sealed(model).await;
         model.count("purges");
@@ -362,7 +362,7 @@ impl Bed {
         let work = tokio::spawn(async move {
             match run {
                 Some(run) => retention.carry_out(&run, None).await.map(drop),
-                None => retention.scheduled().await,
+                None => let_go(&retention).await,
             }
         });
         tokio::time::sleep(wait).await;
@@ -378,7 +378,7 @@ impl Bed {
         self.retention = Retention::new(self.door.clone());
         // Whoever died with a run open goes on with it once a minute has passed.
         self.world.now.fetch_add(61_000_000, Ordering::SeqCst);
-        let mut keeper = Keeper::new(self.retention.clone(), None);
+        let mut keeper = Keeper::new(self.retention.clone());
         keeper.tick().await;
         assert!(self.door.book().read().runs().all(|(_, run)| run.ended.is_some()), "a run is open");
         match redacts {
@@ -410,6 +410,16 @@ impl Bed {
         };
         fsck.store(|_| {}).await.unwrap()
     }
+}
+
+/// What the job does.
+async fn let_go(retention: &Retention) -> Result<(), Problem> {
+    let as_of = retention.door.now();
+    let plan = retention.plan_at(as_of, &[]).await?;
+    if plan.entries > 0 {
+        retention.carry_out_due(as_of, &plan).await?;
+    }
+    Ok(())
 }
 
 fn lose(model: &mut Model, stream: Stream, goes: &[(usize, Sections)]) {

@@ -4,6 +4,7 @@
 
 use ledger::checkpoint::StreamHead;
 use ledger::name::{StreamKind, TenantId};
+use ledger::tree::Hash;
 
 /// Something that does not hold, or that a person should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,10 @@ pub struct StreamReport {
     pub commits: u64,
     /// How many segments were read.
     pub segments: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// SHA-256 of the last commit that holds.
+    pub last: Option<Hash>,
     /// What does not hold.
     pub findings: Vec<Finding>,
 }

@@ -19,6 +19,7 @@ mod races;
 mod scale;
 mod schedules;
 pub(crate) mod script;
+mod since;
 mod stops;
 mod tamper;
 mod trees;
