@@ -10,6 +10,7 @@ mod fsck;
 mod generate;
 mod incident;
 mod ingest;
+mod job;
 mod keygen;
 mod keys;
 mod query;
@@ -50,6 +51,7 @@ pub enum Command {
     Residency(residency::Arguments),
     Retention(retention::Arguments),
     Redaction(redaction::Arguments),
+    Job(job::Arguments),
     Verify(verify::Arguments),
     Fsck(fsck::Arguments),
     Registry(registry::Arguments),
@@ -75,6 +77,7 @@ pub fn run(command: Command) -> Outcome {
         Command::Residency(arguments) => residency::run(&arguments),
         Command::Retention(arguments) => retention::run(&arguments),
         Command::Redaction(arguments) => redaction::run(&arguments),
+        Command::Job(arguments) => job::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Fsck(arguments) => fsck::run(&arguments),
         Command::Registry(arguments) => registry::run(&arguments),

@@ -12,7 +12,7 @@ use access::keys::KeyChest;
 use access::openapi::{self, Content, Operation, Parameter, json_of};
 use access::policy::PolicyError;
 use access::registry::{BookError, Founded};
-use access::{Book, Door, KeySettings, Listener, Peer, Policies, Problem, ProblemKind, Route, Routes, Stores};
+use access::{Book, Door, Job, KeySettings, Listener, Peer, Policies, Problem, ProblemKind, Route, Routes, Stores};
 use axum::extract::{Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -20,6 +20,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use ledger::name::TenantId;
 use ledger_store::{Ambient, KeySource, Store, StoreError};
+use retention::{Jobs, Retention};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -58,6 +59,9 @@ pub enum ServiceError {
     /// The query engine.
     #[error("the query engine cannot be started")]
     Query(#[from] query::QueryError),
+    /// The jobs.
+    #[error("the settings of jobs cannot be used")]
+    Jobs(#[from] retention::jobs::Unknown),
     /// The address.
     #[error("cannot listen on {address}; is another service running there? choose another with --listen")]
     Listen {
@@ -74,7 +78,8 @@ pub struct Service {
     opening: Opening,
     door: Door,
     founded: Option<Founded>,
-    ticking: [tokio::task::AbortHandle; 3],
+    jobs: Jobs,
+    ticking: [tokio::task::AbortHandle; 4],
     address: SocketAddr,
     is_tls: bool,
     stop: oneshot::Sender<()>,
@@ -108,18 +113,25 @@ impl Service {
         let door = Door::new(book, policies, settings.issuers.clone(), keys, Arc::clone(&ambient));
         door.look_after_keys().await;
         let state = query::QueryState::new(door.clone(), settings.query.clone())?;
-        let retention = retention::Retention::new(door.clone());
-        let (app, _) = routes(&door, ambient, metrics, state.clone(), retention.clone())?;
+        let retention = Retention::new(door.clone());
+        let jobs =
+            Jobs::new(door.clone(), all_jobs(&door, &state, &retention, settings), &settings.jobs, settings.job_lease)?;
+        let parts = Parts { state: state.clone(), retention: retention.clone(), jobs: jobs.clone() };
+        let (app, _) = routes(&door, ambient, metrics, parts)?;
         let (stop, stopped) = oneshot::channel();
         let app = app.into_make_service_with_connect_info::<Peer>();
         let serving = axum::serve(listener, app).with_graceful_shutdown(async move {
             let _ = stopped.await;
         });
         let served = tokio::spawn(async move { serving.await });
-        let keeper = retention::Keeper::new(retention, settings.retention_every);
-        let ticking = [tokio::spawn(tick(door.clone())), tokio::spawn(confirm(state)), tokio::spawn(keep(keeper))];
+        let ticking = [
+            tokio::spawn(tick(door.clone())),
+            tokio::spawn(confirm(state)),
+            tokio::spawn(keep(retention::Keeper::new(retention))),
+            tokio::spawn(schedule(jobs.clone())),
+        ];
         let ticking = ticking.map(|task| task.abort_handle());
-        Ok(Self { opening, door, founded, ticking, address, is_tls: settings.tls.is_some(), stop, served })
+        Ok(Self { opening, door, founded, jobs, ticking, address, is_tls: settings.tls.is_some(), stop, served })
     }
 
     /// What the first start of this platform made: its administrator's key, to be shown this once.
@@ -143,6 +155,8 @@ impl Service {
     /// A seal failed; what was to be sealed stays in the log.
     pub async fn stop(self, seal: bool) -> Result<(), StoreError> {
         let _ = self.stop.send(());
+        // Before requests are waited for: some wait for a job.
+        self.jobs.stop().await;
         // Who holds a request open for longer is cut off; what was acknowledged is durable all the same.
         match tokio::time::timeout(Duration::from_secs(30), self.served).await {
             Ok(Ok(Err(error))) => {
@@ -183,13 +197,38 @@ async fn keep(mut keeper: retention::Keeper) {
     }
 }
 
+/// Looks now and then which jobs are due.
+async fn schedule(jobs: Jobs) {
+    loop {
+        jobs.tick().await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+}
+
+/// The jobs of all crates.
+fn all_jobs(door: &Door, state: &query::QueryState, retention: &Retention, settings: &Settings) -> Vec<Arc<dyn Job>> {
+    vec![
+        Arc::new(access::job::Reminders::new(door.clone())),
+        Arc::new(query::residency::Checking::new(state.clone())),
+        Arc::new(retention::Compaction::new(door.clone())),
+        Arc::new(retention::LettingGo::new(retention.clone())),
+        Arc::new(retention::Verification::new(door.clone(), settings.verify_bytes)),
+    ]
+}
+
+/// What routes of the crates hold, beside the door.
+struct Parts {
+    state: query::QueryState,
+    retention: Retention,
+    jobs: Jobs,
+}
+
 /// All routes, each with its guard, and the table of them.
 fn routes(
     door: &Door,
     ambient: Arc<dyn Ambient>,
     metrics: dashboards::Metrics,
-    state: query::QueryState,
-    retention: retention::Retention,
+    Parts { state, retention, jobs }: Parts,
 ) -> Result<(Router, Vec<Route>), ServiceError> {
     let admission = ingest::admission::Admission::new(door.clone(), ambient, ingest::limits::IngestLimits::default());
     let watched = "heads and keys are for whoever watches the ledger, and tell nothing of what it holds";
@@ -217,13 +256,14 @@ fn routes(
             says("this document", JSON, &[]),
             get(described),
         )
-        .finish(door.clone());
+        .finish((door.clone(), jobs.clone()));
     let parts = [
         own,
         access::http::router(door),
         ingest::http::router(admission),
         query::router(state),
         retention::router(retention, door.clone()),
+        retention::jobs::router(jobs, door.clone()),
         dashboards::http::router(door.clone(), metrics),
     ];
     let (mut all, mut table) = (Router::new(), Vec::new());
@@ -268,7 +308,7 @@ async fn described(axum::Extension(document): axum::Extension<Arc<serde_json::Va
     Json(serde_json::Value::clone(&document))
 }
 
-async fn ready(State(door): State<Door>) -> Result<String, Problem> {
+async fn ready(State((door, jobs)): State<(Door, Jobs)>) -> Result<String, Problem> {
     let main = door.stores().main();
     if !main.is_writable() {
         let why = main.problem().unwrap_or_else(|| "the service is stopping".into());
@@ -277,16 +317,18 @@ async fn ready(State(door): State<Door>) -> Result<String, Problem> {
     // A store that is out of reach takes nothing from the others; who watches is told.
     let troubled = door.stores().open().filter(|store| !store.is_writable()).map(|store| store.name());
     let lines = troubled.chain(door.stores().shut()).map(|store| format!("store {store} accepts no events now\n"));
-    Ok(std::iter::once("ready\n".to_string()).chain(lines).collect())
+    // Nor does a job that fails: it is not what events wait for.
+    let jobs = jobs.troubles().into_iter().map(|line| format!("{line}\n"));
+    Ok(std::iter::once("ready\n".to_string()).chain(lines).chain(jobs).collect())
 }
 
-async fn keys(State(door): State<Door>) -> Json<serde_json::Value> {
+async fn keys(State((door, _)): State<(Door, Jobs)>) -> Json<serde_json::Value> {
     let stores = door.stores();
     let key = |store: &Store| json!({"store": store.name().as_str(), "vkey": store.verifier().to_string()});
     Json(json!({"ledger": stores.main().ledger().to_string(), "keys": stores.open().map(key).collect::<Vec<_>>()}))
 }
 
-async fn log_checkpoint(State(door): State<Door>, Path(name): Path<String>) -> Result<String, Problem> {
+async fn log_checkpoint(State((door, _)): State<(Door, Jobs)>, Path(name): Path<String>) -> Result<String, Problem> {
     let nothing = || Problem::new(ProblemKind::NotFound, "there is no such store; /v1/keys names those that are open");
     let name: TenantId = name.parse().map_err(|_| nothing())?;
     match door.stores().facts().contains_key(&name) {

@@ -13,6 +13,9 @@ use access::{ClaimGrant, Issuer, TlsFiles};
 use clap::Args;
 use ledger::name::TenantId;
 use ledger_store::{Limits, Location, LocationError};
+use retention::jobs::schedule::Malformed;
+use retention::jobs::{LEASE, Schedules, read_schedules};
+use retention::verification::BYTES;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -71,6 +74,15 @@ pub enum SettingsError {
         /// What is wrong with it.
         why: String,
     },
+    /// When a job is due is malformed.
+    #[error("the setting jobs.{job} is malformed")]
+    Schedule {
+        /// Which job.
+        job: String,
+        /// What is wrong with it, and what would be right.
+        #[source]
+        source: Malformed,
+    },
     /// Keys of an issuer would be fetched in the clear.
     #[error("jwks {0} must be https, or lie on this machine")]
     ClearJwks(String),
@@ -103,7 +115,7 @@ pub struct File {
     insecure: bool,
     tls: Option<Tls>,
     oidc: Vec<Oidc>,
-    retention_every_hours: Option<u64>,
+    jobs: BTreeMap<String, String>,
     keys: keys::Keys,
     log: Log,
     limits: StoreLimits,
@@ -168,6 +180,8 @@ struct StoreLimits {
     merge_inputs: Option<usize>,
     removed_grace_seconds: Option<u64>,
     undo_seconds: Option<u64>,
+    job_lease_seconds: Option<u64>,
+    verify_bytes: Option<u64>,
 }
 
 /// Everything that `serve` needs to know.
@@ -183,8 +197,12 @@ pub struct Settings {
     pub keys: KeysSettings,
     /// Where heads are kept, and how often.
     pub heads: Option<(Location, Duration)>,
-    /// How often what is due to go goes by itself; never, when nothing is said.
-    pub retention_every: Option<Duration>,
+    /// When jobs are due that are due otherwise than they say themselves.
+    pub jobs: Schedules,
+    /// How long a run of a job is taken to be run when nothing more is heard of it.
+    pub job_lease: Duration,
+    /// Bytes of whole streams that a run of verification reads.
+    pub verify_bytes: u64,
     /// Where to listen.
     pub listen: SocketAddr,
     /// How connections are encrypted, if they are.
@@ -236,8 +254,6 @@ pub struct Overrides {
 const DEFAULT_DATA: &str = "piperoll-data";
 /// How often heads are kept elsewhere: what a rolled-back stream may lose unseen.
 const HEADS_EVERY_MINUTES: u64 = 5;
-/// The rarest that retention runs by itself: once a year.
-const MOST_HOURS: u64 = 8_760;
 
 impl Place {
     /// The settings that flags, environment and file give a command that asks nothing more.
@@ -294,9 +310,9 @@ impl Settings {
             main,
             others,
             heads: heads_to.map(|to| (to, heads_every)),
-            retention_every: file
-                .retention_every_hours
-                .map(|hours| Duration::from_secs(hours.clamp(1, MOST_HOURS) * 3_600)),
+            jobs: read_schedules(&file.jobs).map_err(|(job, source)| SettingsError::Schedule { job, source })?,
+            job_lease: file.limits.job_lease_seconds.map_or(LEASE, |seconds| Duration::from_secs(seconds.max(1))),
+            verify_bytes: file.limits.verify_bytes.unwrap_or(BYTES),
             data,
             listen,
             tls,
@@ -474,6 +490,22 @@ mod tests {
         }
         let lost = Overrides { log_lost: Some("us".parse().unwrap()), ..Overrides::default() };
         assert!(matches!(load("", lost), Err(SettingsError::Store { .. })));
+    }
+
+    #[test]
+    fn jobs_are_due_as_the_settings_say_or_never() {
+        let text = "[jobs]\nretention = '15 2 * * *'\nverify = 'never'\n[limits]\njob_lease_seconds = 30\n";
+        let settings = load(text, Overrides::default()).unwrap();
+        let said: Vec<_> =
+            settings.jobs.iter().map(|(job, due)| (job.as_str(), due.as_ref().map(|due| due.text()))).collect();
+        assert_eq!(said, [("retention", Some("15 2 * * *")), ("verify", None)]);
+        assert_eq!(settings.job_lease, Duration::from_secs(30));
+        let wrong = load("[jobs]\nverify = 'at noon'\n", Overrides::default()).unwrap_err();
+        let cause = std::error::Error::source(&wrong).unwrap().to_string();
+        assert!(
+            wrong.to_string().contains("jobs.verify") && cause.contains("\"at noon\" is no cron expression"),
+            "{cause}"
+        );
     }
 
     #[test]

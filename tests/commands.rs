@@ -12,9 +12,20 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn help_teaches_and_usage_errors_are_code_two() {
-    for command in
-        ["serve", "demo", "ingest", "query", "incident", "release", "residency", "verify", "fsck", "keygen", "generate"]
-    {
+    for command in [
+        "serve",
+        "demo",
+        "ingest",
+        "query",
+        "incident",
+        "release",
+        "residency",
+        "job",
+        "verify",
+        "fsck",
+        "keygen",
+        "generate",
+    ] {
         let help = run(&[command, "--help"]);
         assert!(help.status.success() && text(&help.stdout).lines().count() > 12, "{command}");
         assert_eq!(run(&[command, "--no-such-flag"]).status.code(), Some(2), "{command}");

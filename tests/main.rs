@@ -16,6 +16,7 @@ mod fencing;
 mod foreign;
 mod identity;
 mod ingest;
+mod jobs;
 mod keys;
 mod openapi;
 mod org_changes;

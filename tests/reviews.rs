@@ -351,6 +351,8 @@ async fn when_it_is_due_what_is_open_goes_to_somebody_else() {
     while get(&rita, &base).await["escalated_at"].is_null() {
         assert!(begin.elapsed() < Duration::from_secs(60), "{}", get(&rita, &base).await);
         tokio::time::sleep(Duration::from_millis(200)).await;
+        let (status, done) = service.post("/v1/jobs/reminders/runs", "").await;
+        assert!(status == 200 && done["outcome"] == "ok", "{done}");
     }
     let shown = get(&rita, &base).await;
     assert_eq!(shown["reminders"][0]["days"], 1, "{shown}");

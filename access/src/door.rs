@@ -8,6 +8,7 @@
 //! no right on are answered alike; whatever is decided is noted in the caller's visit.
 
 mod grants;
+mod jobs;
 mod keys;
 mod purges;
 mod quotas;
@@ -418,7 +419,6 @@ impl Door {
             }
         }
         self.look_after_keys().await;
-        self.tick_reviews(now).await;
         self.note_use(now).await;
         if let Err(error) = self.0.book.keep().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "no snapshot of the registry could be kept");

@@ -122,6 +122,10 @@ actions! {
     AskRedaction = "redaction.ask",
     /// Agree to a redaction that somebody else asked for, or refuse it.
     DecideRedaction = "redaction.decide",
+    /// See the service's jobs, and what became of them.
+    ReadJobs = "job.read",
+    /// Run a job of the service now.
+    RunJobs = "job.run",
     /// See incidents, and what was found and decided.
     ReadIncidents = "incident.read",
     /// Open incidents, decide on them, close them.

@@ -14,6 +14,7 @@ mod check;
 mod entry;
 mod fold;
 mod incidents;
+mod jobs;
 mod keys;
 pub mod names;
 mod redaction;
@@ -32,6 +33,7 @@ pub use entry::Author;
 pub(crate) use entry::{Entry, EntryError};
 pub use incidents::{Incident, LARGEST_FINDING};
 pub use keys::{Key, TenantKeys};
+pub use jobs::{Job, JobRun};
 pub use redaction::{MOST_RANGES, Redaction, sections_of};
 pub use retention::{Certified, Hold, Policy, Run};
 pub use reviews::{MOST_ITEMS, Review, numbers, spans};
@@ -229,6 +231,7 @@ pub struct Registry {
     holds: BTreeMap<FactId, Hold>,
     runs: BTreeMap<FactId, Run>,
     redactions: BTreeMap<FactId, Redaction>,
+    jobs: BTreeMap<String, Job>,
     review_rules: HashMap<TenantId, (ReviewRules, Stamp)>,
     reviews: BTreeMap<FactId, Review>,
     main_store: MainStore,

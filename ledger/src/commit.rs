@@ -379,7 +379,7 @@ impl SignedCommit {
 
     /// The origin that a commit's bytes state, before anything of them is verified: under which name its signatures
     /// are to be looked for.
-    pub(crate) fn stated_origin(bytes: &[u8]) -> Option<Origin> {
+    pub fn stated_origin(bytes: &[u8]) -> Option<Origin> {
         let line = bytes.split(|byte| *byte == b'\n').nth(1)?.strip_prefix(b"origin ")?;
         std::str::from_utf8(line).ok()?.parse().ok()
     }

@@ -164,6 +164,8 @@ pub struct ChainVerifier {
     /// Where each live segment begins, by path.
     firsts: HashMap<String, u64>,
     heads: BTreeMap<u64, (u64, Hash)>,
+    /// Whether it keeps count of segments.
+    counts: bool,
 }
 
 impl ChainVerifier {
@@ -184,7 +186,38 @@ impl ChainVerifier {
         let ChainState { origin, commits: next, last_hash: previous, epoch, edge, gone, redacted, live } = state;
         let live = live.into_iter().map(|segment| (segment.first, LiveSegment { segment, added_by })).collect();
         let (breaks, heads) = Default::default();
-        Self { origin, trusted, breaks, next, previous, epoch, edge, gone, redacted, rows, live, firsts, heads }
+        Self {
+            origin,
+            trusted,
+            breaks,
+            next,
+            previous,
+            epoch,
+            edge,
+            gone,
+            redacted,
+            rows,
+            live,
+            firsts,
+            heads,
+            counts: true,
+        }
+    }
+
+    /// A verifier that goes on after a commit that was found to hold earlier, of which only itself is known: number,
+    /// predecessor, signature, epoch and head of what follows are verified, and not that segments cover the stream, which
+    /// takes a walk from commit 0 on. `trusted` are under the commit's origin.
+    pub fn follow(trusted: Vec<VerifierKey>, after: &SignedCommit) -> Self {
+        let commit = after.commit();
+        let state = ChainState {
+            origin: commit.origin.clone(),
+            commits: commit.number + 1,
+            last_hash: Some(after.hash()),
+            epoch: commit.epoch,
+            edge: commit.edge.clone(),
+            ..ChainState::default()
+        };
+        Self { counts: false, ..Self::resume(trusted, state) }
     }
 
     /// Where the chain stands.
@@ -242,7 +275,9 @@ impl ChainVerifier {
         if let Some(why) = misfit {
             return Err(Fault::Chain { number, why });
         }
-        self.replace_segments(&signed)?;
+        if self.counts {
+            self.replace_segments(&signed)?;
+        }
         self.heads.entry(commit.edge.size()).or_insert((number, commit.edge.root()));
         (self.next, self.previous, self.epoch) = (number + 1, Some(signed.hash()), commit.epoch);
         self.edge = commit.edge.clone();

@@ -1,4 +1,5 @@
-//! The registry as tables in SQL: `tenants`, `principals`, `credentials`, `grants`, `elevations`, `incidents`, `reviews`.
+//! The registry as tables in SQL: `tenants`, `principals`, `credentials`, `grants`, `elevations`, `incidents`, `reviews`,
+//! `policies`, `holds`, `certificates`, `jobs`.
 //!
 //! A question gets those that its text names, with the rows that its caller may see, as of now. Not here: which rows
 //! those are (`access`). Invariants: lists and objects are JSON text, for `json_text`; a column's type follows from its
@@ -32,7 +33,8 @@ pub(crate) fn named_in(sql: &str) -> Vec<Table> {
 
 fn type_of(column: &str) -> DataType {
     match column {
-        "version" | "minutes" | "entries" | "stored_bytes" | "items" | "open_items" => DataType::Int64,
+        "version" | "minutes" | "entries" | "stored_bytes" | "items" | "open_items" | "missed" | "millis"
+        | "findings" | "failed_runs" => DataType::Int64,
         "subtree" | "suspended" | "break_glass" => DataType::Boolean,
         time if time.ends_with("_at") => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         _ => DataType::Utf8View,

@@ -6,8 +6,10 @@
 //!
 //! Invariants: region names are compared as names; the report lists what it found, and where nothing is said, that.
 
+mod checking;
 pub mod http;
 
+pub use self::checking::Checking;
 use crate::answer::heads_json;
 use crate::error::QueryError;
 use crate::run::{Engine, HeadRead};
@@ -18,6 +20,7 @@ use access::registry::change::ResidencyFact;
 use access::{Action, Caller, Opened, Problem, ProblemKind};
 use ledger::time::format_micros;
 use ledger::{StreamKind, TenantId};
+use ledger_store::StreamHandle;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -151,6 +154,20 @@ impl QueryState {
     /// Reading its events is not granted to the caller, its store is out of reach, or see [`QueryError`].
     pub async fn residency(&self, caller: &Caller, tenant: &TenantId) -> Result<TenantResidency, Problem> {
         let opened = self.everything_of(caller, tenant).await?;
+        let mut taken = Vec::with_capacity(opened.len());
+        for one in &opened {
+            taken.push(seen(one).await?);
+        }
+        self.residency_of(tenant, &opened.into_iter().map(|one| one.handle).collect::<Vec<_>>(), taken).await
+    }
+
+    /// The same of all streams that there are, for the service itself.
+    async fn residency_of(
+        &self,
+        tenant: &TenantId,
+        streams: &[StreamHandle],
+        taken: Vec<Seen>,
+    ) -> Result<TenantResidency, Problem> {
         let (policy, known) = {
             let registry = self.door().book().read();
             let policy = registry.residency(tenant).map(|(fact, set)| Policy {
@@ -166,11 +183,7 @@ impl QueryState {
             }
             (policy, known)
         };
-        let storage = self.storage(tenant, &opened).await?;
-        let mut taken = Vec::with_capacity(opened.len());
-        for one in &opened {
-            taken.push(seen(one).await?);
-        }
+        let storage = self.storage(tenant, streams).await?;
         let processed = processed(self.engine(), &taken, policy.as_ref()).await?;
         let is_region =
             |name: &str| known.contains(name) || processed.iter().any(|one| one.region.as_deref() == Some(name));
@@ -213,7 +226,7 @@ impl QueryState {
         }
     }
 
-    async fn storage(&self, tenant: &TenantId, opened: &[Opened]) -> Result<Storage, Problem> {
+    async fn storage(&self, tenant: &TenantId, streams: &[StreamHandle]) -> Result<Storage, Problem> {
         let (store, fact) = {
             let registry = self.door().book().read();
             let store = registry.placement(tenant).clone();
@@ -221,8 +234,8 @@ impl QueryState {
             (store, fact)
         };
         let mut objects = Vec::new();
-        for one in opened {
-            objects.extend(one.handle.objects().await?);
+        for stream in streams {
+            objects.extend(stream.objects().await?);
         }
         let mut by_kind: BTreeMap<&'static str, Held> = BTreeMap::new();
         for (path, bytes) in &objects {
@@ -230,8 +243,8 @@ impl QueryState {
             held.objects += 1;
             held.bytes += bytes;
         }
-        let shared = match opened.first() {
-            Some(one) => one.handle.shared_objects().await?,
+        let shared = match streams.first() {
+            Some(stream) => stream.shared_objects().await?,
             None => BTreeMap::new(),
         };
         let shared = shared.into_iter().map(|(folder, (objects, bytes))| (folder, Held { objects, bytes })).collect();

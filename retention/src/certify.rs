@@ -4,8 +4,9 @@
 //! standing.
 
 use crate::certificate::{self, Subject};
+use crate::due::{Asked, Due};
 use crate::judge::Judge;
-use crate::run::{Asked, Due, PurgedStream, Report, Retention};
+use crate::run::{PurgedStream, Report, Retention};
 use access::Problem;
 use access::registry::Run;
 use access::registry::change::{CertificateFact, RetentionFact};

@@ -1,6 +1,6 @@
-//! What retention has under way, and what its schedule asks for.
+//! What retention has under way: runs that a stop or a failure left open, and files that are not gone yet.
 //!
-//! Not here: carrying a run out ([`crate::run`]). Invariants: a run that a stop or a failure left open is gone on with; that
+//! Not here: carrying a run out ([`crate::run`]), when one begins by itself ([`crate::letting_go`]). Invariants: a run that a stop or a failure left open is gone on with; that
 //! files are gone is said only after a listing showed none of them.
 
 use crate::run::Retention;
@@ -11,26 +11,20 @@ use access::registry::names::FactId;
 use ledger::Hash;
 use ledger_store::{EraseOrder, EraseWhat};
 use serde_json::json;
-use std::time::Duration;
 
 /// Goes on with runs that a stop or a failure left open, and notes when their files are gone.
 pub struct Keeper {
     retention: Retention,
     next: i64,
-    /// How often what is due goes by itself, and when that is next.
-    schedule: Option<(Duration, i64)>,
 }
 
 /// How long a run that could not be ended rests, in microseconds.
 const REST: i64 = 60_000_000;
 
 impl Keeper {
-    /// A keeper that begins at once; with `every`, it also carries out what is due so often, from the last run on.
-    pub fn new(retention: Retention, every: Option<Duration>) -> Self {
-        let of_all = |run: &Run| run.fact.tenants.is_empty().then_some(run.begun.at);
-        let last = retention.door.book().read().runs().filter_map(|(_, run)| of_all(run)).max().unwrap_or_default();
-        let schedule = every.map(|every| (every, last.saturating_add(every.as_micros() as i64)));
-        Self { retention, next: 0, schedule }
+    /// A keeper that begins at once.
+    pub fn new(retention: Retention) -> Self {
+        Self { retention, next: 0 }
     }
 
     /// Looks once.
@@ -40,16 +34,6 @@ impl Keeper {
             return;
         }
         self.next = now + REST;
-        if let Some((every, due)) = &mut self.schedule
-            && now >= *due
-        {
-            *due = now + every.as_micros() as i64;
-            if let Err(problem) = self.retention.scheduled().await {
-                // Not lost: it comes again with the next look.
-                *due = now;
-                tracing::warn!(detail = problem.detail(), "scheduled retention did not run; tried again in a minute");
-            }
-        }
         let door = &self.retention.door;
         let rests = |run: &Run| run.ended.is_some() && run.erased.is_some();
         let runs: Vec<(FactId, Run)> = {

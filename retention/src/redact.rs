@@ -7,9 +7,10 @@
 //! Invariants: a plan and all that comes of it name positions, never identifiers; what is held, and what a policy keeps in
 //! its original, stays whole.
 
+use crate::due::rows_of;
 use crate::judge::{Judge, Refusal};
-use crate::run::{Report, Retention, rows_of, run_in};
-use crate::subjects::{SubjectQuestion, facts_of};
+use crate::run::{Report, Retention, run_in};
+use crate::subjects::{Asked, SubjectQuestion, facts_of};
 use access::registry::MOST_RANGES;
 use access::registry::change::{Change, RedactedRows, RedactionApproval, RedactionFact};
 use access::registry::names::FactId;
@@ -84,7 +85,7 @@ impl Found {
 }
 
 /// What goes of an entry in which these sections name the person: with who did it, from where; and what else was said.
-fn along(named: Sections) -> Sections {
+pub(crate) fn along(named: Sections) -> Sections {
     let origin = if named.contains(Section::Actor) { Section::Origin.into() } else { Sections::default() };
     named | origin | Section::Details.into()
 }
@@ -97,6 +98,14 @@ impl Retention {
     pub async fn plan_redaction(&self, caller: &Caller, question: &SubjectQuestion) -> Result<RedactionPlan, Problem> {
         let wanted = wanted(&question.sections)?;
         let asked = self.ask(caller, question).await?;
+        self.plan_asked(&asked, wanted).await
+    }
+
+    /// What would go of what was asked for.
+    ///
+    /// # Errors
+    /// A store does not answer.
+    pub(crate) async fn plan_asked(&self, asked: &Asked, wanted: Option<Sections>) -> Result<RedactionPlan, Problem> {
         let mut plan = RedactionPlan {
             tenant: asked.tenant.to_string(),
             found: 0,

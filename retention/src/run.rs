@@ -8,18 +8,19 @@
 //! stream that lost something there is a certificate before the run ends.
 
 use crate::certify::Carried;
+use crate::due::{Asked, Due, Named, order_of, rows_of, seal_first};
 use crate::held::{HeldOfStream, held_of_stream};
 use crate::judge::Judge;
 use crate::plan::{Plan, StreamPlan, plan_stream};
-use access::registry::change::{Change, PurgeAct, PurgeFact, RedactionApproval, RedactionFact};
+use access::registry::change::{Change, PurgeAct, PurgeFact, RedactionApproval};
 use access::registry::names::{FactId, When};
-use access::registry::{Made, Run, sections_of};
+use access::registry::{Made, Run};
 use access::{Action, Caller, Door, Problem, ProblemKind};
 use ledger::proof::Span;
 use ledger::sections::Sections;
 use ledger::time::format_micros;
 use ledger::{Hash, StreamKind, TenantId};
-use ledger_store::{EraseOrder, EraseWhat, Store, StoreError};
+use ledger_store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,21 +94,6 @@ pub struct Retention {
     alone: Arc<tokio::sync::Mutex<()>>,
 }
 
-pub(crate) type Named = (TenantId, StreamKind);
-/// A stream from which something is to be taken.
-pub(crate) type Asked = (Named, Due);
-
-/// What is to be taken from a stream.
-#[derive(Debug, Clone)]
-pub(crate) enum Due {
-    /// Entries, as planned.
-    Entries(StreamPlan),
-    /// Sections of entries.
-    Sections(Vec<(Span, Sections)>),
-    /// Nothing: it is only asked what became of it.
-    Nothing,
-}
-
 impl Retention {
     /// Behind this door.
     pub fn new(door: Door) -> Self {
@@ -159,6 +145,19 @@ impl Retention {
         self.carry_out_apart(&run_in(&made)?, Some(plan)).await
     }
 
+    /// Carries out what was found due of all tenants, as the service itself.
+    ///
+    /// # Errors
+    /// A run is open, a policy or hold was changed since, or the registry does not accept.
+    pub(crate) async fn carry_out_due(&self, as_of: i64, plan: &Plan) -> Result<Report, Problem> {
+        let (as_of, sha256, tenants) = (When(as_of), plan.sha256().to_hex(), vec![]);
+        let (version, entries) = (plan.version, plan.entries);
+        let fact = PurgeFact { run: None, as_of, version, plan: sha256, tenants, entries, by: None };
+        let made = self.door.begin_purge(fact).await?;
+        // Died or dropped from here on: the run is open, and the keeper goes on with it.
+        self.carry_out(&run_in(&made)?, Some(plan)).await
+    }
+
     /// Carries out a run by itself: whoever asked may go away, and what was begun goes on as it began.
     pub(crate) async fn carry_out_apart(&self, run: &FactId, planned: Option<Plan>) -> Result<Report, Problem> {
         let (retention, run) = (self.clone(), run.clone());
@@ -166,24 +165,6 @@ impl Retention {
         let stopped =
             |_| Problem::new(ProblemKind::Unavailable, "the service is stopping; the run goes on at its next start");
         carried.await.map_err(stopped)?
-    }
-
-    /// Plans and carries out what is due of all tenants, as the schedule asks.
-    ///
-    /// # Errors
-    /// Another run is open, or a store does not answer.
-    pub(crate) async fn scheduled(&self) -> Result<(), Problem> {
-        let as_of = self.door.now();
-        let plan = self.plan_at(as_of, &[]).await?;
-        tracing::info!(entries = plan.entries, held = plan.held, kept = plan.kept, "what retention found due");
-        if plan.entries == 0 {
-            return Ok(());
-        }
-        let (as_of, sha256, tenants) = (When(as_of), plan.sha256().to_hex(), vec![]);
-        let (version, entries) = (plan.version, plan.entries);
-        let fact = PurgeFact { run: None, as_of, version, plan: sha256, tenants, entries, by: None };
-        let made = self.door.begin_purge(fact).await?;
-        self.carry_out(&run_in(&made)?, Some(&plan)).await.map(drop)
     }
 
     /// What is under hold, due or not.
@@ -218,7 +199,7 @@ impl Retention {
         streams
     }
 
-    async fn plan_at(&self, as_of: i64, tenants: &[TenantId]) -> Result<Plan, Problem> {
+    pub(crate) async fn plan_at(&self, as_of: i64, tenants: &[TenantId]) -> Result<Plan, Problem> {
         let streams = self.streams(tenants);
         let (version, judges) = self.judges(&streams, as_of);
         let (mut plans, mut unread) = (Vec::new(), Vec::new());
@@ -387,34 +368,6 @@ impl Retention {
         }
         carried
     }
-}
-
-/// What a redaction takes, by stream, ascending.
-pub(crate) fn rows_of(fact: &RedactionFact) -> BTreeMap<Named, Vec<(Span, Sections)>> {
-    let mut rows: BTreeMap<Named, Vec<(Span, Sections)>> = BTreeMap::new();
-    for goes in &fact.goes {
-        let sections = sections_of(&goes.sections).unwrap_or_default();
-        let of_stream = rows.entry((fact.tenant.clone(), goes.stream)).or_default();
-        of_stream.extend(goes.ranges.iter().map(|(first, last)| (Span::new(*first, last + 1), sections)));
-    }
-    rows.values_mut().for_each(|rows| rows.sort_by_key(|(span, _)| span.start));
-    rows
-}
-
-async fn seal_first(store: &Store, ((tenant, stream), due): &Asked) -> Result<(), StoreError> {
-    match due {
-        Due::Sections(_) => store.seal(tenant, *stream).await,
-        Due::Entries(_) | Due::Nothing => Ok(()),
-    }
-}
-
-fn order_of(((tenant, kind), due): &Asked, basis: u64, plan: Hash) -> EraseOrder {
-    let what = match due {
-        Due::Entries(planned) => EraseWhat::Entries(planned.spans()),
-        Due::Sections(rows) => EraseWhat::Sections(rows.clone()),
-        Due::Nothing => EraseWhat::Entries(vec![]),
-    };
-    EraseOrder { tenant: tenant.clone(), kind: *kind, what, basis, plan }
 }
 
 pub(crate) fn run_in(made: &[Made]) -> Result<FactId, Problem> {

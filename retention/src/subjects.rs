@@ -97,16 +97,21 @@ impl Retention {
             }
             streams.push(opened.handle);
         }
-        let looks_for = question.identifiers.iter().map(|text| {
-            let quoted = Value::from(text.as_str()).to_string();
-            Identifier { text: text.clone(), quoted }
-        });
         let (from, until) = (question.from.map(|when| when.0), question.until.map(|when| when.0));
-        Ok(Asked { tenant, streams, looks_for: looks_for.collect(), from, until })
+        Ok(Asked { from, until, ..Asked::of(tenant, streams, &question.identifiers) })
     }
 }
 
 impl Asked {
+    /// Looks for a person in all that these streams hold.
+    pub(crate) fn of(tenant: TenantId, streams: Vec<StreamHandle>, identifiers: &[String]) -> Self {
+        let looks_for = identifiers.iter().map(|text| {
+            let quoted = Value::from(text.as_str()).to_string();
+            Identifier { text: text.clone(), quoted }
+        });
+        Self { tenant, streams, looks_for: looks_for.collect(), from: None, until: None }
+    }
+
     /// Hands over each entry of a stream in which the person is named, sealed or not, with the sections that do.
     ///
     /// # Errors
@@ -225,11 +230,10 @@ mod tests {
         builder.finish().unwrap()
     }
 
-    fn found(looks_for: &[&str], range: (Option<i64>, Option<i64>), draft: &Draft) -> String {
-        let looks_for =
-            looks_for.iter().map(|text| Identifier { text: text.to_string(), quoted: Value::from(*text).to_string() });
-        let (tenant, looks_for) = ("acme".parse().unwrap(), looks_for.collect());
-        Asked { tenant, streams: vec![], looks_for, from: range.0, until: range.1 }.named_in(draft).to_string()
+    fn found(looks_for: &[&str], (from, until): (Option<i64>, Option<i64>), draft: &Draft) -> String {
+        let looks_for: Vec<String> = looks_for.iter().map(ToString::to_string).collect();
+        let asked = Asked { from, until, ..Asked::of("acme".parse().unwrap(), vec![], &looks_for) };
+        asked.named_in(draft).to_string()
     }
 
     #[test]

@@ -210,19 +210,19 @@ impl Door {
         Ok(())
     }
 
-    /// Reminds reviewers, and gives what is open when it is due to whom the review says.
-    pub(super) async fn tick_reviews(&self, now: i64) {
-        let due = due_of(&self.0.book.read(), now);
+    /// Reminds reviewers, and gives what is open when it is due to whom the review says; answers how many of each. If we
+    /// crash after it, a reminder on record is not given again.
+    ///
+    /// # Errors
+    /// The store does not accept.
+    pub async fn move_reviews_on(&self) -> Result<(usize, usize), Problem> {
+        let due = due_of(&self.0.book.read(), self.now());
+        let reminders = due.iter().filter(|change| matches!(change, Change::RemindReview(_))).count();
+        let escalations = due.len() - reminders;
         if !due.is_empty() {
-            let count = due.len();
-            match self.0.book.note_all(due).await {
-                Ok(_) => tracing::info!(count, "reviews moved on by time"),
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, count, "steps of reviews could not be put on record");
-                }
-            }
+            self.0.book.note_all(due).await?;
         }
+        Ok((reminders, escalations))
     }
 }
 

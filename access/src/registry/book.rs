@@ -383,6 +383,7 @@ impl Book {
                 fact.run = Some(self.new_id("p"));
                 fact.by = Some(author.principal.clone());
             }
+            Change::BeginJob(fact) => fact.run = Some(self.new_id("j")),
             Change::AskElevation(fact) | Change::BreakGlass(fact) => {
                 fact.elevation = Some(self.new_id("e"));
                 fact.principal = Some(author.principal.clone());

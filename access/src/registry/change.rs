@@ -7,6 +7,7 @@
 //! in an entry of its own, so that erasing it leaves the facts.
 
 mod incident;
+mod job;
 mod keys;
 mod place;
 mod quota;
@@ -21,6 +22,7 @@ pub use self::incident::{
     AwareFact, CloseFact, IncidentFact, IncidentStatus, IncidentUpdate, Severity, Triage, TriageFact,
 };
 pub use self::keys::KeyFact;
+pub use self::job::{JobBegin, JobEnd, JobFinding, JobOutcome, JobRenewal};
 pub use self::place::{StoreFact, Tier};
 pub use self::quota::{Quota, QuotaFact};
 pub use self::redaction::{RedactedRows, RedactionApproval, RedactionFact};
@@ -390,6 +392,24 @@ pub enum Change {
     /// It is not to be.
     #[serde(rename = "redaction.refuse")]
     RefuseRedaction(FactAct),
+    /// When jobs of the service are due from now on, by name; of the others, never. Written by the service.
+    #[serde(rename = "job.schedule")]
+    SetJobs {
+        /// Cron expressions, in UTC.
+        schedules: BTreeMap<String, String>,
+    },
+    /// A run of a job begins. Written by the service.
+    #[serde(rename = "job.begin")]
+    BeginJob(JobBegin),
+    /// A run goes on. Written by the service.
+    #[serde(rename = "job.renew")]
+    RenewJob(JobRenewal),
+    /// A run found something that does not hold. Written by the service.
+    #[serde(rename = "job.find")]
+    FindByJob(Box<JobFinding>),
+    /// The end of a run. Written by the service.
+    #[serde(rename = "job.end")]
+    EndJob(Box<JobEnd>),
     /// Rules of access reviews from now on.
     #[serde(rename = "review.rules")]
     SetReviewRules(Box<RulesFact>),

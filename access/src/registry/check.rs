@@ -151,12 +151,23 @@ impl Registry {
                 require(elevation.approved.is_some(), || conflict("nothing could be done under it yet"))?;
                 require(elevation.reviewed.is_none(), || conflict("it is reviewed already"))
             }),
-            Change::SetQuota(fact) => self.check_quota(fact),
+            _ => self.check_more(change, now),
+        }
+    }
+
+    /// What sets rules, and what has rules of its own.
+    fn check_more(&self, change: &Change, now: i64) -> Checked {
+        match change {
+            Change::SetQuota(fact) => {
+                reason(&fact.reason)?;
+                require(fact.tenant.is_some() != fact.tier.is_some(), || wrong("name either a tenant or a tier"))?;
+                fact.tenant.as_ref().map_or(Ok(()), |tenant| self.need_tenant(tenant))
+            }
             Change::SetResidency(fact) => self.check_residency(fact),
             Change::SetReviewRules(fact) => self.check_rules(fact),
             _ if change.is_of_keys() => self.check_keys(change),
             _ if change.is_of_retention() => self.check_retention(change, now),
-            _ if change.is_of_redaction() => self.check_redaction(change),
+            _ if change.is_of_job() => self.check_job(change, now),
             _ if change.is_of_review() => self.check_review(change, now),
             _ if change.is_of_incident() => self.check_incident(change, now),
             _ => Err(wrong("this is written by the service itself")),

@@ -144,6 +144,11 @@ impl Change {
             Self::AskRedaction(_) => "redaction.ask",
             Self::ApproveRedaction(_) => "redaction.approve",
             Self::RefuseRedaction(_) => "redaction.refuse",
+            Self::SetJobs { .. } => "job.schedule",
+            Self::BeginJob(_) => "job.begin",
+            Self::RenewJob(_) => "job.renew",
+            Self::FindByJob(_) => "job.find",
+            Self::EndJob(_) => "job.end",
             Self::SetReviewRules(_) => "review.rules",
             Self::OpenReview(_) => "review.open",
             Self::AddReviewItems(_) => "review.items",
@@ -164,9 +169,17 @@ impl Change {
         is_of_it || matches!(self, Self::UpdateTenant(_) | Self::DestroyKey(_))
     }
 
+    /// Whether it is about jobs of the service.
+    pub(crate) fn is_of_job(&self) -> bool {
+        matches!(
+            self,
+            Self::SetJobs { .. } | Self::BeginJob(_) | Self::RenewJob(_) | Self::FindByJob(_) | Self::EndJob(_)
+        )
+    }
+
     /// Whether it is about what is kept and what goes.
     pub(crate) fn is_of_retention(&self) -> bool {
-        matches!(
+        let is_of_purges = matches!(
             self,
             Self::SetRetention(_)
                 | Self::EndRetention(_)
@@ -176,7 +189,8 @@ impl Change {
                 | Self::CertifyPurge(_)
                 | Self::EndPurge(_)
                 | Self::ErasePurge(_)
-        )
+        );
+        is_of_purges || self.is_of_redaction()
     }
 
     /// Whether it is about what a data subject asked to have erased.
@@ -246,6 +260,11 @@ impl Change {
             Self::AskRedaction(fact) => ("redaction", id_of(fact.redaction.as_ref())),
             Self::ApproveRedaction(act) => ("redaction", act.redaction.to_string()),
             Self::RefuseRedaction(act) => ("redaction", act.id.to_string()),
+            Self::SetJobs { .. } => ("jobs", String::new()),
+            Self::BeginJob(fact) => ("job", fact.job.clone()),
+            Self::RenewJob(act) => ("job", act.job.clone()),
+            Self::FindByJob(act) => ("job", act.job.clone()),
+            Self::EndJob(act) => ("job", act.job.clone()),
             Self::OpenReview(fact) => ("review", id_of(fact.review.as_ref())),
             Self::AddReviewItems(_)
             | Self::DecideReview(_)

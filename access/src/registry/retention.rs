@@ -178,6 +178,7 @@ impl Registry {
                 })?;
                 fact.tenants.iter().try_for_each(|tenant| self.need_tenant(tenant))
             }
+            _ if change.is_of_redaction() => self.check_redaction(change),
             _ => Err(wrong("this is written by the service itself")),
         }
     }
@@ -296,7 +297,7 @@ impl Registry {
                     run.erased.get_or_insert(stamp);
                 }
             }
-            _ => {}
+            _ => self.apply_to_redactions(stamp, change),
         }
     }
 

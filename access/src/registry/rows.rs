@@ -36,6 +36,8 @@ pub enum Table {
     Keys,
     /// What data subjects asked to have erased.
     Redactions,
+    /// Jobs of the service, with the newest run of each.
+    Jobs,
 }
 
 /// One row, and whom it concerns.
@@ -62,6 +64,7 @@ impl Table {
         Self::Certificates,
         Self::Keys,
         Self::Redactions,
+        Self::Jobs,
     ];
 
     /// The name in paths and in SQL.
@@ -79,6 +82,7 @@ impl Table {
             Self::Certificates => "certificates",
             Self::Keys => "keys",
             Self::Redactions => "redactions",
+            Self::Jobs => "jobs",
         }
     }
 
@@ -90,12 +94,13 @@ impl Table {
             Self::Reviews => Action::ReadReviews,
             Self::Policies | Self::Holds | Self::Certificates | Self::Redactions => Action::ReadRetention,
             Self::Keys => Action::ReadKeys,
+            Self::Jobs => Action::ReadJobs,
             _ => Action::ReadGrants,
         }
     }
 
     /// The columns, in order. Those that end in `_at` are times, `version`, `minutes`, `entries`,
-    /// `stored_bytes`, `items` and `open_items` are whole numbers, `subtree`,
+    /// `stored_bytes`, `items`, `open_items`, `missed`, `millis`, `findings` and `failed_runs` are whole numbers, `subtree`,
     /// `suspended` and `break_glass` truth values, all others text; lists are JSON.
     pub fn columns(self) -> Vec<&'static str> {
         let names = match self {
@@ -124,6 +129,7 @@ impl Table {
             Self::Certificates => super::retention::CERTIFICATE_COLUMNS,
             Self::Keys => super::keys::COLUMNS,
             Self::Redactions => super::redaction::COLUMNS,
+            Self::Jobs => super::jobs::COLUMNS,
         };
         names.split_whitespace().collect()
     }
@@ -145,6 +151,7 @@ impl Table {
             Self::Certificates => registry.certificate_rows(),
             Self::Keys => registry.key_rows(),
             Self::Redactions => registry.redaction_rows(),
+            Self::Jobs => registry.job_rows(now),
         };
         let key = self.columns()[0];
         rows.sort_by(|a, b| a.columns[key].as_str().cmp(&b.columns[key].as_str()));

@@ -109,11 +109,60 @@ impl Registry {
                 self.elevation(&act.id).map(|found| found.fact.tenants.clone()).unwrap_or_default()
             }
             Change::SetResidency(fact) => vec![fact.tenant.clone()],
-            Change::SetHold(fact) => vec![fact.tenant.clone()],
+            _ if change.is_of_retention() => self.concerned_by_retention(change),
+            Change::SetReviewRules(fact) => fact.tenant.clone().into_iter().collect(),
+            Change::OpenReview(fact) => fact.tenant.clone().into_iter().collect(),
+            // What a review is about may be many tenants' access: who it is of is told that it goes on and how it ended,
+            // and each of what is taken from somebody there.
+            Change::RemindReview(_) | Change::EscalateReview(_) | Change::CloseReview(_) => {
+                let home = change.review().and_then(|id| self.review(id)).and_then(|found| found.fact.tenant.clone());
+                home.into_iter().collect()
+            }
+            Change::SetQuota(fact) => fact.tenant.clone().into_iter().collect(),
+            // What a job found is the operator's to mend first, and names objects of the store. Whom an incident concerns is
+            // told by people, when it is known.
+            Change::SetJobs { .. }
+            | Change::BeginJob(_)
+            | Change::RenewJob(_)
+            | Change::FindByJob(_)
+            | Change::EndJob(_)
+            | Change::AddReviewItems(_)
+            | Change::DecideReview(_)
+            | Change::ConfirmReview(_)
+            | Change::OpenIncident(_)
+            | Change::UpdateIncident(_)
+            | Change::TriageIncident(_)
+            | Change::AwareOfIncident(_)
+            | Change::NotifyIncident(_)
+            | Change::CloseIncident(_)
+            | Change::Begin { .. }
+            | Change::Secret { .. }
+            | Change::SetPolicies { .. }
+            | Change::SetStores { .. }
+            | Change::Snapshot { .. }
+            | Change::Told { .. }
+            | Change::UseCredentials { .. }
+            | Change::SetRetention(_)
+            | Change::EndRetention(_)
+            | Change::SetHold(_)
+            | Change::ReleaseHold(_)
+            | Change::BeginPurge(_)
+            | Change::CertifyPurge(_)
+            | Change::EndPurge(_)
+            | Change::ErasePurge(_)
+            | Change::AskRedaction(_)
+            | Change::ApproveRedaction(_)
+            | Change::RefuseRedaction(_) => vec![],
+        }
+    }
+
+    fn concerned_by_retention(&self, change: &Change) -> Vec<TenantId> {
+        match change {
             Change::SetRetention(fact) => fact.tenant.clone().into_iter().collect(),
             Change::EndRetention(act) => {
                 self.retention.get(&act.policy).and_then(|found| found.fact.tenant.clone()).into_iter().collect()
             }
+            Change::SetHold(fact) => vec![fact.tenant.clone()],
             Change::ReleaseHold(act) => {
                 self.holds.get(&act.id).map(|hold| hold.fact.tenant.clone()).into_iter().collect()
             }
@@ -123,35 +172,8 @@ impl Registry {
             | Change::RefuseRedaction(FactAct { id, .. }) => {
                 self.redaction(id).map(|found| found.fact.tenant.clone()).into_iter().collect()
             }
-            Change::SetReviewRules(fact) => fact.tenant.iter().cloned().collect(),
-            Change::OpenReview(fact) => fact.tenant.iter().cloned().collect(),
-            // What a review is about may be many tenants' access: who it is of is told that it goes on and how it ended,
-            // and each of what is taken from somebody there.
-            Change::RemindReview(_) | Change::EscalateReview(_) | Change::CloseReview(_) => {
-                let home = change.review().and_then(|id| self.review(id)).and_then(|found| found.fact.tenant.clone());
-                home.into_iter().collect()
-            }
-            Change::SetQuota(fact) => fact.tenant.clone().into_iter().collect(),
-            // Whom an incident concerns is told by people, when it is known.
-            Change::Begin { .. }
-            | Change::Secret { .. }
-            | Change::SetPolicies { .. }
-            | Change::SetStores { .. }
-            | Change::Snapshot { .. }
-            | Change::Told { .. }
-            | Change::UseCredentials { .. }
-            | Change::BeginPurge(_)
-            | Change::EndPurge(_)
-            | Change::ErasePurge(_)
-            | Change::AddReviewItems(_)
-            | Change::DecideReview(_)
-            | Change::ConfirmReview(_)
-            | Change::OpenIncident(_)
-            | Change::UpdateIncident(_)
-            | Change::TriageIncident(_)
-            | Change::AwareOfIncident(_)
-            | Change::NotifyIncident(_)
-            | Change::CloseIncident(_) => vec![],
+            // Its certificate tells of a run.
+            _ => vec![],
         }
     }
 }

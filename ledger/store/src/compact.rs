@@ -244,6 +244,15 @@ pub(crate) enum Change<'c> {
     Erases(Erases<'c>),
 }
 
+impl<'c> Change<'c> {
+    fn goes(self) -> Option<Goes<'c>> {
+        match self {
+            Self::Goes(goes) => Some(goes),
+            Self::Nothing | Self::Erases(_) => None,
+        }
+    }
+}
+
 /// Recomputes a segment's leaves against what its commit recorded, and answers those of some blocks.
 ///
 /// # Errors
@@ -307,10 +316,7 @@ pub(crate) async fn merge(
     let number = shared.merges.fetch_add(1, Ordering::Relaxed);
     // What was missing before, and what is besides from here on.
     let before = gone_of(shared, stream, inputs).await?;
-    let goes = match change {
-        Change::Goes(goes) => Some(goes),
-        _ => None,
-    };
+    let goes = change.goes();
     let missing = goes.map_or_else(|| before.clone(), |goes| gone::union(&before, goes.spans));
     let (start, end) = bounds(&missing, first.first, last.end());
     let path = layout::merged_segment(folder, start, epoch, number);

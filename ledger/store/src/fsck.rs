@@ -9,19 +9,23 @@ mod breaks;
 mod chain;
 mod kept;
 mod reading;
+mod report;
+mod since;
 mod store_log;
+mod strangers;
 mod tree;
 mod unread;
 mod views;
 
 pub use kept::Kept;
+pub use report::{Finding, Report, StreamReport};
+pub use since::{Checked, Since};
 
 use crate::error::StoreError;
 use crate::keys::{ContentKeys, KeyError};
 use crate::layout::StreamPrefix;
 use crate::objects_of::list_streams;
 use crate::segment;
-use chain::Marks;
 use futures::TryStreamExt;
 use kept::against_kept;
 use ledger::checkpoint::StreamHead;
@@ -37,95 +41,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tree::{Seen, TreeFault, TreeWalk};
 use unread::Unread;
-
-/// Something that does not hold, or that a person should know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// The object, or the stream's folder when it is about no single object.
-    pub object: String,
-    /// Sequence numbers concerned, first and last.
-    pub entries: Option<(u64, u64)>,
-    /// What is wrong, in a person's words.
-    pub what: String,
-    /// What is sound all the same; empty when there is nothing to say.
-    pub sound: String,
-    /// What to do.
-    pub advice: &'static str,
-    /// Whether the history itself is in doubt; otherwise only a cache or view, or something superfluous.
-    pub is_fault: bool,
-    /// Whether it is only that this program is too old to tell.
-    pub is_newer: bool,
-}
-
-/// What was found of one stream.
-#[derive(Debug, Clone)]
-pub struct StreamReport {
-    /// Whose.
-    pub tenant: TenantId,
-    /// Which stream.
-    pub kind: StreamKind,
-    /// The head that all leaves and commits give; of what is sound when something is not.
-    pub head: StreamHead,
-    /// How many entries of it were purged: hashes are kept in their place.
-    pub gone: u64,
-    /// How many entries of it cannot be read, because their keys are not to be had.
-    pub unread: u64,
-    /// How many entries lack sections that were redacted: commitments are kept in their place.
-    pub redacted: u64,
-    /// How many commits hold.
-    pub commits: u64,
-    /// How many segments were read.
-    pub segments: u64,
-    /// What does not hold.
-    pub findings: Vec<Finding>,
-}
-
-/// What was found of a store.
-#[derive(Debug, Clone, Default)]
-pub struct Report {
-    /// Stream by stream.
-    pub streams: Vec<StreamReport>,
-    /// What concerns the store as a whole.
-    pub findings: Vec<Finding>,
-}
-
-impl Report {
-    /// All findings.
-    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
-        self.findings.iter().chain(self.streams.iter().flat_map(|stream| &stream.findings))
-    }
-
-    /// Whether every history holds.
-    pub fn is_sound(&self) -> bool {
-        !self.findings().any(|finding| finding.is_fault)
-    }
-
-    /// Whether all that keeps it from being sound is that parts are of a newer format.
-    pub fn is_newer(&self) -> bool {
-        let mut faults = self.findings().filter(|finding| finding.is_fault).peekable();
-        faults.peek().is_some() && faults.all(|finding| finding.is_newer)
-    }
-
-    /// How many entries were recomputed.
-    pub fn entries(&self) -> u64 {
-        self.streams.iter().map(|stream| stream.head.size - stream.gone - stream.unread).sum()
-    }
-
-    /// How many entries cannot be read, because their keys are not to be had.
-    pub fn unread(&self) -> u64 {
-        self.streams.iter().map(|stream| stream.unread).sum()
-    }
-
-    /// How many entries lack sections that were redacted, of streams as far as they hold.
-    pub fn redacted(&self) -> u64 {
-        self.streams.iter().map(|stream| stream.redacted).sum()
-    }
-
-    /// How many entries were purged, of streams as far as they hold.
-    pub fn gone(&self) -> u64 {
-        self.streams.iter().map(|stream| stream.gone).sum()
-    }
-}
 
 /// A check of a store or of one stream.
 #[derive(Clone)]
@@ -194,7 +109,8 @@ impl Fsck {
         let mut chain = ChainVerifier::new(first.as_str(), trusted);
         let marks = self.chain(&prefix, &mut chain, &mut findings).await?;
         let live: Vec<LiveSegment> = chain.live().cloned().collect();
-        let (commits, segments) = (chain.commits(), live.len() as u64);
+        let (commits, last, segments) = (chain.commits(), chain.last_hash(), live.len() as u64);
+        let bytes = live.iter().map(|held| held.segment.bytes).sum();
         let kept = self.surviving(&prefix, &chain, &mut findings);
         let were_sealed = kept.were_sealed;
         let mut tree = self.walk(&prefix, &chain, (tenant.clone(), kind), kept.heads, &mut findings).await;
@@ -240,8 +156,8 @@ impl Fsck {
         self.strangers(&prefix, &live, (&marks, kept.as_deref()), &mut findings).await?;
         let edge = &tree.edge;
         let head = StreamHead { origin: chain.origin().into(), size: edge.size(), root: edge.root() };
-        let (gone, redacted, unread) = (tree.gone, tree.redacted, unread.entries);
-        Ok(StreamReport { tenant: tenant.clone(), kind, head, gone, redacted, unread, commits, segments, findings })
+        let (tenant, gone, redacted, unread) = (tenant.clone(), tree.gone, tree.redacted, unread.entries);
+        Ok(StreamReport { tenant, kind, head, gone, redacted, unread, commits, segments, bytes, last, findings })
     }
 
     /// Begins to recompute the tree; none, with a finding, when what is kept of purged entries does not hold.
@@ -352,55 +268,6 @@ impl Fsck {
         }
         Ok(())
     }
-
-    /// Objects that nothing names: what a stopped writer left behind, or what somebody put there. And segments that
-    /// a commit removed, which stay for a while.
-    async fn strangers(
-        &self,
-        prefix: &StreamPrefix,
-        live: &[LiveSegment],
-        (marks, kept): (&Marks, Option<&str>),
-        findings: &mut Vec<Finding>,
-    ) -> Result<(), StoreError> {
-        let named: BTreeSet<&str> = live.iter().map(|held| held.segment.path.as_str()).collect();
-        let is_sound = findings.iter().all(|finding| !finding.is_fault);
-        let listed = self.objects.list(Some(prefix.path())).try_collect::<Vec<_>>().await;
-        let mut removed = Vec::new();
-        for meta in listed.map_err(StoreError::objects(prefix.path()))? {
-            let Some(relative) = prefix.relative(&meta.location) else { continue };
-            let ours = match relative.split_once('/') {
-                // Commits that a service makes while this runs are newer than what was walked.
-                Some(("_ledger", rest)) if rest.starts_with("commits/") => marks.is_commit(prefix, &meta.location),
-                Some(("_ledger", "snapshot" | "fold")) => true,
-                // What older purges kept goes with their files.
-                Some(("_ledger", rest)) if rest.starts_with("gone/") => {
-                    is_gone_name(rest) && kept.is_some_and(|newest| relative <= newest)
-                }
-                Some(("_ledger", rest)) => Tile::parse(rest).is_some_and(|tile| tile.kind != TileKind::Entries),
-                Some(("_delta_log", _)) => true,
-                _ if marks.removed.contains(relative) => {
-                    removed.push((meta.location.clone(), meta.size));
-                    true
-                }
-                _ => named.contains(relative) || !is_sound,
-            };
-            if !ours {
-                let advice = "a stopped writer leaves such, and the service removes it after a start, once it has \
-                              sealed this stream; otherwise find out who put it there";
-                findings.push(note(&meta.location, "no commit names this object", advice));
-            }
-        }
-        if let Some((first, _)) = removed.first() {
-            let bytes: u64 = removed.iter().map(|(_, size)| size).sum();
-            let what = format!(
-                "{} segment files ({bytes} bytes) were merged into others or purged and are still here, this one first",
-                removed.len()
-            );
-            let advice = "as it should be: the service deletes them when their time of grace is over";
-            findings.push(note(first, what, advice));
-        }
-        Ok(())
-    }
 }
 
 /// What is said when more entries lack sections than redactions took them of.
@@ -409,13 +276,6 @@ fn more_redacted(found: u64, committed: u64) -> String {
         "{found} entries lack sections that their leaves commit to, and the commits say of {committed} that they were \
          redacted: somebody erased what nobody recorded"
     )
-}
-
-/// Whether a path below `_ledger` is named as what a purge keeps: `gone/<20 digits>-<epoch>`.
-fn is_gone_name(rest: &str) -> bool {
-    let named = rest.strip_prefix("gone/").and_then(|name| name.split_once('-'));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    named.is_some_and(|(commit, epoch)| commit.len() == 20 && digits(commit) && digits(epoch))
 }
 
 /// A finding that puts the history in doubt.

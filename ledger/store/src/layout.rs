@@ -5,11 +5,27 @@
 
 use ledger::name::{LedgerName, Origin, StreamKind, TenantId};
 use ledger::tile::Tile;
+use ledger::tree::Hash;
 use object_store::path::Path;
 
 /// The folder of what is the store's own, of no tenant.
 pub(crate) fn store_log() -> Path {
     Path::from("_store/log")
+}
+
+/// The folder of what jobs of the service keep for their next run.
+pub(crate) fn memos() -> Path {
+    Path::from("_store/memo")
+}
+
+/// One of them, by the SHA-256 of its bytes.
+pub(crate) fn memo(sha256: &Hash) -> Path {
+    memos().join(sha256.to_hex())
+}
+
+/// The SHA-256 that a memo is named by.
+pub(crate) fn memo_hash(path: &Path) -> Option<Hash> {
+    Hash::from_hex(path.filename()?).filter(|sha256| memo(sha256) == *path)
 }
 
 /// Where a store's format is stated.

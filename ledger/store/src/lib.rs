@@ -53,7 +53,7 @@ pub use ambient::Ambient;
 pub use erase::{EraseDone, EraseOrder, EraseWhat};
 pub use error::{ErrorKind, StoreError};
 pub use facts::{EntryFacts, tail_facts};
-pub use fsck::{Finding, Fsck, Kept, Report, StreamReport};
+pub use fsck::{Checked, Finding, Fsck, Kept, Report, Since, StreamReport};
 pub use handle::{AppendHandle, StreamHandle};
 pub use heads::HeadKeeper;
 pub use keys::{ContentKeys, KeyError, KeyName, KeySource, KeyUse, TenantKey};

@@ -85,7 +85,9 @@ pub(crate) const WORTH_REWRITING: u64 = 128 << 10;
 /// Streams whose age alone makes them be sealed at one tick of five seconds: a million a day, and never so many
 /// that busy streams wait long behind them.
 pub(crate) const OLD_SEALS: usize = 64;
-/// Streams that are purged at the same time: of each a segment is in memory, and a row group of another.
+/// Threads that take content away: half of a large machine's cores would still leave requests the rest.
+pub(crate) const ERASE_THREADS: usize = 4;
+/// Streams that are purged or redacted at the same time: of each a segment is in memory, and a row group of another.
 pub(crate) const PURGES_AT_ONCE: usize = 4;
 /// Streams that are opened at the same time.
 pub(crate) const OPENINGS: usize = 32;

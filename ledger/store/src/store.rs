@@ -9,6 +9,7 @@ mod append;
 mod keyed;
 mod lost;
 mod maintain;
+mod memo;
 
 pub use self::append::{AppendRequest, Appended};
 use crate::ambient::Ambient;
@@ -228,7 +229,7 @@ impl Store {
     }
 
     /// The writer's epoch.
-    pub(crate) fn epoch(&self) -> u64 {
+    pub fn epoch(&self) -> u64 {
         self.epoch
     }
 

@@ -13,7 +13,7 @@ use crate::delta;
 use crate::erase::{self, EraseDone, EraseOrder, Tools};
 use crate::error::StoreError;
 use crate::layout;
-use crate::limits::{CONCURRENT_OBJECTS, Limits, PURGES_AT_ONCE, QUIET_MICROS, ROUND_MICROS};
+use crate::limits::{CONCURRENT_OBJECTS, ERASE_THREADS, Limits, PURGES_AT_ONCE, QUIET_MICROS, ROUND_MICROS};
 use crate::pack;
 use crate::precheck;
 use crate::seal::SealJob;
@@ -47,6 +47,14 @@ pub(crate) enum UpkeepJob {
 
 /// What became of an order: nothing was left to do, it was carried out, or it was not.
 pub(crate) type EraseOutcome = Result<Option<EraseDone>, StoreError>;
+
+/// Carries out an order, and answers with the stream that it is of.
+async fn erase_one(tools: &Tools<'_>, order: &EraseOrder) -> Result<(Option<EraseDone>, Arc<Stream>), StoreError> {
+    let unknown = StoreError::NotFound("this tenant has no such stream");
+    let key = StreamKey::new(order.tenant.clone(), order.kind);
+    let stream = tools.shared.stream(&key).ok_or(unknown)?;
+    Ok((erase::erase(tools, &stream, order).await?, stream))
+}
 
 impl UpkeepJob {
     /// Asks for a look at a stream, once until it is looked at.
@@ -107,30 +115,36 @@ impl Upkeep {
                 }
                 UpkeepJob::Tick => runtime.block_on(self.tick()),
                 UpkeepJob::Now(done) => drop(done.send(runtime.block_on(self.round()))),
-                UpkeepJob::Erase(orders, done) => drop(done.send(runtime.block_on(self.erase(orders)))),
+                UpkeepJob::Erase(orders, done) => drop(done.send(self.erase(orders, runtime))),
             }
         }
         None
     }
 
-    /// Takes content from several streams, some at a time. Their merges wait meanwhile, so neither has to begin anew.
-    async fn erase(&mut self, orders: Vec<EraseOrder>) -> Vec<EraseOutcome> {
+    /// Takes content from several streams, some at a time, on threads of their own: it is decoding, hashing and encoding, of
+    /// which requests must not notice. Their merges wait meanwhile, so neither has to begin anew.
+    fn erase(&mut self, orders: Vec<EraseOrder>, runtime: &tokio::runtime::Handle) -> Vec<EraseOutcome> {
         let tools = &Tools { shared: &self.shared, epoch: self.epoch, writer: &self.writer, seals: &self.seals };
-        let one = |order: EraseOrder| async move {
-            let unknown = StoreError::NotFound("this tenant has no such stream");
-            let key = StreamKey::new(order.tenant.clone(), order.kind);
-            let stream = tools.shared.stream(&key).ok_or(unknown)?;
-            let erased = erase::erase(tools, &stream, &order).await?;
-            Ok((erased, stream))
-        };
-        let done: Vec<Result<_, StoreError>> =
-            futures::stream::iter(orders).map(one).buffered(PURGES_AT_ONCE).collect().await;
-        let mut outcomes = Vec::with_capacity(done.len());
-        for one in done {
-            outcomes.push(one.map(|(erased, stream)| {
+        let one = |(at, order): (usize, EraseOrder)| async move { (at, erase_one(tools, &order).await) };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(ERASE_THREADS).min(orders.len());
+        let count = orders.len();
+        let mut shares: Vec<Vec<(usize, EraseOrder)>> = (0..threads).map(|_| Vec::new()).collect();
+        for (at, order) in orders.into_iter().enumerate() {
+            shares[at % threads].push((at, order));
+        }
+        let at_once = (PURGES_AT_ONCE / threads.max(1)).max(1);
+        let done: Vec<(usize, Result<_, StoreError>)> = std::thread::scope(|scope| {
+            let work =
+                |share| runtime.block_on(futures::stream::iter(share).map(one).buffered(at_once).collect::<Vec<_>>());
+            let threads: Vec<_> = shares.into_iter().map(|share| scope.spawn(move || work(share))).collect();
+            threads.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect()
+        });
+        let mut outcomes: Vec<EraseOutcome> = (0..count).map(|_| Err(StoreError::Stopping)).collect();
+        for (at, one) in done {
+            outcomes[at] = one.map(|(erased, stream)| {
                 self.waiting.insert(StreamKey::of(&stream), stream);
                 erased
-            }));
+            });
         }
         outcomes
     }

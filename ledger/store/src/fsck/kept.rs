@@ -26,8 +26,9 @@ use std::sync::Arc;
 /// How many notes are read together.
 const READS: usize = 32;
 
-const REPLACED: &str = "this history was replaced after that head was given out; ask who holds the ledger's key";
-const ROLLED_BACK: &str =
+pub(super) const REPLACED: &str =
+    "this history was replaced after that head was given out; ask who holds the ledger's key";
+pub(super) const ROLLED_BACK: &str =
     "the stream was rolled back: bring back what is missing from a copy, and find out who could write here";
 
 /// Heads by origin and size.

@@ -47,7 +47,7 @@ impl Listed {
         let tile = path.as_ref().strip_prefix("_store/log/").and_then(Tile::parse);
         match tile.filter(|tile| tile.kind == TileKind::Hashes(0)) {
             Some(tile) => self.tiles.entry(tile.index).or_default().push(tile),
-            None if path == layout::format() => {}
+            None if path == layout::format() || layout::memo_hash(&path).is_some() => {}
             // Groups that are not sealed yet: a start reads them, and checks each head that they name.
             None if layout::number_of(&path).is_some_and(|number| path == layout::log_object(number)) => {}
             None => self.strangers.push(path),

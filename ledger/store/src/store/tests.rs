@@ -20,6 +20,7 @@ mod races;
 mod scale;
 mod schedules;
 pub(crate) mod script;
+mod since;
 mod stops;
 mod tamper;
 mod trees;
