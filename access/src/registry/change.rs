@@ -21,8 +21,8 @@ mod rules;
 pub use self::incident::{
     AwareFact, CloseFact, IncidentFact, IncidentStatus, IncidentUpdate, Severity, Triage, TriageFact,
 };
-pub use self::keys::KeyFact;
 pub use self::job::{JobBegin, JobEnd, JobFinding, JobOutcome, JobRenewal};
+pub use self::keys::KeyFact;
 pub use self::place::{StoreFact, Tier};
 pub use self::quota::{Quota, QuotaFact};
 pub use self::redaction::{RedactedRows, RedactionApproval, RedactionFact};

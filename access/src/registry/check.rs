@@ -158,11 +158,7 @@ impl Registry {
     /// What sets rules, and what has rules of its own.
     fn check_more(&self, change: &Change, now: i64) -> Checked {
         match change {
-            Change::SetQuota(fact) => {
-                reason(&fact.reason)?;
-                require(fact.tenant.is_some() != fact.tier.is_some(), || wrong("name either a tenant or a tier"))?;
-                fact.tenant.as_ref().map_or(Ok(()), |tenant| self.need_tenant(tenant))
-            }
+            Change::SetQuota(fact) => self.check_quota(fact),
             Change::SetResidency(fact) => self.check_residency(fact),
             Change::SetReviewRules(fact) => self.check_rules(fact),
             _ if change.is_of_keys() => self.check_keys(change),

@@ -51,7 +51,7 @@ pub struct Row {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 12] = [
+    pub const ALL: [Table; 13] = [
         Self::Tenants,
         Self::Principals,
         Self::Credentials,

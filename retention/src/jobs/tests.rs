@@ -60,13 +60,14 @@ async fn door(folder: &Path, world: &Arc<World>) -> Door {
         ledger: "example".parse().unwrap(),
         name: MAIN_STORE.parse().unwrap(),
         key: LedgerKey::from_secret(&[5; 32]),
+        keys: None,
         limits: Limits::default(),
         ambient: Arc::clone(&ambient),
     });
     let facts = [(MAIN_STORE.parse().unwrap(), StoreFact::default())].into();
     let stores = Stores::new(store.await.unwrap(), facts);
     let (book, _) = Book::open(stores, Arc::clone(&ambient)).await.unwrap();
-    Door::new(book, Policies::load(&[]).unwrap(), vec![], ambient)
+    Door::new(book, Policies::load(&[]).unwrap(), vec![], access::KeySettings::default(), ambient)
 }
 
 /// What a made-up job is to do.
