@@ -6,6 +6,7 @@
 //! Invariants: the form is closed, an unknown field is an error; no change holds a secret, and the hash of one stands
 //! in an entry of its own, so that erasing it leaves the facts.
 
+mod act;
 mod incident;
 mod job;
 mod keys;
@@ -18,6 +19,7 @@ mod review;
 mod right;
 mod rules;
 
+pub use self::act::{FactAct, PrincipalAct, TenantAct};
 pub use self::incident::{
     AwareFact, CloseFact, IncidentFact, IncidentStatus, IncidentUpdate, Severity, Triage, TriageFact,
 };
@@ -184,38 +186,6 @@ pub enum IdentityKey {
     Certificate(String),
     /// Issuer and subject of a token.
     Token(String, String),
-}
-
-/// Something done to one thing, with the reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TenantAct {
-    /// Which.
-    #[schemars(with = "String")]
-    #[serde(with = "text::single")]
-    pub tenant: TenantId,
-    /// Why.
-    pub reason: String,
-}
-
-/// Something done to a principal, with the reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PrincipalAct {
-    /// Which.
-    pub principal: PrincipalId,
-    /// Why.
-    pub reason: String,
-}
-
-/// Something done to a credential, a grant or an elevation, with the reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FactAct {
-    /// Which.
-    pub id: FactId,
-    /// Why.
-    pub reason: String,
 }
 
 /// One change of the registry.

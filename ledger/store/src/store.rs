@@ -402,14 +402,6 @@ impl Store {
         self.seal_each(self.all_streams()).await
     }
 
-    async fn seal_each(&self, streams: Vec<Arc<Stream>>) -> Result<(), StoreError> {
-        let mut result = Ok(());
-        for stream in streams {
-            result = result.and(seal::now(&self.shared, &self.seals, stream, self.epoch).await);
-        }
-        result
-    }
-
     /// Seals what is durable of one stream, now.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use crate::error::StoreError;
 use crate::handle::AppendHandle;
 use crate::keys::KeyName;
 use crate::precheck;
+use crate::seal;
 use crate::stream::Stream;
 use ledger::name::TenantId;
 use std::collections::BTreeMap;
@@ -79,5 +80,14 @@ impl Store {
 
     pub(super) fn all_streams(&self) -> Vec<Arc<Stream>> {
         self.shared.streams.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Seals what is durable of these streams; the first failure is told, the others were still tried.
+    pub(super) async fn seal_each(&self, streams: Vec<Arc<Stream>>) -> Result<(), StoreError> {
+        let mut result = Ok(());
+        for stream in streams {
+            result = result.and(seal::now(&self.shared, &self.seals, stream, self.epoch).await);
+        }
+        result
     }
 }
