@@ -25,7 +25,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 /// Bytes of one export: beyond it the time is to be narrowed.
-const EXPORT_BYTES: usize = 256 << 20;
+const EXPORT_BYTES: usize = 64 << 20;
 
 /// What would go, and what stays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -98,14 +98,14 @@ impl Retention {
     pub async fn plan_redaction(&self, caller: &Caller, question: &SubjectQuestion) -> Result<RedactionPlan, Problem> {
         let wanted = wanted(&question.sections)?;
         let asked = self.ask(caller, question).await?;
-        self.plan_asked(&asked, wanted).await
+        self.plan_asked(&asked, wanted)
     }
 
     /// What would go of what was asked for.
     ///
     /// # Errors
     /// A store does not answer.
-    pub(crate) async fn plan_asked(&self, asked: &Asked, wanted: Option<Sections>) -> Result<RedactionPlan, Problem> {
+    pub(crate) fn plan_asked(&self, asked: &Asked, wanted: Option<Sections>) -> Result<RedactionPlan, Problem> {
         let mut plan = RedactionPlan {
             tenant: asked.tenant.to_string(),
             found: 0,
@@ -118,20 +118,18 @@ impl Retention {
         let mut found = Found::default();
         for stream in &asked.streams {
             let judge = Judge::of(&self.door.book().read(), &asked.tenant, stream.kind(), self.door.now());
-            asked
-                .look(stream, |seq, draft, named| {
-                    plan.found += 1;
-                    let goes = filled(draft).and(wanted.unwrap_or_else(|| along(named)));
-                    match judge.refuses(&facts_of(seq, draft)) {
-                        Some(Refusal::Hold(id)) => *plan.held.entry(id.to_string()).or_default() += 1,
-                        Some(Refusal::Policy(name)) => *plan.kept.entry(name.to_string()).or_default() += 1,
-                        None if goes.is_empty() => {}
-                        None if found.take(stream.kind(), seq, goes) => plan.entries += 1,
-                        None => plan.is_part = true,
-                    }
-                    Ok(())
-                })
-                .await?;
+            asked.look(stream, |seq, draft, named| {
+                plan.found += 1;
+                let goes = filled(draft).and(wanted.unwrap_or_else(|| along(named)));
+                match judge.refuses(&facts_of(seq, draft)) {
+                    Some(Refusal::Hold(id)) => *plan.held.entry(id.to_string()).or_default() += 1,
+                    Some(Refusal::Policy(name)) => *plan.kept.entry(name.to_string()).or_default() += 1,
+                    None if goes.is_empty() => {}
+                    None if found.take(stream.kind(), seq, goes) => plan.entries += 1,
+                    None => plan.is_part = true,
+                }
+                Ok(())
+            })?;
         }
         plan.goes = found.goes();
         Ok(plan)
@@ -149,17 +147,15 @@ impl Retention {
         let asked = self.ask(caller, question).await?;
         let (mut lines, mut count) = (Vec::new(), 0);
         for stream in &asked.streams {
-            asked
-                .look(stream, |seq, draft, _| {
-                    count += 1;
-                    put_line(&mut lines, seq, draft);
-                    if lines.len() > EXPORT_BYTES {
-                        let why = "more than 256 MiB: narrow it by streams, or by from and until";
-                        return Err(Problem::new(ProblemKind::Unprocessable, why));
-                    }
-                    Ok(())
-                })
-                .await?;
+            asked.look(stream, |seq, draft, _| {
+                count += 1;
+                put_line(&mut lines, seq, draft);
+                if lines.len() > EXPORT_BYTES {
+                    let why = "more than 64 MiB: narrow it by streams, or by from and until";
+                    return Err(Problem::new(ProblemKind::Unprocessable, why));
+                }
+                Ok(())
+            })?;
         }
         Ok((count, lines))
     }

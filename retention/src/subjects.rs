@@ -8,7 +8,7 @@
 
 use crate::run::Retention;
 use access::registry::names::When;
-use access::{Action, Caller, Problem, ProblemKind};
+use access::{Action, Asking, Caller, Problem, ProblemKind};
 use ledger::field::{Field, Fields, Section};
 use ledger::sections::Sections;
 use ledger::{Draft, StreamKind, TenantId};
@@ -50,6 +50,8 @@ pub(crate) struct Asked {
     looks_for: Vec<Identifier>,
     from: Option<i64>,
     until: Option<i64>,
+    /// It is one of the tenant's questions until it is answered.
+    _counted: Option<Asking>,
 }
 
 /// An identifier, and how it stands in JSON when nothing of it is escaped that need not be.
@@ -95,10 +97,13 @@ impl Retention {
                     format!("a person is looked for by whoever sees all of {tenant}/{stream}; you see a part of it");
                 return Err(Problem::new(ProblemKind::Forbidden, why));
             }
+            // All of it is looked at, and counts as what SQL looks at.
+            opened.meter.add(opened.handle.stored().1);
             streams.push(opened.handle);
         }
         let (from, until) = (question.from.map(|when| when.0), question.until.map(|when| when.0));
-        Ok(Asked { from, until, ..Asked::of(tenant, streams, &question.identifiers) })
+        let _counted = Some(self.door.ask_about(&tenant)?);
+        Ok(Asked { from, until, _counted, ..Asked::of(tenant, streams, &question.identifiers) })
     }
 }
 
@@ -109,14 +114,15 @@ impl Asked {
             let quoted = Value::from(text.as_str()).to_string();
             Identifier { text: text.clone(), quoted }
         });
-        Self { tenant, streams, looks_for: looks_for.collect(), from: None, until: None }
+        let (from, until, _counted) = Default::default();
+        Self { tenant, streams, looks_for: looks_for.collect(), from, until, _counted }
     }
 
     /// Hands over each entry of a stream in which the person is named, sealed or not, with the sections that do.
     ///
     /// # Errors
     /// Stored bytes cannot be read, or what `each` answers.
-    pub(crate) async fn look(
+    pub(crate) fn look(
         &self,
         stream: &StreamHandle,
         mut each: impl FnMut(u64, &Draft, Sections) -> Result<(), Problem>,
@@ -125,7 +131,9 @@ impl Asked {
             let named = self.named_in(draft);
             if named.is_empty() { Ok(()) } else { each(seq, draft, named).map_err(Stopped::Problem) }
         });
-        read.await.map_err(|stopped| match stopped {
+        // Decoding all of a stream takes a core for a while: others are answered by other threads meanwhile.
+        let read = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(read));
+        read.map_err(|stopped| match stopped {
             Stopped::Problem(problem) => problem,
             Stopped::Store(error) => error.into(),
         })

@@ -20,7 +20,7 @@ fn number(variable: &str, otherwise: u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plain_model_and_the_ledger_agree() {
-    let (steps, seed) = (number("PIPEROLL_RETENTION_STEPS", 700), number("PIPEROLL_RETENTION_SEED", 1));
+    let (steps, seed) = (number("PIPEROLL_RETENTION_STEPS", 300), number("PIPEROLL_RETENTION_SEED", 1));
     let mut bed = Bed::new(seed).await;
     let mut model = Model::default();
     for step in 0..steps {

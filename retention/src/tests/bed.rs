@@ -18,6 +18,7 @@ use ledger::{Draft, DraftBuilder, LedgerKey};
 use ledger_store::{Ambient, AppendRequest, Appended, Fsck, Limits, Report, Store, StoreOptions, Verdict};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -299,9 +300,24 @@ impl Bed {
         model.count("holds");
     }
 
+    /// The positions that are there, of each stream.
+    async fn there(&self) -> [BTreeSet<u64>; 4] {
+        let mut there: [BTreeSet<u64>; 4] = Default::default();
+        for stream in Stream::ALL {
+            let Ok(reader) = self.store().reader(&stream.tenant(), stream.kind()) else { continue };
+            let read = reader.entries::<ledger_store::StoreError>(0, |seq, _| {
+                there[stream.0].insert(seq);
+                Ok(())
+            });
+            read.await.unwrap();
+        }
+        there
+    }
+
     pub async fn purge(&mut self, model: &mut Model) {
         let_go(&self.retention).await.unwrap();
-        model.purge(self.now());
+        let there = self.there().await;
+        model.purge(self.now(), |stream, seq| there[stream.0].contains(&seq));
         self.note_sealed(model).await;
         model.count("purges");
     }
@@ -311,7 +327,7 @@ impl Bed {
         let who = format!("{}-{}", self.pick(&["u", "r"]), self.below(9));
         let handle = self.store().reader(&stream.tenant(), stream.kind()).ok()?;
         let asked = Asked::of(stream.tenant(), vec![handle], std::slice::from_ref(&who));
-        let plan = self.retention.plan_asked(&asked, None).await.unwrap();
+        let plan = self.retention.plan_asked(&asked, None).unwrap();
         let mut goes = Vec::new();
         for (at, entry) in model.entries[stream.0].iter().enumerate().filter(|(_, entry)| !entry.gone) {
             let named = entry.names(&who);
@@ -392,7 +408,8 @@ impl Bed {
                 };
                 // Without an intent on record nothing went.
                 if let Some((_, as_of)) = newest {
-                    model.purge(as_of);
+                    let there = self.there().await;
+                    model.purge(as_of, |stream, seq| there[stream.0].contains(&seq));
                 }
             }
         }

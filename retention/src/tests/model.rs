@@ -184,13 +184,15 @@ impl Model {
         lets_go && !kept && !self.is_held(stream, entry)
     }
 
-    /// A run of this moment: what is due and sealed goes.
-    pub fn purge(&mut self, now: i64) {
+    /// A run of this moment: what is due and was sealed before goes. What is due and was not may have been sealed in time,
+    /// by the log that is emptied: of it `is_there` tells.
+    pub fn purge(&mut self, now: i64, is_there: impl Fn(Stream, u64) -> bool) {
         for stream in Stream::ALL {
             let goes: Vec<usize> = (0..self.entries[stream.0].len())
                 .filter(|at| {
                     let entry = &self.entries[stream.0][*at];
-                    !entry.gone && entry.seq < self.sealed[stream.0] && self.is_due(stream, entry, now)
+                    let was_sealed = entry.seq < self.sealed[stream.0];
+                    !entry.gone && self.is_due(stream, entry, now) && (was_sealed || !is_there(stream, entry.seq))
                 })
                 .collect();
             goes.into_iter().for_each(|at| self.entries[stream.0][at].gone = true);

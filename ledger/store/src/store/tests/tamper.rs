@@ -87,6 +87,7 @@ async fn maintained(seed: u64) -> Bed {
                 // And entries that lack sections.
                 (2, "acme", some(290, 310), 17),
                 (3, "globex", some(2, 3), 1),
+                (4, "globex", some(5, 7), 2),
             ] {
                 let (tenant, kind, plan) = (tenant(name), StreamKind::Audit, Hash::of(b"plan"));
                 let order = crate::EraseOrder { tenant, kind, what, basis, plan };
