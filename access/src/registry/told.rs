@@ -121,38 +121,7 @@ impl Registry {
             Change::SetQuota(fact) => fact.tenant.clone().into_iter().collect(),
             // What a job found is the operator's to mend first, and names objects of the store. Whom an incident concerns is
             // told by people, when it is known.
-            Change::SetJobs { .. }
-            | Change::BeginJob(_)
-            | Change::RenewJob(_)
-            | Change::FindByJob(_)
-            | Change::EndJob(_)
-            | Change::AddReviewItems(_)
-            | Change::DecideReview(_)
-            | Change::ConfirmReview(_)
-            | Change::OpenIncident(_)
-            | Change::UpdateIncident(_)
-            | Change::TriageIncident(_)
-            | Change::AwareOfIncident(_)
-            | Change::NotifyIncident(_)
-            | Change::CloseIncident(_)
-            | Change::Begin { .. }
-            | Change::Secret { .. }
-            | Change::SetPolicies { .. }
-            | Change::SetStores { .. }
-            | Change::Snapshot { .. }
-            | Change::Told { .. }
-            | Change::UseCredentials { .. }
-            | Change::SetRetention(_)
-            | Change::EndRetention(_)
-            | Change::SetHold(_)
-            | Change::ReleaseHold(_)
-            | Change::BeginPurge(_)
-            | Change::CertifyPurge(_)
-            | Change::EndPurge(_)
-            | Change::ErasePurge(_)
-            | Change::AskRedaction(_)
-            | Change::ApproveRedaction(_)
-            | Change::RefuseRedaction(_) => vec![],
+            _ => vec![],
         }
     }
 

@@ -174,7 +174,7 @@ impl ContentKeys {
         let inner = self.0.as_ref().ok_or_else(|| missing(Some(name.clone())))?;
         let under = inner.source.key(tenant, &name)?;
         let purpose = Purpose { ledger: inner.ledger.as_str(), tenant, kind, period: LOG };
-        let data = wrapped::unwrap(&under.secret, &purpose, key);
+        let data = wrapped::opened(&under.secret, &purpose, key);
         Ok(data.and_then(|data| data.open(beside, sealed)))
     }
 
@@ -194,7 +194,7 @@ impl ContentKeys {
         let Some((name, sealed)) = wrapped::parts(metadata) else { return Ok(None) };
         let key = inner.source.key(&tenant, &name)?;
         let purpose = Purpose { ledger: inner.ledger.as_str(), tenant: &tenant, kind, period: &period };
-        let data = wrapped::unwrap(&key.secret, &purpose, sealed);
+        let data = wrapped::opened(&key.secret, &purpose, sealed);
         Ok(data.map(|data| (data, inner.beside(&location))))
     }
 
@@ -257,7 +257,7 @@ impl KeyRetriever for Retriever {
         let key = inner.source.key(&self.tenant, &name).map_err(external)?;
         let (ledger, tenant) = (inner.ledger.as_str(), &self.tenant);
         let purpose = Purpose { ledger, tenant, kind: self.kind, period: &self.period };
-        let data = wrapped::unwrap(&key.secret, &purpose, sealed);
+        let data = wrapped::opened(&key.secret, &purpose, sealed);
         let data = data.ok_or_else(|| ParquetError::General("its data key does not open under its tenant's".into()))?;
         Ok(data.bytes().to_vec())
     }

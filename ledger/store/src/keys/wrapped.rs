@@ -50,6 +50,6 @@ pub(super) fn is_newer(wrapped: &[u8]) -> bool {
 }
 
 /// The data key; none when it was not wrapped under this key for this purpose.
-pub(super) fn unwrap(key: &Secret, of: &Purpose<'_>, sealed: &[u8]) -> Option<Secret> {
+pub(super) fn opened(key: &Secret, of: &Purpose<'_>, sealed: &[u8]) -> Option<Secret> {
     Secret::of(&key.open(&of.beside(), sealed)?)
 }
