@@ -40,6 +40,7 @@ struct Counts {
     whole: u64,
     whole_entries: u64,
     bytes: u64,
+    unread: u64,
     unreached: u64,
 }
 
@@ -91,10 +92,10 @@ impl Verification {
         // It is known already, and its head stays where it held.
         all.retain(|named, _| !broken.contains(named));
         let waiting = self.check_whole(running, &all, (&mut heads, must), &mut counts).await?;
-        let Counts { streams, moved, entries, whole, whole_entries, bytes, unreached } = counts;
+        let Counts { streams, moved, entries, whole, whole_entries, bytes, unread, unreached } = counts;
         let oldest = heads.oldest().map(ledger::time::format_micros);
         let counted = json!({"streams": streams, "moved": moved, "entries": entries, "whole_streams": whole,
-            "whole_entries": whole_entries, "bytes": bytes, "waiting": waiting, "unreached": unreached,
+            "whole_entries": whole_entries, "bytes": bytes, "unread": unread, "waiting": waiting, "unreached": unreached,
             "oldest_whole_at": oldest});
         Ok(Outcome { counts: counted, memo: Some(heads.to_text().into_bytes()) })
     }
@@ -156,9 +157,11 @@ impl Verification {
                 say(running, named, &faults).await?;
                 continue;
             }
-            let Some(last) = report.last else { continue };
             left = left.saturating_sub(report.bytes);
             has_read |= report.bytes > 0;
+            // What cannot be read, since its keys are gone, gives no head to go on from.
+            counts.unread += report.unread;
+            let Some(last) = report.last.filter(|_| report.unread == 0) else { continue };
             counts.whole += 1;
             counts.whole_entries += report.head.size - report.gone;
             let (size, root, commits) = (report.head.size, report.head.root, report.commits);
