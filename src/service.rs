@@ -209,6 +209,7 @@ async fn schedule(jobs: Jobs) {
 fn all_jobs(door: &Door, state: &query::QueryState, retention: &Retention, settings: &Settings) -> Vec<Arc<dyn Job>> {
     vec![
         Arc::new(access::job::Reminders::new(door.clone())),
+        Arc::new(access::job::KeyRotation::new(door.clone(), settings.keys.rotate_after)),
         Arc::new(query::residency::Checking::new(state.clone())),
         Arc::new(retention::Compaction::new(door.clone())),
         Arc::new(retention::LettingGo::new(retention.clone())),

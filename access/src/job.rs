@@ -7,8 +7,10 @@
 //! what it does by then must stand, and doing it twice must do no harm; it says what does not hold as it finds it.
 
 mod reminders;
+mod rotation;
 
 pub use self::reminders::Reminders;
+pub use self::rotation::KeyRotation;
 use crate::door::Door;
 use crate::policy::Action;
 use crate::problem::Problem;

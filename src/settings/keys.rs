@@ -3,6 +3,10 @@
 use super::SettingsError;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How old a key gets where settings say nothing: a quarter of a year.
+const ROTATE_AFTER_DAYS: u32 = 90;
 
 /// The table `keys` of the settings file.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -14,6 +18,7 @@ pub(super) struct Keys {
     mount: Option<String>,
     token_file: Option<PathBuf>,
     all: bool,
+    rotate_after_days: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -31,6 +36,8 @@ pub struct KeysSettings {
     pub place: KeyPlace,
     /// Whether every tenant is to have one, and not only those whose tier says so.
     pub all: bool,
+    /// How old a key gets before the job gives its tenant another.
+    pub rotate_after: Duration,
 }
 
 /// Who wraps tenants' keys.
@@ -75,5 +82,10 @@ pub(super) fn keys(data: &Path, given: Keys) -> Result<KeysSettings, SettingsErr
             KeyPlace::Vault { address, mount, token_file: given.token_file }
         }
     };
-    Ok(KeysSettings { place, all: given.all })
+    let days = given.rotate_after_days.unwrap_or(ROTATE_AFTER_DAYS);
+    if days == 0 {
+        return Err(wrong("keys.rotate_after_days", "it must be at least 1; `jobs.key_rotation = 'never'` rotates none"));
+    }
+    let rotate_after = Duration::from_secs(u64::from(days) * 86_400);
+    Ok(KeysSettings { place, all: given.all, rotate_after })
 }

@@ -49,6 +49,10 @@ impl Ambient for World {
 }
 
 async fn door(folder: &Path, world: &Arc<World>) -> Door {
+    door_with(folder, world, access::KeySettings::default()).await
+}
+
+async fn door_with(folder: &Path, world: &Arc<World>, keys: access::KeySettings) -> Door {
     let ambient = Arc::clone(world) as Arc<dyn Ambient>;
     let objects = Location::folder(&folder.join("objects")).open(&Access::default(), Arc::clone(&ambient)).unwrap();
     let store = Store::open(StoreOptions {
@@ -67,7 +71,7 @@ async fn door(folder: &Path, world: &Arc<World>) -> Door {
     let facts = [(MAIN_STORE.parse().unwrap(), StoreFact::default())].into();
     let stores = Stores::new(store.await.unwrap(), facts);
     let (book, _) = Book::open(stores, Arc::clone(&ambient)).await.unwrap();
-    Door::new(book, Policies::load(&[]).unwrap(), vec![], access::KeySettings::default(), ambient)
+    Door::new(book, Policies::load(&[]).unwrap(), vec![], keys, ambient)
 }
 
 /// What a made-up job is to do.
@@ -281,4 +285,23 @@ async fn a_lease_is_renewed_and_who_lost_it_stops() {
     jobs.stop().await;
     let record = jobs.record("tidy");
     assert_eq!(outcome(&record), "stopped");
+}
+
+#[tokio::test]
+async fn keys_are_rotated_once_they_are_old() {
+    let (folder, world) = (tempfile::tempdir().unwrap(), World::new());
+    let ambient = Arc::clone(&world) as Arc<dyn Ambient>;
+    let keyring = access::keys::Keyring::open(&folder.path().join("keyring"), None, ambient).unwrap();
+    let keys = access::KeySettings::new(Some(Arc::new(keyring)), access::keys::KeyChest::default(), true);
+    let door = door_with(folder.path(), &world, keys).await;
+    let tenant = json!({"change": "tenant.create", "tenant": "acme"});
+    door.book().note(serde_json::from_value(tenant).unwrap()).await.unwrap();
+    door.look_after_keys().await;
+    let count = || door.book().read().keys_of(&"acme".parse().unwrap()).unwrap().keys.len();
+    let day = Duration::from_secs(86_400);
+    assert_eq!((count(), door.rotate_keys(90 * day).await.unwrap().0), (1, 0));
+    world.pass(90 * 86_400);
+    assert_eq!(door.rotate_keys(90 * day).await.unwrap(), (1, vec![]));
+    assert_eq!((count(), door.rotate_keys(90 * day).await.unwrap().0), (2, 0));
+    door.close().await;
 }

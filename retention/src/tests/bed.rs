@@ -18,8 +18,8 @@ use ledger::{Draft, DraftBuilder, LedgerKey};
 use ledger_store::{Ambient, AppendRequest, Appended, Fsck, Limits, Report, Store, StoreOptions, Verdict};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -112,6 +112,13 @@ fn copy_folder(from: &Path, to: &Path) {
             let _ = std::fs::copy(&path, &target);
         }
     }
+}
+
+/// What is in the files of a folder, by name.
+fn read_folder(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let named = |path: PathBuf| (path.file_name().unwrap().into(), std::fs::read(&path).unwrap());
+    files.filter(|path| path.is_file()).map(named).collect()
 }
 
 fn by(name: &str) -> Author {
@@ -369,6 +376,19 @@ impl Bed {
         model.count("redactions");
     }
 
+    /// Log and objects as they are at one moment: objects between two looks at a log in which nothing happened.
+    fn as_it_is(&self) -> (tempfile::TempDir, Arc<InMemory>) {
+        loop {
+            let (copy, again) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            copy_folder(self.folder.path(), copy.path());
+            let objects = Arc::new(self.objects.fork());
+            copy_folder(self.folder.path(), again.path());
+            if read_folder(&copy.path().join("log")) == read_folder(&again.path().join("log")) {
+                return (copy, objects);
+            }
+        }
+    }
+
     /// Dies in the middle of a run, or of nothing, and goes on.
     pub async fn kill(&mut self, model: &mut Model) {
         let stream = Stream(self.below(4) as usize);
@@ -383,10 +403,7 @@ impl Bed {
             }
         });
         tokio::time::sleep(wait).await;
-        // The log first: objects only ever come after what they are made of is durable in the log.
-        let copy = tempfile::tempdir().unwrap();
-        copy_folder(self.folder.path(), copy.path());
-        let objects = Arc::new(self.objects.fork());
+        let (copy, objects) = self.as_it_is();
         work.abort();
         let _ = work.await;
         self.store().close().await;
