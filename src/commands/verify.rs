@@ -262,6 +262,9 @@ pub fn show(report: &Report, json: bool) {
     }
     let entries = output::grouped(report.entries());
     match report.is_sound() {
+        true if report.unread() > 0 => {
+            println!("What could be read holds: {entries} leaves recomputed, every root that they reach confirmed.");
+        }
         true => println!("Every entry holds: {entries} leaves recomputed, every signed root confirmed."),
         false if report.is_newer() => println!(
             "Something is written in a newer format than this program reads, so it cannot tell; {entries} entries were confirmed."
