@@ -97,7 +97,10 @@ async fn jobs_run_when_they_are_due_or_asked_for_by_who_may_and_each_run_is_on_r
         assert_eq!(status, lets_go, "{answer}");
     }
     let (status, unknown) = service.post("/v1/jobs/rotation/runs", "").await;
-    assert!(status == 404 && unknown["detail"].as_str().unwrap().contains("compaction, key_rotation, reminders"), "{unknown}");
+    assert!(
+        status == 404 && unknown["detail"].as_str().unwrap().contains("compaction, key_rotation, reminders"),
+        "{unknown}"
+    );
     let (code, refused) = job(&service, &["run", "retention"]);
     assert!(code == 1 && refused.contains("retention.run on platform is not granted"), "{refused}");
     // Nobody writes such entries but the service.
@@ -128,7 +131,10 @@ fn settings_that_name_no_job_or_no_time_are_refused_at_the_start() {
     for (settings, why) in [
         ("[jobs]\nverify = '61 * * * *'\n", "61 * * * *"),
         ("[jobs]\nverify = 'daily'\n", "15 2 * * *"),
-        ("[jobs]\nverfy = 'never'\n", "the setting jobs.verfy names no job; there are compaction, key_rotation, reminders"),
+        (
+            "[jobs]\nverfy = 'never'\n",
+            "the setting jobs.verfy names no job; there are compaction, key_rotation, reminders",
+        ),
         ("retention_every_hours = 24\n", "unknown field `retention_every_hours`"),
     ] {
         std::fs::write(&config, settings).unwrap();

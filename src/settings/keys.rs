@@ -84,7 +84,10 @@ pub(super) fn keys(data: &Path, given: Keys) -> Result<KeysSettings, SettingsErr
     };
     let days = given.rotate_after_days.unwrap_or(ROTATE_AFTER_DAYS);
     if days == 0 {
-        return Err(wrong("keys.rotate_after_days", "it must be at least 1; `jobs.key_rotation = 'never'` rotates none"));
+        return Err(wrong(
+            "keys.rotate_after_days",
+            "it must be at least 1; `jobs.key_rotation = 'never'` rotates none",
+        ));
     }
     let rotate_after = Duration::from_secs(u64::from(days) * 86_400);
     Ok(KeysSettings { place, all: given.all, rotate_after })

@@ -110,22 +110,22 @@ impl Door {
     /// A key may not be made, or the provider does not wrap it.
     pub(super) async fn with_keys(&self, caller: &Caller, mut changes: Vec<Change>) -> Result<Vec<Change>, Problem> {
         let now = self.now();
-        for at in 0..changes.len() {
-            let (Change::CreateKey(fact) | Change::RotateKey(fact)) = &mut changes[at] else { continue };
+        for (at, change) in changes.iter_mut().enumerate() {
+            let rotates = matches!(change, Change::RotateKey(_));
+            let (Change::CreateKey(fact) | Change::RotateKey(fact)) = change else { continue };
             // These are for nobody else to say.
             (fact.key, fact.provider, fact.wrapped) = Default::default();
             let registry = self.book().read().clone();
-            let found = authority::may_change(&self.0.policies, &registry, caller, &changes[at], now);
+            let found = authority::may_change(&self.0.policies, &registry, caller, change, now);
             if let Err(missing) = found {
                 missing.denied.into_iter().for_each(|denied| caller.visit().deny(denied));
                 return Err(Problem::new(ProblemKind::Forbidden, format!("change {at}: {}", missing.why)));
             }
             // What does not fit is refused with the others, in their place.
-            if registry.check(&changes[at], now).is_err() {
+            if registry.check(change, now).is_err() {
                 continue;
             }
-            let rotates = matches!(changes[at], Change::RotateKey(_));
-            if let Change::CreateKey(fact) | Change::RotateKey(fact) = &mut changes[at] {
+            if let Change::CreateKey(fact) | Change::RotateKey(fact) = change {
                 self.wrap(&registry, fact, rotates).await.map_err(|error| unavailable(&error))?;
             }
         }

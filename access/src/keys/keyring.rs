@@ -17,6 +17,7 @@ use futures::future::BoxFuture;
 use ledger_store::Ambient;
 use ledger_store::cipher::{SECRET_BYTES, Secret};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -312,12 +313,10 @@ impl KeyProvider for Keyring {
         let key = key.to_string();
         self.with(move |inner| {
             let mut ring = inner.load()?;
-            if !ring.contains_key(&key) {
-                let secret = Secret::random(|bytes| inner.ambient.fill_random(bytes));
-                ring.insert(key, BTreeMap::from([(1, secret)]));
-                inner.write(&ring)?;
-            }
-            Ok(())
+            let Entry::Vacant(none) = ring.entry(key) else { return Ok(()) };
+            let secret = Secret::random(|bytes| inner.ambient.fill_random(bytes));
+            none.insert(BTreeMap::from([(1, secret)]));
+            Ok(inner.write(&ring)?)
         })
     }
 

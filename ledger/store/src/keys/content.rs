@@ -60,11 +60,14 @@ pub(crate) struct LogKey {
 #[derive(Clone, Default)]
 pub struct ContentKeys(Option<Arc<Inner>>);
 
+/// What a data key is for: a stream of a tenant, and a month.
+type Period = (TenantId, StreamKind, String);
+
 struct Inner {
     ledger: LedgerName,
     source: Arc<dyn KeySource>,
     /// By stream and month.
-    made: Mutex<HashMap<(TenantId, StreamKind, String), Arc<Mutex<DataKey>>>>,
+    made: Mutex<HashMap<Period, Arc<Mutex<DataKey>>>>,
 }
 
 impl fmt::Debug for ContentKeys {
@@ -74,7 +77,7 @@ impl fmt::Debug for ContentKeys {
 }
 
 /// What a segment's path says of it: whose it is, which stream, and the month of its folder.
-fn purpose_of(location: &Path) -> Option<(TenantId, StreamKind, String)> {
+fn purpose_of(location: &Path) -> Option<Period> {
     let (tenant, kind) = layout::stream_of(location)?;
     Some((tenant, kind, location.parts().nth(2)?.as_ref().to_string()))
 }

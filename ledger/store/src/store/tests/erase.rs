@@ -221,7 +221,11 @@ impl Known {
         };
         for segment in &snapshot.segments {
             let bytes = segment::fetch(&self.bed.objects(), &segment.location).await.unwrap();
-            segment::read_all(&snapshot.keys, &segment.location, bytes, |batch| Ok(take(batch))).unwrap();
+            segment::read_all(&snapshot.keys, &segment.location, bytes, |batch| {
+                take(batch);
+                Ok(())
+            })
+            .unwrap();
         }
         snapshot.tail.iter().for_each(&mut take);
         assert_eq!(found, self.there);
