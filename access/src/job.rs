@@ -116,11 +116,6 @@ impl Running {
         Self { door, job, run, memo, found, first, steps }
     }
 
-    /// Which run.
-    pub fn run(&self) -> &FactId {
-        &self.run
-    }
-
     /// What the job kept at its last run.
     pub fn memo(&self) -> &Memo {
         &self.memo

@@ -23,6 +23,7 @@ pub mod policy;
 pub mod problem;
 pub mod record;
 pub mod registry;
+mod remote;
 pub mod routes;
 mod secret;
 mod sight;

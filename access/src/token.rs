@@ -10,6 +10,7 @@
 
 use crate::caller::Unknown;
 use crate::registry::names::{FactId, Role};
+use crate::remote::{self, told};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use ledger::name::TenantId;
@@ -207,16 +208,8 @@ impl Tokens {
     }
 
     async fn fetch(&self, issuer: &Issuer) -> Result<HashMap<String, (DecodingKey, Option<Algorithm>)>, String> {
-        let told = |error: reqwest::Error| error.without_url().to_string();
         let answer = self.http.get(&issuer.jwks).timeout(FETCH_TIME).send().await.map_err(told)?;
-        let mut answer = answer.error_for_status().map_err(told)?;
-        let mut text = Vec::new();
-        while let Some(piece) = answer.chunk().await.map_err(told)? {
-            text.extend_from_slice(&piece);
-            if text.len() > LARGEST_SET {
-                return Err("the set of keys is too large".into());
-            }
-        }
+        let text = remote::body(answer.error_for_status().map_err(told)?, LARGEST_SET).await?;
         let set: JwkSet = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
         let mut keys = HashMap::new();
         for key in set.keys {

@@ -200,7 +200,11 @@ fn accepted(headers: &HeaderMap) -> Result<Format, Problem> {
     })
 }
 
-fn tenant_of(name: &str) -> Result<TenantId, Problem> {
+/// The tenant that a path names.
+///
+/// # Errors
+/// It names none.
+pub(crate) fn tenant_of(name: &str) -> Result<TenantId, Problem> {
     name.parse().map_err(|e: ledger::name::NameError| Problem::new(ProblemKind::Malformed, e.to_string()))
 }
 

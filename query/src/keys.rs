@@ -3,6 +3,7 @@
 //! Not here: keys themselves (`access::keys`), what is under them (`ledger_store`). Invariant: no key is in it, wrapped or
 //! not.
 
+use crate::http::tenant_of;
 use crate::state::QueryState;
 use access::openapi::{self, Operation, json_of};
 use access::registry::Table;
@@ -10,7 +11,7 @@ use access::{Action, Caller, Problem, ProblemKind, Recording, Routes};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::routing::get;
-use ledger::{StreamKind, TenantId};
+use ledger::StreamKind;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -59,8 +60,7 @@ async fn register(
     caller: Caller,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    let wrong = |e: ledger::name::NameError| Problem::new(ProblemKind::Malformed, e.to_string());
-    let tenant: TenantId = name.parse().map_err(wrong)?;
+    let tenant = tenant_of(&name)?;
     let door = state.door();
     door.may(&caller, Action::ReadKeys, &tenant, StreamKind::Control)?;
     let mut keys = door.table(&caller, Table::Keys, None).await?;

@@ -10,16 +10,15 @@
 use crate::due::rows_of;
 use crate::judge::{Judge, Refusal};
 use crate::run::{Report, Retention, run_in};
-use crate::subjects::{Asked, SubjectQuestion, facts_of};
+use crate::subjects::{Asked, SubjectQuestion, decoding, facts_of};
 use access::registry::MOST_RANGES;
 use access::registry::change::{Change, RedactedRows, RedactionApproval, RedactionFact};
 use access::registry::names::FactId;
 use access::{Action, Caller, Problem, ProblemKind};
 use ledger::field::{Encoded, Field, Fields, Kind, Section};
-use ledger::proof::Span;
 use ledger::sections::Sections;
 use ledger::time::format_micros;
-use ledger::{Draft, Hash, StreamKind, TenantId};
+use ledger::{Draft, Hash, StreamKind};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -204,7 +203,7 @@ impl Retention {
     pub async fn approve_redaction(&self, caller: &Caller, id: &FactId, reason: &str) -> Result<Report, Problem> {
         let fact = self.redaction(caller, id)?;
         let version = self.door.book().read().retention_version();
-        self.judge_again(&fact).await?;
+        self.judge_again(&fact)?;
         let act = RedactionApproval { redaction: id.clone(), run: None, version, reason: reason.into() };
         let made = self.door.change(caller, vec![Change::ApproveRedaction(act)]).await?;
         self.carry_out_apart(&run_in(&made)?, None).await
@@ -223,44 +222,30 @@ impl Retention {
         Ok(fact)
     }
 
-    /// Whether policies and holds of now let all of it go.
-    async fn judge_again(&self, fact: &RedactionFact) -> Result<(), Problem> {
+    /// Whether policies and holds of now let all of it go; what they do not is named.
+    fn judge_again(&self, fact: &RedactionFact) -> Result<(), Problem> {
         for ((tenant, stream), rows) in rows_of(fact) {
-            if let Some(refused) = self.first_refused(&tenant, stream, &rows).await? {
-                return Err(Problem::new(ProblemKind::Conflict, refused));
-            }
+            let judge = Judge::of(&self.door.book().read(), &tenant, stream, self.door.now());
+            let handle = self.door.book().store_of(&tenant)?.reader(&tenant, stream)?;
+            let from = rows.first().map_or(0, |(span, _)| span.start);
+            decoding(handle.entries(from, |seq, draft| {
+                let at = rows.partition_point(|(span, _)| span.end <= seq);
+                if rows.get(at).is_none_or(|(span, _)| seq < span.start) {
+                    return Ok(());
+                }
+                let why = match judge.refuses(&facts_of(seq, draft)) {
+                    Some(Refusal::Hold(id)) => {
+                        format!("entry {seq} of {tenant}/{stream} is held now by {id}: plan again")
+                    }
+                    Some(Refusal::Policy(name)) => {
+                        format!("policy {name} keeps entry {seq} of {tenant}/{stream} in its original: plan again")
+                    }
+                    None => return Ok(()),
+                };
+                Err(Problem::new(ProblemKind::Conflict, why))
+            }))?;
         }
         Ok(())
-    }
-
-    async fn first_refused(
-        &self,
-        tenant: &TenantId,
-        stream: StreamKind,
-        rows: &[(Span, Sections)],
-    ) -> Result<Option<String>, Problem> {
-        let judge = Judge::of(&self.door.book().read(), tenant, stream, self.door.now());
-        let handle = self.door.book().store_of(tenant)?.reader(tenant, stream)?;
-        let mut refused = None;
-        let from = rows.first().map_or(0, |(span, _)| span.start);
-        handle
-            .entries::<ledger_store::StoreError>(from, |seq, draft| {
-                let at = rows.partition_point(|(span, _)| span.end <= seq);
-                let is_named = rows.get(at).is_some_and(|(span, _)| span.start <= seq);
-                if is_named && refused.is_none() {
-                    refused = judge.refuses(&facts_of(seq, draft)).map(|refusal| match refusal {
-                        Refusal::Hold(id) => {
-                            format!("entry {seq} of {tenant}/{stream} is held now by {id}: plan again")
-                        }
-                        Refusal::Policy(name) => {
-                            format!("policy {name} keeps entry {seq} of {tenant}/{stream} in its original: plan again")
-                        }
-                    });
-                }
-                Ok(())
-            })
-            .await?;
-        Ok(refused)
     }
 }
 

@@ -4,7 +4,7 @@
 //! attributes is. Nothing is guessed: `U-17` is not `u-17`, and a name inside of a sentence is not found. Not here: what is
 //! to become of what was found ([`crate::redact`]).
 //!
-//! Invariant: identifiers are never logged, recorded or answered.
+//! Invariant: identifiers are never logged, recorded or answered; what holds them has no `Debug`.
 
 use crate::run::Retention;
 use access::registry::names::When;
@@ -12,7 +12,7 @@ use access::{Action, Asking, Caller, Problem, ProblemKind};
 use ledger::field::{Field, Fields, Section};
 use ledger::sections::Sections;
 use ledger::{Draft, StreamKind, TenantId};
-use ledger_store::{EntryFacts, StoreError, StreamHandle};
+use ledger_store::{EntryFacts, StreamHandle};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -22,7 +22,7 @@ const MOST_IDENTIFIERS: usize = 50;
 const DEEPEST: usize = 40;
 
 /// Who is looked for, and where.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubjectQuestion {
     /// Of which tenant.
@@ -129,14 +129,9 @@ impl Asked {
     ) -> Result<(), Problem> {
         let read = stream.entries(0, |seq, draft| {
             let named = self.named_in(draft);
-            if named.is_empty() { Ok(()) } else { each(seq, draft, named).map_err(Stopped::Problem) }
+            if named.is_empty() { Ok(()) } else { each(seq, draft, named) }
         });
-        // Decoding all of a stream takes a core for a while: others are answered by other threads meanwhile.
-        let read = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(read));
-        read.map_err(|stopped| match stopped {
-            Stopped::Problem(problem) => problem,
-            Stopped::Store(error) => error.into(),
-        })
+        decoding(read)
     }
 
     /// The sections of an entry that name the person.
@@ -164,16 +159,9 @@ impl Asked {
     }
 }
 
-/// Why a search ended before its end.
-enum Stopped {
-    Problem(Problem),
-    Store(StoreError),
-}
-
-impl From<StoreError> for Stopped {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
+/// Reads a stream through: decoding all of it takes a core for a while, and others are answered by other threads meanwhile.
+pub(crate) fn decoding<T>(read: impl Future<Output = T>) -> T {
+    tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(read))
 }
 
 impl Identifier {

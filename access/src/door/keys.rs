@@ -186,24 +186,36 @@ impl Door {
         }
         let registry = self.book().read().clone();
         for some in wanted.chunks(MADE_AT_ONCE) {
-            let mut made = Vec::with_capacity(some.len());
-            for tenant in some.iter().cloned() {
-                let reason = "this tenant is to have keys of its own".into();
-                let (provider, wrapped) = Default::default();
-                let mut fact = KeyFact { tenant, key: None, provider, wrapped, reason };
-                match self.wrap(&registry, &mut fact, false).await {
-                    Ok(()) => made.push(Change::CreateKey(fact)),
-                    Err(error) => {
-                        let (tenant, error) = (&fact.tenant, error.to_string());
-                        tracing::error!(%tenant, error, "a key could not be made: nothing of this tenant is taken");
-                    }
-                }
+            let (made, failed) = self.fresh(&registry, some, "this tenant is to have keys of its own", false).await;
+            for (tenant, error) in failed {
+                tracing::error!(%tenant, error, "a key could not be made: nothing of this tenant is taken");
             }
             if let Err(error) = self.book().note_all(made).await {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, "keys that were made could not be put on record; tried again");
             }
         }
+    }
+
+    /// Makes a key for each of these tenants, its first or its next; and tells for whom it could not and why.
+    async fn fresh(
+        &self,
+        registry: &Registry,
+        tenants: &[TenantId],
+        reason: &str,
+        rotates: bool,
+    ) -> (Vec<Change>, Vec<(TenantId, String)>) {
+        let (mut made, mut failed) = (Vec::with_capacity(tenants.len()), Vec::new());
+        for tenant in tenants {
+            let (key, provider, wrapped) = Default::default();
+            let mut fact = KeyFact { tenant: tenant.clone(), key, provider, wrapped, reason: reason.into() };
+            match self.wrap(registry, &mut fact, rotates).await {
+                Ok(()) if rotates => made.push(Change::RotateKey(fact)),
+                Ok(()) => made.push(Change::CreateKey(fact)),
+                Err(error) => failed.push((fact.tenant, error.to_string())),
+            }
+        }
+        (made, failed)
     }
 
     /// Gives a new key to every tenant whose key is so old, unless it is disabled or on its way out. Answers how many, and
@@ -220,18 +232,11 @@ impl Door {
             is_old && keys.disabled.is_none() && keys.destroying.is_none()
         };
         let due = registry.keyed().filter(|(_, keys)| is_due(keys)).map(|(tenant, _)| tenant.clone());
+        let reason = format!("it was {} days old", after.as_secs() / 86_400);
         let (mut rotated, mut failed) = (0, Vec::new());
         for some in due.collect::<Vec<TenantId>>().chunks(MADE_AT_ONCE) {
-            let mut made = Vec::with_capacity(some.len());
-            for tenant in some.iter().cloned() {
-                let reason = format!("it was {} days old", after.as_secs() / 86_400);
-                let (provider, wrapped) = Default::default();
-                let mut fact = KeyFact { tenant, key: None, provider, wrapped, reason };
-                match self.wrap(&registry, &mut fact, true).await {
-                    Ok(()) => made.push(Change::RotateKey(fact)),
-                    Err(error) => failed.push((fact.tenant, error.to_string())),
-                }
-            }
+            let (made, unmade) = self.fresh(&registry, some, &reason, true).await;
+            failed.extend(unmade);
             rotated += made.len() as u64;
             self.book().note_all(made).await?;
         }

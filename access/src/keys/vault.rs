@@ -8,6 +8,7 @@
 //! of that very key.
 
 use super::{KeyProvider, ProviderError};
+use crate::remote::{self, told};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::FutureExt as _;
@@ -21,6 +22,8 @@ use zeroize::Zeroizing;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of an answer: a key of many versions is told with the time of each.
+const LONGEST: usize = 1 << 20;
 
 /// Where the server is, and how to speak to it.
 #[derive(Clone)]
@@ -59,7 +62,7 @@ impl Vault {
     /// The client cannot be made.
     pub fn new(settings: VaultSettings) -> Result<Self, ProviderError> {
         let client = Client::builder().timeout(PATIENCE).redirect(reqwest::redirect::Policy::none()).build();
-        let client = client.map_err(|error| ProviderError::Unavailable(error.without_url().to_string()))?;
+        let client = client.map_err(|error| ProviderError::Unavailable(told(error)))?;
         Ok(Self { client, settings })
     }
 
@@ -70,11 +73,15 @@ impl Vault {
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let failed = |error: reqwest::Error| ProviderError::Unavailable(error.without_url().to_string());
-        let response = request.send().await.map_err(failed)?;
+        let response = request.send().await.map_err(|error| ProviderError::Unavailable(told(error)))?;
         match response.status().as_u16() {
             204 => Ok(Answer::Done(Value::Null)),
-            200 => Ok(Answer::Done(response.json().await.map_err(failed)?)),
+            200 => {
+                let bytes =
+                    remote::body(response, LONGEST).await.map(Zeroizing::new).map_err(ProviderError::Unavailable)?;
+                let value = serde_json::from_slice(&bytes);
+                value.map(Answer::Done).map_err(|_| ProviderError::Unavailable("it answers with no JSON".into()))
+            }
             // It is sealed, starting, overtaxed, or what stands before it does not reach it.
             status @ (412 | 429 | 472 | 473 | 500..=599) => Err(unavailable(status)),
             status => Ok(Answer::Status(status)),

@@ -2,13 +2,13 @@
 //!
 //! Not here: what a report says ([`super`]).
 
+use crate::http::tenant_of;
 use crate::state::QueryState;
 use access::openapi::{self, Operation, json_of};
 use access::{Caller, Problem, ProblemKind, Recording, Routes};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::routing::get;
-use ledger::TenantId;
 use serde_json::Value;
 
 const RESIDENCY: Operation = Operation {
@@ -32,8 +32,7 @@ async fn residency(
     caller: Caller,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    let wrong = |e: ledger::name::NameError| Problem::new(ProblemKind::Malformed, e.to_string());
-    let tenant: TenantId = name.parse().map_err(wrong)?;
+    let tenant = tenant_of(&name)?;
     let report = state.residency(&caller, &tenant).await?;
     caller.visit().count(report.crossings_count);
     Ok(Json(state.signed(&tenant, REPORT, &report)?))
