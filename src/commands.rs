@@ -13,10 +13,12 @@ mod ingest;
 mod job;
 mod keygen;
 mod keys;
+mod ledger_key;
 mod query;
 mod redaction;
 mod registry;
 mod release;
+mod rescue;
 mod residency;
 mod retention;
 mod serve;
@@ -56,7 +58,9 @@ pub enum Command {
     Fsck(fsck::Arguments),
     Registry(registry::Arguments),
     AdministratorKey(administrator_key::Arguments),
+    Rescue(rescue::Arguments),
     Keys(keys::Arguments),
+    LedgerKey(ledger_key::Arguments),
     Keygen(keygen::Arguments),
     Generate(generate::Arguments),
 }
@@ -82,7 +86,9 @@ pub fn run(command: Command) -> Outcome {
         Command::Fsck(arguments) => fsck::run(&arguments),
         Command::Registry(arguments) => registry::run(&arguments),
         Command::AdministratorKey(arguments) => administrator_key::run(&arguments),
+        Command::Rescue(arguments) => rescue::run(&arguments),
         Command::Keys(arguments) => keys::run(&arguments),
+        Command::LedgerKey(arguments) => ledger_key::run(&arguments),
         Command::Keygen(arguments) => keygen::run(&arguments),
         Command::Generate(arguments) => generate::run(&arguments),
     }

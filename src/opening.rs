@@ -158,7 +158,7 @@ pub async fn open_store(
         cache: which.folder.join("cache"),
         ledger: keys.ledger,
         name: which.name.clone(),
-        key: keys.key,
+        signing: keys.keys,
         keys: tenant_keys,
         limits: settings.limits.clone(),
         ambient: Arc::clone(ambient),

@@ -4,7 +4,7 @@
 //! yes only while events are accepted; a stop answers what was asked before it closes the log.
 
 use crate::clock::SystemAmbient;
-use crate::keyfile::KeyFileError;
+use crate::keyfile::{KeyFileError, ServedKeys};
 use crate::opening::Opening;
 use crate::reach::ReachError;
 use crate::settings::Settings;
@@ -109,7 +109,8 @@ impl Service {
         let (book, founded) = Book::open(opening.stores().clone(), Arc::clone(&ambient)).await?;
         book.note_stores(&settings.moved).await?;
         book.note_policies(&settings.policies).await?;
-        let keys = KeySettings::new(provider, chest, settings.keys.all);
+        let file = ServedKeys::read(settings.key(), Arc::clone(&ambient))?;
+        let keys = KeySettings::new(provider, chest, settings.keys.all).with_ledger_keys(Arc::new(file));
         let door = Door::new(book, policies, settings.issuers.clone(), keys, Arc::clone(&ambient));
         door.look_after_keys().await;
         let state = query::QueryState::new(door.clone(), settings.query.clone())?;
@@ -248,7 +249,13 @@ fn routes(
             says("whether events are accepted", TEXTS, &[ProblemKind::Unavailable]),
             get(ready),
         )
-        .open("GET", "/v1/keys", watched, says("the ledger's name and public key", JSON, &[]), get(keys))
+        .open(
+            "GET",
+            "/v1/keys",
+            watched,
+            says("the ledger's name, its public keys, and how one handed over to the next", JSON, &[]),
+            get(keys),
+        )
         .open("GET", "/v1/stores/{store}/checkpoint", watched, CHECKPOINT, get(log_checkpoint))
         .open(
             "GET",
@@ -325,7 +332,12 @@ async fn ready(State((door, jobs)): State<(Door, Jobs)>) -> Result<String, Probl
 
 async fn keys(State((door, _)): State<(Door, Jobs)>) -> Json<serde_json::Value> {
     let stores = door.stores();
-    let key = |store: &Store| json!({"store": store.name().as_str(), "vkey": store.verifier().to_string()});
+    let key = |store: &Store| {
+        // Oldest first, and the records by which whoever trusts one of them follows to the others.
+        let all: Vec<String> = store.verifiers().iter().map(ToString::to_string).collect();
+        let handovers: Vec<String> = store.handovers().into_iter().map(|(_, record)| record).collect();
+        json!({"store": store.name().as_str(), "vkey": store.verifier().to_string(), "all": all, "handovers": handovers})
+    };
     Json(json!({"ledger": stores.main().ledger().to_string(), "keys": stores.open().map(key).collect::<Vec<_>>()}))
 }
 

@@ -24,6 +24,7 @@ fn help_teaches_and_usage_errors_are_code_two() {
         "verify",
         "fsck",
         "keygen",
+        "ledger-key",
         "generate",
     ] {
         let help = run(&[command, "--help"]);

@@ -18,6 +18,7 @@ mod identity;
 mod ingest;
 mod jobs;
 mod keys;
+mod ledger_key;
 mod openapi;
 mod org_changes;
 mod placement;

@@ -3,10 +3,11 @@
 //! Not here: which entries a policy lets go (`retention::judge`), crashes of a purge (`ledger_store`).
 
 use crate::access::principal_with;
-use crate::program::{Service, event, run_json, run_json_in};
+use crate::program::{Service, event, run, run_json, run_json_in};
 use crate::python;
 use ledger::report::ReportNote;
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 /// A service whose purged files go at once.
@@ -264,4 +265,60 @@ fn judged_sound(folder: &Path) {
         );
         assert!(own.to_string().contains(found["root"].as_str().unwrap()), "{own} {found}");
     }
+}
+
+#[tokio::test]
+async fn what_went_by_mistake_is_brought_back_while_its_files_are_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let config = folder.path().join("undo.toml");
+    std::fs::write(&config, "[limits]\nundo_seconds = 3600\n").unwrap();
+    filled(folder.path()).await.stop();
+    let service = Service::start(&data, &["--config", config.to_str().unwrap(), "--seal-on-exit"]);
+    service.change(&[policy("all", &json!({"tenant": "acme", "streams": ["audit"], "at_most_days": 0}))]);
+    let planned = plan(&service, &["acme"]).await;
+    assert_eq!(carry_out(&service, &planned).await.1["outcome"], "done");
+    let own = service.rows(&["acme"], "SELECT attributes FROM audit WHERE action = 'retention.purged'").await;
+    let certificate: Value = serde_json::from_str(own[0][0].as_str().unwrap()).unwrap();
+    service.stop();
+    let to = folder.path().join("back");
+    let rescue = |more: &[&str]| {
+        let place = ["rescue", "--tenant", "acme", "--data", data.to_str().unwrap()];
+        run(&[&place[..], more].concat())
+    };
+    let listed: Value = serde_json::from_slice(&rescue(&["--json"]).stdout).unwrap();
+    let taken = &listed["taken_out"][0];
+    let removed = certificate["removed"]["listed"].as_array().unwrap();
+    let files = json!(removed.len());
+    assert_eq!((&taken["what"], &taken["files"], &taken["there"]), (&json!("purge"), &files, &files), "{listed}");
+    assert_eq!(taken["entries"], 700);
+    assert!(!to.exists(), "looking copies nothing");
+    let commit = taken["commit"].to_string();
+    let output = rescue(&["--commit", &commit, "--to", to.to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
+    // What comes back is what the certificate names.
+    for object in removed {
+        let path = to.join(format!("tenant=acme/stream=audit/commit-{commit}")).join(object["path"].as_str().unwrap());
+        let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(ledger::Hash::of(&bytes).to_base64(), object["sha256"].as_str().unwrap());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    assert_eq!(rescue(&["--to", to.to_str().unwrap()]).status.code(), Some(1), "no file is overwritten");
+    assert_eq!(rescue(&["--commit", "0"]).status.code(), Some(1), "a commit that took nothing");
+    // A file that is another one is not brought back; one that is gone is said to be.
+    let file = data.join("store/tenant=acme/stream=audit").join(removed[0]["path"].as_str().unwrap());
+    let sound = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &sound[1..]).unwrap();
+    let refused = rescue(&["--json"]);
+    assert!(
+        refused.status.code() == Some(1) && String::from_utf8_lossy(&refused.stderr).contains("not the file"),
+        "{refused:?}"
+    );
+    std::fs::remove_file(&file).unwrap();
+    let elsewhere = folder.path().join("less");
+    let output = rescue(&["--to", elsewhere.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    // The ledger says what it said.
+    let report = run_json(&["fsck", "--json", "--data", data.to_str().unwrap()]);
+    assert_eq!(report["sound"], true, "{report}");
 }

@@ -88,6 +88,7 @@ pub(crate) fn may_change(
         }
         Change::CreateKey(fact) | Change::RotateKey(fact) => asking.need(Action::ManageKeys, &fact.tenant),
         Change::DisableKey(act) | Change::EnableKey(act) => asking.need(Action::ManageKeys, &act.tenant),
+        Change::RotateLedgerKey(_) | Change::RetireLedgerKeys(_) => asking.need(Action::ManageKeys, &platform()),
         Change::DestroyKey(act) => asking.may_destroy_keys(&act.tenant),
         _ if change.is_of_retention() => asking.may_change_retention(change),
         _ if change.is_of_review() => asking.may_change_review(change),

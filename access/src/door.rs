@@ -13,6 +13,7 @@ mod keys;
 mod purges;
 mod quotas;
 mod reviews;
+mod signing;
 mod tables;
 mod used;
 
@@ -20,6 +21,7 @@ pub use self::grants::RegistrySeen;
 pub use self::keys::KeySettings;
 pub(crate) use self::keys::unwrap_all;
 pub use self::reviews::ReviewSight;
+pub use self::signing::LedgerKeyFile;
 use crate::authority;
 use crate::caller::Caller;
 use crate::fairness::Fairness;
@@ -362,6 +364,7 @@ impl Door {
     pub async fn change(&self, caller: &Caller, changes: Vec<Change>) -> Result<Vec<Made>, Problem> {
         let now = self.now();
         let changes = self.with_keys(caller, changes).await?;
+        self.may_change_ledger_keys(&changes)?;
         let decides = changes.iter().any(Change::decides_retention);
         let _still = if decides { Some(self.hold_still().await?) } else { None };
         let refused = Mutex::new(None);
@@ -386,6 +389,9 @@ impl Door {
             one.change.is_of_keys() || matches!(one.change, Change::CreateTenant(_) | Change::UpdateTenant(_))
         }) {
             self.look_after_keys().await;
+        }
+        for one in &made {
+            self.carry_out_for_ledger_keys(&one.change).await?;
         }
         Ok(made)
     }
@@ -419,6 +425,7 @@ impl Door {
             }
         }
         self.look_after_keys().await;
+        self.look_after_ledger_keys().await;
         self.note_use(now).await;
         if let Err(error) = self.0.book.keep().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "no snapshot of the registry could be kept");

@@ -33,7 +33,7 @@ mod visit;
 
 pub use caller::Caller;
 pub use door::KeySettings;
-pub use door::{Door, Opened, RegistrySeen, ReviewSight};
+pub use door::{Door, LedgerKeyFile, Opened, RegistrySeen, ReviewSight};
 pub use fairness::Asking;
 pub use job::Job;
 pub use listener::{Listener, Peer, TlsError, TlsFiles};

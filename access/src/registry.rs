@@ -16,6 +16,7 @@ mod fold;
 mod incidents;
 mod jobs;
 mod keys;
+mod ledger_keys;
 pub mod names;
 mod redaction;
 mod residency;
@@ -226,6 +227,7 @@ pub struct Registry {
     policies: BTreeMap<String, String>,
     incidents: BTreeMap<FactId, Incident>,
     keys: BTreeMap<TenantId, TenantKeys>,
+    ledger_keys: ledger_keys::LedgerKeys,
     residency: HashMap<TenantId, (ResidencyFact, Stamp)>,
     retention: BTreeMap<String, Policy>,
     holds: BTreeMap<FactId, Hold>,

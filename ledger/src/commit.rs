@@ -229,8 +229,9 @@ impl Commit {
     }
 
     /// Signs the commit under its origin.
-    pub fn sign(&self, keys: &[&LedgerKey]) -> SignedCommit {
-        SignedCommit { commit: self.clone(), bytes: note::sign(&self.to_text(), &self.origin, keys).into_bytes() }
+    pub fn sign(&self, key: &LedgerKey) -> SignedCommit {
+        let bytes = note::sign(&self.to_text(), &self.origin, &[key]).into_bytes();
+        SignedCommit { commit: self.clone(), signer: key.verifier(&self.origin), bytes }
     }
 
     fn parse(text: &str) -> Result<Self, CommitError> {
@@ -349,6 +350,7 @@ impl Body {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedCommit {
     commit: Commit,
+    signer: VerifierKey,
     bytes: Vec<u8>,
 }
 
@@ -374,7 +376,10 @@ impl SignedCommit {
             return Err(CommitError::Malformed("it carries a signature of a key that is not trusted, or one twice"));
         }
         let commit = Commit::parse(verified.text())?;
-        Ok(Self { commit, bytes: bytes.to_vec() })
+        // Of several the newest counts.
+        let newest = trusted.iter().rev().find(|key| verified.signers().contains(key));
+        let signer = newest.cloned().ok_or(CommitError::Note(NoteError::Unknown))?;
+        Ok(Self { commit, signer, bytes: bytes.to_vec() })
     }
 
     /// The origin that a commit's bytes state, before anything of them is verified: under which name its signatures
@@ -387,6 +392,11 @@ impl SignedCommit {
     /// What it says.
     pub fn commit(&self) -> &Commit {
         &self.commit
+    }
+
+    /// The key that signed it; of several the one that was given last.
+    pub fn signer(&self) -> &VerifierKey {
+        &self.signer
     }
 
     /// Its exact bytes.
@@ -461,7 +471,7 @@ mod tests {
     fn commits_round_trip() {
         let first = Commit { previous: None, number: 0, removes: vec![], ..commit() };
         for commit in [commit(), first, purge(), redaction()] {
-            let signed = commit.sign(&[&LedgerKey::from_secret(&[5; 32])]);
+            let signed = commit.sign(&LedgerKey::from_secret(&[5; 32]));
             let opened = SignedCommit::open(signed.bytes(), &trusted()).unwrap();
             assert_eq!((opened.commit(), opened.hash()), (&commit, signed.hash()));
         }
@@ -535,7 +545,7 @@ mod tests {
     proptest! {
         #[test]
         fn one_flipped_bit_is_found(position in any::<prop::sample::Index>(), bit in 0u8..8) {
-            let mut bytes = commit().sign(&[&LedgerKey::from_secret(&[5; 32])]).bytes().to_vec();
+            let mut bytes = commit().sign(&LedgerKey::from_secret(&[5; 32])).bytes().to_vec();
             let at = position.index(bytes.len());
             bytes[at] ^= 1 << bit;
             prop_assert!(SignedCommit::open(&bytes, &trusted()).is_err());

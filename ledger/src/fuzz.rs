@@ -13,6 +13,7 @@ use crate::draft::{Draft, DraftBuilder, STAMP_BYTES};
 use crate::field::{Field, Fields, Section};
 use crate::gone::{Gone, GoneError, GoneRef, cut};
 use crate::group::{Durability, Group};
+use crate::handover::{Handover, KeyHistory};
 use crate::key::{LedgerKey, VerifierKey, is_key_name};
 use crate::leaf::{self, Commitments, Seed};
 use crate::name::{LedgerName, Origin, StreamKind, TenantId};
@@ -209,6 +210,28 @@ fn receipt(at: u64, groups: u64, streams: &[u64]) -> Receipt {
     let covered = Covered { durability, epoch, group: &group, log_index: at, path, checkpoint };
     let origins: Vec<String> = streams.iter().map(|s| format!("example/t-{s}/audit/0")).collect();
     Receipt::of(&covered, origins.iter().map(String::as_str))
+}
+
+#[test]
+fn handovers() {
+    fn check(bytes: &[u8]) {
+        let (before, after) = (key(), LedgerKey::from_secret(&[8; 32]));
+        if let Ok(handover) = Handover::open(bytes) {
+            // Signatures of Ed25519 are the same each time, so whoever has the keys would have written these bytes.
+            assert!(std::str::from_utf8(bytes).unwrap().starts_with(&handover.to_text()), "two spellings");
+        }
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        if !text.ends_with('\n') || text.ends_with("\n\n") {
+            return;
+        }
+        let signed = note::sign(text, LOG, &[&before, &after]);
+        if let Ok(handover) = Handover::open(signed.as_bytes()) {
+            assert_eq!((handover.to_text().as_str(), handover.sign(&before, &after)), (text, signed));
+            let mut history = KeyHistory::begin(before.verifier(LOG));
+            assert_eq!(history.take(handover.sign(&before, &after).as_bytes()).is_ok(), handover.number == 2);
+        }
+    }
+    fuzz!("handovers", check);
 }
 
 #[test]
@@ -417,6 +440,11 @@ fn write_seeds() {
     seed("receipts", "some", receipt(2, 5, &[1, 3]).to_text().as_bytes());
     seed("receipts", "one", receipt(0, 1, &[3]).to_text().as_bytes());
     seed("tlog_proofs", "seven", tlog_proof(7, 13).to_text().as_bytes());
+    let (before, after) = (key(), LedgerKey::from_secret(&[8; 32]));
+    let (to, from, log) = (after.verifier(LOG), before.verifier(LOG), self::head(LOG, 5));
+    let handover = Handover { key: to, number: 2, before: from, time: 1_790_000_000_000_000, log };
+    seed("handovers", "text", handover.to_text().as_bytes());
+    seed("handovers", "signed", handover.sign(&before, &after).as_bytes());
     seed("tlog_proofs", "extra", tlog_proof(12, 13).with_extra(b"hi".to_vec()).to_text().as_bytes());
     seed("tlog_proofs", "single", tlog_proof(0, 1).to_text().as_bytes());
     let numbers = |a: u64, b: u64, c: u64| [a, b, c].map(u64::to_be_bytes).concat();

@@ -99,8 +99,8 @@ impl KeptHeads {
     }
 
     /// Signs the text under the store log's origin: the caller holds that all of it is durable.
-    pub fn sign(&self, key: &LedgerKey) -> String {
-        note::sign(&self.to_text(), &self.log.origin, &[key])
+    pub fn sign(&self, keys: &[&LedgerKey]) -> String {
+        note::sign(&self.to_text(), &self.log.origin, keys)
     }
 
     /// Parses and verifies a note, with the ledger's keys under whatever name.
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_note_opens_under_the_ledgers_key_only() {
-        let signed = kept().sign(&log_key());
+        let signed = kept().sign(&[&log_key()]);
         let own = log_key().verifier("whatever");
         assert_eq!(KeptHeads::open(signed.as_bytes(), std::slice::from_ref(&own)).unwrap(), kept());
         let other = LedgerKey::from_secret(&[9; 32]).verifier("whatever");

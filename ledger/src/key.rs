@@ -1,7 +1,7 @@
 //! Ed25519 keys as C2SP signed notes name them: key id, verifier key line, witness cosignatures.
 //!
 //! One secret serves a whole ledger; under each origin it has another key id, because the id covers
-//! the name. Not here: where secrets are kept, when they rotate (`access`).
+//! the name. Not here: where secrets are kept, how one hands over to the next ([`crate::handover`]).
 //!
 //! Invariant: no secret is ever printed; `Debug` of [`LedgerKey`] shows nothing of it.
 
@@ -48,11 +48,39 @@ impl LedgerKey {
         VerifierKey::ed25519(name, self.0.verifying_key())
     }
 
+    /// Whether this is the secret of a public key.
+    pub fn is_of(&self, public: &VerifierKey) -> bool {
+        self.verifier(public.name()) == *public
+    }
+
     /// One signature line over a note's text, under `name`.
     pub fn signature_line(&self, name: &str, note_text: &str) -> String {
         let id = key_id(name, ED25519, self.0.verifying_key().as_bytes());
         let signature = self.0.sign(note_text.as_bytes());
         format!("\u{2014} {name} {}\n", text::encode(&[&id[..], &signature.to_bytes()].concat()))
+    }
+}
+
+/// The key that signs, and those that it took the place of and that sign along what others are given, until everybody has
+/// learnt of the new one.
+#[derive(Debug, Clone)]
+pub struct LedgerKeys {
+    /// The key that signs.
+    pub current: LedgerKey,
+    /// Those before it, newest first.
+    pub before: Vec<LedgerKey>,
+}
+
+impl From<LedgerKey> for LedgerKeys {
+    fn from(current: LedgerKey) -> Self {
+        Self { current, before: vec![] }
+    }
+}
+
+impl LedgerKeys {
+    /// All of them, newest first.
+    pub fn all(&self) -> Vec<&LedgerKey> {
+        std::iter::once(&self.current).chain(&self.before).collect()
     }
 }
 

@@ -46,8 +46,8 @@ impl ReportNote {
     }
 
     /// The signed note.
-    pub fn sign(&self, ledger: &LedgerName, key: &LedgerKey) -> String {
-        note::sign(&self.to_text(), &signed_under(ledger), &[key])
+    pub fn sign(&self, ledger: &LedgerName, keys: &[&LedgerKey]) -> String {
+        note::sign(&self.to_text(), &signed_under(ledger), keys)
     }
 
     /// Reads a note that one of the ledger's keys signed.
@@ -84,7 +84,7 @@ mod tests {
         let ledger: LedgerName = "example".parse().unwrap();
         let key = LedgerKey::from_secret(&[7; 32]);
         let report = ReportNote { kind: "residency".into(), time: 1_786_699_613_589_793, sha256: Hash::of(b"{}") };
-        let signed = report.sign(&ledger, &key);
+        let signed = report.sign(&ledger, &[&key]);
         let keys = [key.verifier("example")];
         assert_eq!(ReportNote::open(signed.as_bytes(), &ledger, &keys).unwrap(), report);
         let other = LedgerKey::from_secret(&[8; 32]).verifier("example");

@@ -10,6 +10,7 @@ use crate::draft::{Draft, DraftBuilder};
 use crate::field::{Field, Section};
 use crate::gone::{Gone, GoneRef};
 use crate::group::{self, Durability, Group};
+use crate::handover::{Handover, KeyHistory};
 use crate::key::LedgerKey;
 use crate::leaf::{self, Commitments, Seed};
 use crate::note::tests::log_key;
@@ -116,6 +117,22 @@ fn tree() {
 }
 
 #[test]
+fn handover() {
+    let second = crate::note::tests::hex32("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb");
+    let (first, second) = (keys().0, LedgerKey::from_secret(&second));
+    // The store log as it is in the example of a receipt.
+    let text = example("receipt");
+    let log = text.split_once("\n\n").and_then(|(_, note)| note.split_once("\n\n")).unwrap();
+    let log = StreamHead::parse(&format!("{}\n", log.0)).unwrap();
+    let [key, before] = [&second, &first].map(|key| key.verifier(LOG));
+    let handover = Handover { key, number: 2, before: before.clone(), time: RECORDED, log };
+    let record = handover.sign(&first, &second);
+    let mut history = KeyHistory::begin(before);
+    assert_eq!(history.take(record.as_bytes()).unwrap(), handover);
+    holds("handover", &record);
+}
+
+#[test]
 fn commit() {
     let (key, [a, b, c]) = (keys().0, leaves());
     let add = |path: &str, first, bytes, text: &[u8], own: &[Hash]| SegmentRef {
@@ -129,7 +146,7 @@ fn commit() {
     };
     let make = |number, previous, segment, edge| {
         let (origin, time, adds, removes) = (ORIGIN.into(), RECORDED, vec![segment], vec![]);
-        Commit { origin, number, previous, epoch: 1, time, adds, removes, erasure: None, edge }.sign(&[&key])
+        Commit { origin, number, previous, epoch: 1, time, adds, removes, erasure: None, edge }.sign(&key)
     };
     let one = add("2026-09/00000000000000000000-1-0.parquet", 0, 7, b"first\r\n", &[a, b]);
     let first = make(0, None, one, edge_of(&[a, b]));
@@ -149,7 +166,7 @@ fn commit() {
     let stays = add("2026-09/00000000000000000000-1-2.parquet", 0, 7, b"stays\r\n", &[a]);
     let (previous, edge) = (Some(second.hash()), edge_of(&[a, b, c]));
     let third = Commit { number: 2, previous, erasure, adds: vec![stays], edge, ..second.commit().clone() };
-    let third = third.sign(&[&key]);
+    let third = third.sign(&key);
     holds("commit-2", &text(third.bytes()));
     // Of the last one a section goes.
     let removes = vec![second.commit().adds[0].path.clone()];
@@ -158,7 +175,7 @@ fn commit() {
     let less = add("2026-09/00000000000000000002-1-m0.parquet", 2, 6, b"less\r\n", &[c]);
     let (previous, adds) = (Some(third.hash()), vec![less]);
     let fourth = Commit { number: 3, previous, erasure, adds, ..third.commit().clone() };
-    holds("commit-3", &text(fourth.sign(&[&key]).bytes()));
+    holds("commit-3", &text(fourth.sign(&key).bytes()));
 }
 
 #[test]

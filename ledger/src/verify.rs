@@ -12,6 +12,7 @@ pub use leaves::{LeafVerifier, Watch};
 
 use crate::commit::{CommitError, SegmentRef, SignedCommit};
 use crate::gone::GoneRef;
+use crate::handover::KeyHistory;
 use crate::key::VerifierKey;
 use crate::name::Origin;
 use crate::tree::{Edge, Hash};
@@ -150,7 +151,10 @@ pub struct Break {
 #[derive(Debug, Clone)]
 pub struct ChainVerifier {
     origin: String,
+    /// Oldest first.
     trusted: Vec<VerifierKey>,
+    /// Who signed the last commit.
+    signer: Option<VerifierKey>,
     breaks: Vec<Break>,
     next: u64,
     previous: Option<Hash>,
@@ -170,7 +174,8 @@ pub struct ChainVerifier {
 
 impl ChainVerifier {
     /// A verifier for the stream `origin`, whose commits must be signed by one of `trusted`: under that origin, or
-    /// under that of a later generation once the chain has gone over to it.
+    /// under that of a later generation once the chain has gone over to it. `trusted` are oldest first: once one has
+    /// signed, none before it may.
     pub fn new(origin: &str, trusted: Vec<VerifierKey>) -> Self {
         let state = ChainState { origin: origin.into(), ..ChainState::default() };
         Self::resume(trusted, state)
@@ -185,10 +190,11 @@ impl ChainVerifier {
         let rows = state.live.iter().map(|segment| segment.rows).sum();
         let ChainState { origin, commits: next, last_hash: previous, epoch, edge, gone, redacted, live } = state;
         let live = live.into_iter().map(|segment| (segment.first, LiveSegment { segment, added_by })).collect();
-        let (breaks, heads) = Default::default();
+        let (signer, breaks, heads) = Default::default();
         Self {
             origin,
             trusted,
+            signer,
             breaks,
             next,
             previous,
@@ -217,7 +223,12 @@ impl ChainVerifier {
             edge: commit.edge.clone(),
             ..ChainState::default()
         };
-        Self { counts: false, ..Self::resume(trusted, state) }
+        Self { counts: false, ..Self::resume(trusted, state).signed_by(after) }
+    }
+
+    /// The same, told the commit at which it stands: what follows is signed by the key of that one, or by a later one.
+    pub fn signed_by(self, last: &SignedCommit) -> Self {
+        Self { signer: Some(last.signer().clone()), ..self }
     }
 
     /// Where the chain stands.
@@ -257,6 +268,7 @@ impl ChainVerifier {
         };
         let signed = SignedCommit::open(bytes, &trusted).map_err(|source| Fault::Commit { number, source })?;
         let commit = signed.commit();
+        let is_followed = |last: &VerifierKey| KeyHistory::goes_back(&trusted, &last.under(&origin), signed.signer());
         let misfit = if commit.origin != origin {
             Some("it is of another stream")
         } else if commit.number != number {
@@ -269,6 +281,8 @@ impl ChainVerifier {
             Some("its head is smaller")
         } else if commit.edge.size() == self.edge.size() && commit.edge != self.edge {
             Some("its head is another one of the same size")
+        } else if self.signer.as_ref().is_some_and(is_followed) {
+            Some("it is signed by a key that another had taken the place of (keys are given oldest first)")
         } else {
             None
         };
@@ -283,7 +297,7 @@ impl ChainVerifier {
         self.edge = commit.edge.clone();
         // A stream that had nothing sealed before has nothing that could break.
         self.breaks.extend(step.filter(|step| step.number > 0));
-        (self.origin, self.trusted) = (origin, trusted);
+        (self.origin, self.trusted, self.signer) = (origin, trusted, Some(signed.signer().clone()));
         Ok(signed)
     }
 

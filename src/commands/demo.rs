@@ -348,7 +348,7 @@ async fn ask(client: &Client, question: &Question) -> Result<(), Box<dyn std::er
 
 async fn verify(store: &Path, settings: &Settings) -> Result<(Report, u128), Box<dyn std::error::Error>> {
     let own = crate::keyfile::KeyFile::read(&key_in(&settings.data))?;
-    let key = own.key.verifier(own.ledger.as_str());
+    let key = own.keys.current.verifier(own.ledger.as_str());
     let objects = Arc::new(DurableFolder::open(store)?);
     let start = Instant::now();
     let fsck = Fsck {

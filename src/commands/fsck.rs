@@ -31,9 +31,9 @@ pub struct Arguments {
 /// The store or the key are not to be had, or a head is not signed by a trusted key.
 pub fn run(arguments: &Arguments) -> Outcome {
     let trust = &arguments.trust;
-    let mut fsck = trust.fsck(&arguments.place)?;
     let bar = ProgressBar::new_spinner();
     let report = block_on(async {
+        let mut fsck = trust.fsck(&arguments.place).await?;
         fsck.content = trust.content(&arguments.place, &fsck).await;
         let snapshot = SnapshotAudit::of(&fsck).await?;
         let mut report = trust.check(fsck.clone(), Extent::Store, |_, _| true, |entries| bar.inc(entries)).await?;

@@ -61,7 +61,8 @@ pub struct Trust {
     /// Which of the stores that the settings name
     #[arg(long = "store-name", value_name = "NAME", default_value = "main")]
     named: TenantId,
-    /// A verifier key to trust, instead of the key file in the data folder; may be given more than once
+    /// A verifier key to trust, instead of the key file in the data folder; may be given more than once, oldest first. Keys
+    /// that it handed over to, or took over from, are trusted with it
     #[arg(long = "key", value_name = "VKEY")]
     pub keys: Vec<VerifierKey>,
     /// A checkpoint of a stream that was kept earlier; may be given more than once
@@ -85,8 +86,8 @@ impl Trust {
     /// The check that these arguments ask for, against the heads that were given as files.
     ///
     /// # Errors
-    /// The folder or the key are not to be had, or a head is not signed by a trusted key.
-    pub fn fsck(&self, place: &Place) -> Result<Fsck, Box<dyn std::error::Error>> {
+    /// The store or the key are not to be had, or a head is not signed by a trusted key.
+    pub async fn fsck(&self, place: &Place) -> Result<Fsck, Box<dyn std::error::Error>> {
         let settings = place.settings(self.store.clone())?;
         let found = settings.store(&self.named).ok_or_else(|| format!("the settings name no store {}", self.named))?;
         let location = &found.location;
@@ -97,13 +98,16 @@ impl Trust {
             Some(key) => (ledger_of(key)?, self.keys.clone()),
             None => {
                 let own = KeyFile::read(&settings.key())?;
-                let key = own.key.verifier(own.ledger.as_str());
-                (own.ledger, vec![key])
+                // Oldest first.
+                let keys = own.keys.all().into_iter().rev().map(|key| key.verifier(own.ledger.as_str())).collect();
+                (own.ledger, keys)
             }
         };
-        let kept = self.heads.iter().map(|path| kept_head(path, &keys)).collect::<Result<_, _>>()?;
         let objects = location.open(&access_to(location)?, Arc::new(SystemAmbient::new()))?;
-        Ok(Fsck { objects, ledger, keys, content: Default::default(), kept, durable: vec![] })
+        let fsck = Fsck { objects, ledger, keys, content: Default::default(), kept: vec![], durable: vec![] };
+        let mut fsck = fsck.believing_handovers(&self.named).await?;
+        fsck.kept = self.heads.iter().map(|path| kept_head(path, &fsck.keys)).collect::<Result<_, _>>()?;
+        Ok(fsck)
     }
 
     /// The keys to what is encrypted: those that the settings' provider unwraps, unless somebody else's word is taken for
@@ -117,7 +121,7 @@ impl Trust {
             };
             let location = &settings.main.location;
             let objects = location.open(&access_to(location)?, ambient)?;
-            let control = Fsck { objects, ..fsck.clone() };
+            let control = Fsck { objects, ..fsck.clone() }.believing_handovers(&settings.main.name).await?;
             Ok::<_, Box<dyn std::error::Error>>(access::keys::content_keys(&control, provider.as_ref()).await?)
         };
         match found.await {
@@ -180,12 +184,12 @@ fn ledger_of(key: &VerifierKey) -> Result<LedgerName, Box<dyn std::error::Error>
 /// The store or the key are not to be had, or a head is not signed by a trusted key.
 pub fn run(arguments: &Arguments) -> Outcome {
     let trust = &arguments.trust;
-    let mut fsck = trust.fsck(&arguments.place)?;
     let wanted = |tenant: &TenantId, kind: StreamKind| {
         arguments.tenant.as_ref().is_none_or(|only| only == tenant) && arguments.stream.is_none_or(|only| only == kind)
     };
     let bar = ProgressBar::new_spinner();
     let report = block_on(async {
+        let mut fsck = trust.fsck(&arguments.place).await?;
         fsck.content = trust.content(&arguments.place, &fsck).await;
         trust.check(fsck, Extent::Streams, wanted, |entries| bar.inc(entries)).await
     })??;

@@ -40,6 +40,8 @@ pub struct KeySettings {
     chest: KeyChest,
     /// Whether every tenant is to have one, and not only those whose tier says so.
     all: bool,
+    /// Where the ledger's own keys are kept, if they may be changed.
+    pub(super) ledger: Option<Arc<dyn super::LedgerKeyFile>>,
     /// Whoever looks after them has it.
     turn: Arc<tokio::sync::Mutex<Looked>>,
 }
@@ -54,7 +56,12 @@ struct Looked {
 impl KeySettings {
     /// Keys wrapped by this provider; `all` for every tenant, or only for those whose tier says so.
     pub fn new(provider: Option<Arc<dyn KeyProvider>>, chest: KeyChest, all: bool) -> Self {
-        Self { provider, chest, all, turn: Arc::default() }
+        Self { provider, chest, all, ledger: None, turn: Arc::default() }
+    }
+
+    /// The same, with the file that holds the ledger's own keys.
+    pub fn with_ledger_keys(self, file: Arc<dyn super::LedgerKeyFile>) -> Self {
+        Self { ledger: Some(file), ..self }
     }
 }
 

@@ -24,7 +24,7 @@ pub use self::incident::{
     AwareFact, CloseFact, IncidentFact, IncidentStatus, IncidentUpdate, Severity, Triage, TriageFact,
 };
 pub use self::job::{JobBegin, JobEnd, JobFinding, JobOutcome, JobRenewal};
-pub use self::keys::KeyFact;
+pub use self::keys::{KeyFact, SignsFact, Why};
 pub use self::place::{StoreFact, Tier};
 pub use self::quota::{Quota, QuotaFact};
 pub use self::redaction::{RedactedRows, RedactionApproval, RedactionFact};
@@ -353,6 +353,15 @@ pub enum Change {
     /// They are destroyed at their provider. Written by the service.
     #[serde(rename = "key.erase")]
     EraseKey(TenantAct),
+    /// The ledger is signed with a new key from now on; those before it sign along until they are retired.
+    #[serde(rename = "ledger_key.rotate")]
+    RotateLedgerKey(Why),
+    /// The keys of before sign along no more.
+    #[serde(rename = "ledger_key.retire")]
+    RetireLedgerKeys(Why),
+    /// A store is signed with a key. Written by the service.
+    #[serde(rename = "ledger_key.signs")]
+    LedgerKeySigns(SignsFact),
     /// Sections of entries are to be redacted, as a data subject asked.
     #[serde(rename = "redaction.ask")]
     AskRedaction(Box<RedactionFact>),

@@ -162,6 +162,7 @@ impl Registry {
             Change::SetResidency(fact) => self.check_residency(fact),
             Change::SetReviewRules(fact) => self.check_rules(fact),
             _ if change.is_of_keys() => self.check_keys(change),
+            _ if change.is_of_ledger_keys() => self.check_ledger_keys(change),
             _ if change.is_of_retention() => self.check_retention(change, now),
             _ if change.is_of_job() => self.check_job(change, now),
             _ if change.is_of_review() => self.check_review(change, now),

@@ -141,6 +141,9 @@ impl Change {
             Self::EnableKey(_) => "key.enable",
             Self::DestroyKey(_) => "key.destroy",
             Self::EraseKey(_) => "key.erase",
+            Self::RotateLedgerKey(_) => "ledger_key.rotate",
+            Self::RetireLedgerKeys(_) => "ledger_key.retire",
+            Self::LedgerKeySigns(_) => "ledger_key.signs",
             Self::AskRedaction(_) => "redaction.ask",
             Self::ApproveRedaction(_) => "redaction.approve",
             Self::RefuseRedaction(_) => "redaction.refuse",
@@ -250,6 +253,8 @@ impl Change {
             Self::DisableKey(act) | Self::EnableKey(act) | Self::DestroyKey(act) | Self::EraseKey(act) => {
                 ("keys", act.tenant.to_string())
             }
+            Self::RotateLedgerKey(_) | Self::RetireLedgerKeys(_) => ("ledger_key", String::new()),
+            Self::LedgerKeySigns(fact) => ("ledger_key", fact.vkey.clone()),
             Self::SetRetention(fact) => ("policy", fact.policy.clone()),
             Self::EndRetention(act) => ("policy", act.policy.clone()),
             Self::SetHold(fact) => ("hold", id_of(fact.hold.as_ref())),

@@ -110,6 +110,7 @@ impl Registry {
             }
             // What a snapshot says is in the changes themselves; the others were applied above.
             _ if change.is_of_keys() => self.apply_to_keys(stamp, change),
+            _ if change.is_of_ledger_keys() => self.apply_to_ledger_keys(stamp, change),
             _ if change.is_of_retention() => self.apply_to_retention(stamp, change),
             _ if change.is_of_job() => self.apply_to_jobs(stamp, change),
             _ if change.is_of_review() => self.apply_to_review(stamp, change),

@@ -34,6 +34,8 @@ pub enum Table {
     Certificates,
     /// Keys that tenants' content is encrypted under.
     Keys,
+    /// Keys that the ledger is signed with.
+    LedgerKeys,
     /// What data subjects asked to have erased.
     Redactions,
     /// Jobs of the service, with the newest run of each.
@@ -51,7 +53,7 @@ pub struct Row {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 13] = [
+    pub const ALL: [Table; 14] = [
         Self::Tenants,
         Self::Principals,
         Self::Credentials,
@@ -63,6 +65,7 @@ impl Table {
         Self::Holds,
         Self::Certificates,
         Self::Keys,
+        Self::LedgerKeys,
         Self::Redactions,
         Self::Jobs,
     ];
@@ -81,6 +84,7 @@ impl Table {
             Self::Holds => "holds",
             Self::Certificates => "certificates",
             Self::Keys => "keys",
+            Self::LedgerKeys => "ledger_keys",
             Self::Redactions => "redactions",
             Self::Jobs => "jobs",
         }
@@ -93,7 +97,7 @@ impl Table {
             Self::Incidents => Action::ReadIncidents,
             Self::Reviews => Action::ReadReviews,
             Self::Policies | Self::Holds | Self::Certificates | Self::Redactions => Action::ReadRetention,
-            Self::Keys => Action::ReadKeys,
+            Self::Keys | Self::LedgerKeys => Action::ReadKeys,
             Self::Jobs => Action::ReadJobs,
             _ => Action::ReadGrants,
         }
@@ -128,6 +132,7 @@ impl Table {
             Self::Holds => super::retention::HOLD_COLUMNS,
             Self::Certificates => super::retention::CERTIFICATE_COLUMNS,
             Self::Keys => super::keys::COLUMNS,
+            Self::LedgerKeys => super::ledger_keys::COLUMNS,
             Self::Redactions => super::redaction::COLUMNS,
             Self::Jobs => super::jobs::COLUMNS,
         };
@@ -150,6 +155,7 @@ impl Table {
             Self::Holds => registry.hold_rows(),
             Self::Certificates => registry.certificate_rows(),
             Self::Keys => registry.key_rows(),
+            Self::LedgerKeys => registry.ledger_key_rows(),
             Self::Redactions => registry.redaction_rows(),
             Self::Jobs => registry.job_rows(now),
         };

@@ -48,7 +48,7 @@ fn chain(commits: u64) -> Vec<SignedCommit> {
                 erasure: None,
                 edge: edge.clone(),
             }
-            .sign(&[&key()]),
+            .sign(&key()),
         );
     }
     out
@@ -86,7 +86,7 @@ fn a_sound_chain_verifies_also_after_a_rewrite() {
     let removes = vec!["2026-11/1.parquet".into(), "2026-11/2.parquet".into()];
     let rewrite =
         Commit { number: 4, previous: Some(last.hash()), adds: vec![merged], removes, ..last.commit().clone() };
-    chain.push(rewrite.sign(&[&key()]));
+    chain.push(rewrite.sign(&key()));
     let mut verifier = verifier();
     for signed in &chain {
         verifier.commit(signed.bytes()).unwrap();
@@ -110,7 +110,7 @@ fn a_rewrite_covers_what_it_removes_and_nothing_else() {
     };
     let rewrite = |adds: Vec<SegmentRef>, removes: &[u64]| {
         let removes = removes.iter().map(|n| format!("2026-11/{n}.parquet")).collect();
-        Commit { number: 4, previous: Some(last.hash()), adds, removes, ..last.commit().clone() }.sign(&[&key()])
+        Commit { number: 4, previous: Some(last.hash()), adds, removes, ..last.commit().clone() }.sign(&key())
     };
     let mut before = verifier();
     chain.iter().for_each(|signed| drop(before.commit(signed.bytes()).unwrap()));
@@ -148,7 +148,7 @@ fn a_head_inside_a_rewritten_segment_still_counts() {
     let mut edge = Edge::default();
     (0..10u8).for_each(|i| edge.push(Hash::of(&[i])));
     forged.edge = edge;
-    chain[0] = forged.sign(&[&key()]);
+    chain[0] = forged.sign(&key());
     let all = leaves(20);
     let merged = SegmentRef {
         path: "2026-11/merged.parquet".into(),
@@ -157,12 +157,12 @@ fn a_head_inside_a_rewritten_segment_still_counts() {
         root: root_of(all.iter().copied()),
         ..chain[0].commit().adds[0].clone()
     };
-    let second = Commit { previous: Some(chain[0].hash()), ..chain[1].commit().clone() }.sign(&[&key()]);
+    let second = Commit { previous: Some(chain[0].hash()), ..chain[1].commit().clone() }.sign(&key());
     let removes = [0, 1].map(|n| format!("2026-11/{n}.parquet")).to_vec();
     let rewrite =
         Commit { number: 2, previous: Some(second.hash()), adds: vec![merged], removes, ..second.commit().clone() };
     let mut verifier = verifier();
-    for signed in [&chain[0], &second, &rewrite.sign(&[&key()])] {
+    for signed in [&chain[0], &second, &rewrite.sign(&key())] {
         verifier.commit(signed.bytes()).unwrap();
     }
     let fault = feed(&mut verifier.into_leaves(None).unwrap(), &all).unwrap_err();
@@ -177,14 +177,14 @@ fn each_fault_in_the_chain_is_named() {
     assert!(matches!(skipped.commit(good[2].bytes()), Err(Fault::Chain { number: 1, why: "it has another number" })));
     let mut other = good[1].commit().clone();
     other.previous = Some(Hash::of(b"elsewhere"));
-    assert!(matches!(skipped.commit(other.sign(&[&key()]).bytes()), Err(Fault::Chain { number: 1, .. })));
+    assert!(matches!(skipped.commit(other.sign(&key()).bytes()), Err(Fault::Chain { number: 1, .. })));
     let mut gap = good[1].commit().clone();
     gap.adds[0].first = 11;
-    assert_eq!(skipped.commit(gap.sign(&[&key()]).bytes()), Err(Fault::Coverage { number: 1, seq: 10 }));
+    assert_eq!(skipped.commit(gap.sign(&key()).bytes()), Err(Fault::Coverage { number: 1, seq: 10 }));
     let mut missing = good[1].commit().clone();
     missing.removes = vec!["2026-11/9.parquet".into()];
-    assert!(matches!(skipped.commit(missing.sign(&[&key()]).bytes()), Err(Fault::Chain { number: 1, .. })));
-    let stranger = good[1].commit().sign(&[&LedgerKey::from_secret(&[6; 32])]);
+    assert!(matches!(skipped.commit(missing.sign(&key()).bytes()), Err(Fault::Chain { number: 1, .. })));
+    let stranger = good[1].commit().sign(&LedgerKey::from_secret(&[6; 32]));
     assert!(matches!(skipped.commit(stranger.bytes()), Err(Fault::Commit { number: 1, .. })));
     skipped.commit(good[1].bytes()).unwrap();
 }
@@ -210,7 +210,7 @@ fn a_head_that_its_segments_do_not_give_is_named() {
     let mut edge = chain[0].commit().edge.clone();
     (0..10u8).for_each(|i| edge.push(Hash::of(&[i])));
     forged.edge = edge;
-    chain[1] = forged.sign(&[&key()]);
+    chain[1] = forged.sign(&key());
     let mut verifier = verifier();
     chain.iter().for_each(|signed| drop(verifier.commit(signed.bytes()).unwrap()));
     assert_eq!(
@@ -224,7 +224,7 @@ fn a_chain_may_go_on_in_a_later_generation_and_never_goes_back() {
     let chain = chain(3);
     let at = |signed: &SignedCommit, generation: u32, previous: Option<Hash>| {
         let origin = ORIGIN.parse::<Origin>().unwrap().at_generation(generation).to_string();
-        Commit { origin, previous, ..signed.commit().clone() }.sign(&[&key()])
+        Commit { origin, previous, ..signed.commit().clone() }.sign(&key())
     };
     let later = at(&chain[1], 2, Some(chain[0].hash()));
     let mut verifier = verifier();
@@ -246,11 +246,11 @@ fn a_chain_may_go_on_in_a_later_generation_and_never_goes_back() {
 
 #[test]
 fn a_stream_that_begins_in_a_later_generation_has_no_break() {
-    let first = Commit { origin: "example/acme/audit/1".into(), ..chain(1)[0].commit().clone() }.sign(&[&key()]);
+    let first = Commit { origin: "example/acme/audit/1".into(), ..chain(1)[0].commit().clone() }.sign(&key());
     let mut verifier = verifier();
     verifier.commit(first.bytes()).unwrap();
     assert!(verifier.breaks().is_empty());
-    let other = Commit { origin: "example/globex/audit/1".into(), ..chain(1)[0].commit().clone() }.sign(&[&key()]);
+    let other = Commit { origin: "example/globex/audit/1".into(), ..chain(1)[0].commit().clone() }.sign(&key());
     assert!(self::verifier().commit(other.bytes()).is_err(), "another stream is no later generation");
 }
 
@@ -303,7 +303,7 @@ fn purge(all: &[Hash], before: &ChainVerifier, gone: &Gone, time: i64) -> Signed
     let erasure = Some(Erasure { removes, what, basis: 41, plan: Hash::of(b"plan") });
     let (number, previous, edge) = (state.commits, state.last_hash, state.edge);
     let origin = ORIGIN.into();
-    Commit { origin, number, previous, epoch: 1, time, adds, removes: vec![], erasure, edge }.sign(&[&key()])
+    Commit { origin, number, previous, epoch: 1, time, adds, removes: vec![], erasure, edge }.sign(&key())
 }
 
 proptest! {
@@ -365,7 +365,7 @@ fn a_purge_says_what_is_gone_and_takes_nothing_else() {
     let with = |change: &dyn Fn(&mut Commit)| {
         let mut other = good.clone();
         change(&mut other);
-        before.clone().commit(other.sign(&[&key()]).bytes())
+        before.clone().commit(other.sign(&key()).bytes())
     };
     assert!(with(&|_| {}).is_ok());
     let missing = "entries are missing, and it does not say that they are gone";
@@ -389,8 +389,8 @@ fn a_purge_says_what_is_gone_and_takes_nothing_else() {
     assert_eq!(with(&redacted), Err(Fault::Coverage { number: 4, seq: 0 }));
     // Nothing may be called gone without being removed.
     let mut after = before.clone();
-    after.commit(good.sign(&[&key()]).bytes()).unwrap();
+    after.commit(good.sign(&key()).bytes()).unwrap();
     let again = Commit { number: 5, previous: after.last_hash(), adds: vec![], ..good.clone() };
-    let refused = after.commit(again.sign(&[&key()]).bytes());
+    let refused = after.commit(again.sign(&key()).bytes());
     assert!(matches!(refused, Err(Fault::Chain { number: 5, .. })), "{refused:?}");
 }

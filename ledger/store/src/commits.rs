@@ -82,18 +82,20 @@ pub(crate) struct Reader<'s> {
     objects: &'s Arc<dyn ObjectStore>,
     prefix: &'s StreamPrefix,
     stored: &'s Stored,
+    /// Packs that were made after the listing.
+    packed_since: Vec<(u64, u64)>,
     ahead: BTreeMap<u64, Bytes>,
 }
 
 impl<'s> Reader<'s> {
     /// A reader that has read nothing.
     pub(crate) fn new(objects: &'s Arc<dyn ObjectStore>, prefix: &'s StreamPrefix, stored: &'s Stored) -> Self {
-        Self { objects, prefix, stored, ahead: BTreeMap::new() }
+        Self { objects, prefix, stored, packed_since: vec![], ahead: BTreeMap::new() }
     }
 
     /// The object in which a commit is looked for.
     pub(crate) fn place(&self, number: u64) -> Path {
-        match self.stored.pack_of(number) {
+        match self.pack_of(number) {
             Some((first, last)) => self.prefix.pack(first, last),
             None => self.prefix.commit(number),
         }
@@ -108,28 +110,51 @@ impl<'s> Reader<'s> {
             return Ok(bytes);
         }
         self.ahead.clear();
-        if let Some((first, last)) = self.stored.pack_of(number) {
-            let packed = read_pack(self.objects, self.prefix, first, last).await?;
-            self.ahead.extend((first..).zip(packed).filter(|(at, _)| *at >= number));
-        } else {
-            let more = (number..self.stored.end()).take(4 * CONCURRENT_OBJECTS);
-            let wanted: Vec<u64> = more.take_while(|at| *at == number || self.stored.is_loose(*at)).collect();
-            let (objects, prefix) = (self.objects, self.prefix);
-            let one = |at: u64| async move { (at, segment::fetch(objects, &prefix.commit(at)).await) };
-            let mut read = futures::stream::iter(wanted).map(one).buffered(CONCURRENT_OBJECTS);
-            while let Some((at, bytes)) = read.next().await {
-                match bytes {
-                    Ok(bytes) => drop(self.ahead.insert(at, bytes)),
-                    Err(error) if at == number => return Err(error),
-                    // It is asked for again in its turn, and then the error counts.
-                    Err(_) => break,
+        match self.pack_of(number) {
+            Some(pack) => self.read_packed(pack, number).await?,
+            None => match self.read_loose(number).await {
+                Err(lost @ StoreError::Objects { source: object_store::Error::NotFound { .. }, .. }) => {
+                    // A service at work packs commits: first the pack is there, then the object is gone.
+                    let packed = Stored::list(self.objects, self.prefix, number).await?.pack_of(number);
+                    let Some(pack) = packed else { return Err(lost) };
+                    self.packed_since.push(pack);
+                    self.read_packed(pack, number).await?;
                 }
-            }
+                read => read?,
+            },
         }
         let path = self.place(number);
         self.ahead
             .remove(&number)
             .ok_or_else(|| StoreError::Damaged { path: path.to_string(), why: "it lacks a commit" })
+    }
+
+    fn pack_of(&self, number: u64) -> Option<(u64, u64)> {
+        let since = || self.packed_since.iter().copied().find(|(first, last)| (*first..=*last).contains(&number));
+        self.stored.pack_of(number).or_else(since)
+    }
+
+    async fn read_packed(&mut self, (first, last): (u64, u64), from: u64) -> Result<(), StoreError> {
+        let packed = read_pack(self.objects, self.prefix, first, last).await?;
+        self.ahead.extend((first..).zip(packed).filter(|(at, _)| *at >= from));
+        Ok(())
+    }
+
+    async fn read_loose(&mut self, number: u64) -> Result<(), StoreError> {
+        let more = (number..self.stored.end()).take(4 * CONCURRENT_OBJECTS);
+        let wanted: Vec<u64> = more.take_while(|at| *at == number || self.stored.is_loose(*at)).collect();
+        let (objects, prefix) = (self.objects, self.prefix);
+        let one = |at: u64| async move { (at, segment::fetch(objects, &prefix.commit(at)).await) };
+        let mut read = futures::stream::iter(wanted).map(one).buffered(CONCURRENT_OBJECTS);
+        while let Some((at, bytes)) = read.next().await {
+            match bytes {
+                Ok(bytes) => drop(self.ahead.insert(at, bytes)),
+                Err(error) if at == number => return Err(error),
+                // It is asked for again in its turn, and then the error counts.
+                Err(_) => break,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -152,4 +177,36 @@ pub(crate) async fn read_pack(
         return Err(StoreError::Damaged { path: path.to_string(), why });
     }
     Ok(commits.into_iter().map(|commit| bytes.slice_ref(commit)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ledger::name::StreamKind;
+    use object_store::memory::InMemory;
+    use object_store::{ObjectStore, ObjectStoreExt};
+
+    #[tokio::test]
+    async fn a_commit_that_is_packed_while_it_is_read_is_found_there() {
+        let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let prefix = StreamPrefix::new(&"acme".parse().unwrap(), StreamKind::Audit);
+        let commits: Vec<Vec<u8>> = (0..4u8).map(|n| format!("commit {n}\n").into_bytes()).collect();
+        for (number, commit) in (0..).zip(&commits) {
+            objects.put(&prefix.commit(number), commit.clone().into()).await.unwrap();
+        }
+        let stored = Stored::list(&objects, &prefix, 0).await.unwrap();
+        let mut reader = Reader::new(&objects, &prefix, &stored);
+        let slices: Vec<&[u8]> = commits.iter().map(Vec::as_slice).collect();
+        objects.put(&prefix.pack(0, 2), ledger::pack::pack(0, &slices[..3]).into()).await.unwrap();
+        for number in 0..3 {
+            objects.delete(&prefix.commit(number)).await.unwrap();
+        }
+        for (number, commit) in (0..).zip(&commits) {
+            assert_eq!(reader.read(number).await.unwrap(), commit, "commit {number}");
+        }
+        assert_eq!((reader.place(1), reader.place(3)), (prefix.pack(0, 2), prefix.commit(3)));
+        // One that is nowhere is lost.
+        objects.delete(&prefix.commit(3)).await.unwrap();
+        assert!(Reader::new(&objects, &prefix, &stored).read(3).await.is_err());
+    }
 }

@@ -222,7 +222,8 @@ async fn commit(
         erasure: None,
         edge: sealed.edge,
     };
-    turn.unsettled = Some(Unsettled { signed: commit.sign(&[&shared.key]), segments: vec![segment], gone: None });
+    turn.unsettled =
+        Some(Unsettled { signed: commit.sign(shared.signing.now().current()), segments: vec![segment], gone: None });
     settle(shared, stream, &mut turn).await
 }
 

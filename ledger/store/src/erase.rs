@@ -237,7 +237,7 @@ async fn carry_out(
         (_, Prepared::Purge(_)) => return Ok(None),
     };
     let commit = commit_of(shared, stream, &sealed, planned, (what, made), (epoch, order));
-    let signed = commit.sign(&[&shared.key]);
+    let signed = commit.sign(shared.signing.now().current());
     if signed.bytes().len() > NOTE_BYTES {
         return Err(StoreError::Invalid(
             "an erasure would touch more segments than a commit can name: erase less at once",
@@ -307,7 +307,7 @@ async fn recorded(shared: &Shared, stream: &Stream, order: &EraseOrder) -> Resul
         return Ok(None);
     }
     let mut commits = Reader::new(&shared.objects, &stream.prefix, &stored);
-    let trusted = vec![shared.key.verifier(stream.origin.at_generation(0).as_str())];
+    let trusted = shared.signing.now().trusted(stream.origin.at_generation(0).as_str());
     let mut chain = ChainVerifier::new(stream.origin.at_generation(0).as_str(), trusted);
     for number in 0..sealed.commits {
         let bytes = commits.read(number).await?;

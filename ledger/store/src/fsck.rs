@@ -13,6 +13,7 @@ mod report;
 mod since;
 mod store_log;
 mod strangers;
+mod taken_out;
 mod tree;
 mod unread;
 mod views;
@@ -20,12 +21,14 @@ mod views;
 pub use kept::Kept;
 pub use report::{Finding, Report, StreamReport};
 pub use since::{Checked, Since};
+pub use taken_out::TakenOut;
 
 use crate::error::StoreError;
 use crate::keys::{ContentKeys, KeyError};
 use crate::layout::StreamPrefix;
 use crate::objects_of::list_streams;
 use crate::segment;
+use crate::signing;
 use futures::TryStreamExt;
 use kept::against_kept;
 use ledger::checkpoint::StreamHead;
@@ -49,7 +52,7 @@ pub struct Fsck {
     pub objects: Arc<dyn ObjectStore>,
     /// The ledger's name.
     pub ledger: LedgerName,
-    /// The ledger's public keys, under any name.
+    /// The ledger's public keys, under any name, oldest first: once one has signed in a chain, none before it may.
     pub keys: Vec<VerifierKey>,
     /// The keys to what is encrypted; of what none opens, the hashes of the files are checked.
     pub content: ContentKeys,
@@ -64,6 +67,21 @@ const UPGRADE: &str = "use a newer piperoll to check this; nothing is known to b
 const REBUILD: &str = "a view only: stop the service, delete _delta_log of this stream, and start: it is written anew";
 
 impl Fsck {
+    /// The same check, believing also the keys that one of its keys handed over to, and those that handed over to it, as the
+    /// store's records of its keys say. Where these do not hold, [`Fsck::store`] says so, and nobody is believed for them.
+    ///
+    /// # Errors
+    /// The records cannot be read.
+    pub async fn believing_handovers(mut self, store: &TenantId) -> Result<Self, StoreError> {
+        let origin = Origin::store_log(&self.ledger, store, 0);
+        match signing::read(&self.objects, &origin).await {
+            Ok(Some(known)) => self.keys = known.history.believed(&self.keys),
+            Ok(None) | Err(StoreError::Newer { .. } | StoreError::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(self)
+    }
+
     /// Checks every stream; `progress` is told of entries as they are recomputed.
     ///
     /// # Errors

@@ -197,7 +197,7 @@ impl StreamHandle {
     /// # Errors
     /// None today; a signer that is not at hand would be one.
     pub async fn checkpoint(&self) -> Result<String, StoreError> {
-        Ok(self.stream.head().sign(&[&self.shared.key]))
+        Ok(self.stream.head().sign(&self.shared.signing.now().all()))
     }
 
     /// The proof that an entry is in the tree of `size` entries, by default the newest.

@@ -105,7 +105,7 @@ impl HeadKeeper {
 
     /// Puts a note under the first number that is free at this size of the store log.
     async fn put(&self, shared: &Shared, note: &KeptHeads) -> Result<(), StoreError> {
-        let signed = note.sign(&shared.key);
+        let signed = note.sign(&shared.signing.now().all());
         for number in 0.. {
             let path = layout::kept_heads(&shared.ledger, &shared.log_origin, note.log.size, number);
             let options = PutOptions::from(PutMode::Create);

@@ -51,12 +51,12 @@ pub(crate) fn head_text(origin: &str, edge: &Edge) -> String {
     text
 }
 
-/// Reads a signed head of this size.
+/// Reads a signed head of this size, and who signed it; `trusted` are under its origin.
 ///
 /// # Errors
 /// What is wrong with it, or that it is of a later form.
-pub(crate) fn read_head(bytes: &[u8], size: u64, trusted: &VerifierKey) -> Result<Edge, HeadFault> {
-    let note = Note::parse(bytes).and_then(|note| note.verify(std::slice::from_ref(trusted)));
+pub(crate) fn read_head(bytes: &[u8], size: u64, trusted: &[VerifierKey]) -> Result<(Edge, VerifierKey), HeadFault> {
+    let note = Note::parse(bytes).and_then(|note| note.verify(trusted));
     let note = note.map_err(|_| HeadFault::Wrong("is not signed by this ledger's key"))?;
     let mut lines = note.text().lines();
     let is_newer = match lines.next() {
@@ -70,8 +70,9 @@ pub(crate) fn read_head(bytes: &[u8], size: u64, trusted: &VerifierKey) -> Resul
         note.text().lines().filter_map(|line| line.strip_prefix("edge ")).map(Hash::from_base64).collect();
     let edge = Edge::from_parts(size, nodes.unwrap_or_default());
     let edge = edge.map_err(|_| HeadFault::Wrong("has a malformed edge"))?;
-    if head_text(trusted.name(), &edge) == note.text() {
-        Ok(edge)
+    let signer = note.signers().first().ok_or(HeadFault::Wrong("is signed by nobody"))?;
+    if head_text(signer.name(), &edge) == note.text() {
+        Ok((edge, signer.clone()))
     } else {
         Err(HeadFault::Wrong("does not fold to its root"))
     }
@@ -85,23 +86,18 @@ pub(crate) fn read_head_until(
     bytes: &[u8],
     size: u64,
     origin: &Origin,
-    key: impl Fn(&Origin) -> VerifierKey,
-) -> Result<Edge, HeadFault> {
+    keys: impl Fn(&Origin) -> Vec<VerifierKey>,
+) -> Result<(Edge, VerifierKey), HeadFault> {
     let stated = bytes.split(|byte| *byte == b'\n').nth(1).and_then(|line| line.strip_prefix(b"origin "));
     let stated = stated.and_then(|text| std::str::from_utf8(text).ok()?.parse::<Origin>().ok());
     let is_earlier = |stated: &Origin| stated.is_same_log(origin) && stated.generation() <= origin.generation();
     let stated = stated.filter(is_earlier).ok_or(HeadFault::Wrong("is of another log"))?;
-    read_head(bytes, size, &key(&stated))
+    read_head(bytes, size, &keys(&stated))
 }
 
 /// The record of a store's format, and of the origin of its log.
 pub(crate) fn format_text(origin: &str) -> String {
     format!("{FORMAT}\norigin {origin}\n")
-}
-
-/// The record of the key that signs, under the origin of the store log. Of several, the highest number counts.
-pub(crate) fn key_text(key: &VerifierKey) -> String {
-    format!("piperoll-log-key/v1\nkey {key}\n")
 }
 
 /// Which log may extend a store, and in which generation. Of several records, the highest number counts.

@@ -274,7 +274,7 @@ pub(crate) async fn inclusion(
     let root = reader.trusted_root(size).await?;
     checked(proof::check_inclusion(seq, size, &path, &leaf, &root), stream)?;
     let head = StreamHead { origin: stream.origin.to_string(), size, root };
-    let checkpoint = head.sign(&[&shared.key]);
+    let checkpoint = head.sign(&shared.signing.now().all());
     let redacted = reader.redacted.get(&seq).copied().unwrap_or_default();
     Ok(InclusionProof { seq, head, leaf, path, checkpoint, redacted })
 }

@@ -19,6 +19,7 @@ use crate::log_state::{LogHealth, LogState};
 use crate::objects_of::list_numbers;
 use crate::segment;
 use crate::segment_reader::Content;
+use crate::signing::{self, Signing};
 use crate::store::{LogHead, Shared, StoreOptions};
 use crate::stream::{Sealed, Stream, View};
 use crate::wal::{self, DiskLog, Fact, Log, LogFiles, ObjectLogReader, Place};
@@ -93,8 +94,9 @@ async fn recover_once(shared: &Arc<Shared>, ownership: &mut Ownership) -> Result
         stream.publish(chunk, edge);
     }
     let head = StreamHead { origin: shared.log_origin.to_string(), size: log_edge.size(), root: log_edge.root() };
-    let checkpoint = head.sign(&[&shared.key]);
+    let checkpoint = head.sign(&shared.signing.now().all());
     shared.set_log_head(LogHead { head, checkpoint });
+    signing::confirm(shared).await?;
     Ok(Recovered { shared: Arc::clone(shared), epoch, log, log_edge, unflushed, flushed, facts, log_use })
 }
 
@@ -140,6 +142,7 @@ async fn read_objects(
 fn shared_of(options: StoreOptions, log_origin: Origin) -> Shared {
     let head = StreamHead { origin: log_origin.to_string(), size: 0, root: Edge::default().root() };
     let keys = ContentKeys::new(options.ledger.clone(), options.keys);
+    let signing = Signing::begin(options.signing, &log_origin.at_generation(0));
     Shared {
         content: Content { objects: Arc::clone(&options.objects), keys },
         objects: options.objects,
@@ -147,7 +150,7 @@ fn shared_of(options: StoreOptions, log_origin: Origin) -> Shared {
         ledger: options.ledger,
         name: options.name,
         log_origin,
-        key: options.key,
+        signing,
         limits: options.limits,
         ambient: options.ambient,
         durability: options.durability,
@@ -230,10 +233,11 @@ pub(crate) async fn flushed_log(shared: &Shared) -> Result<(u64, Edge), StoreErr
     };
     let path = layout::log_head(size);
     let bytes = segment::fetch(&shared.objects, &path).await?;
-    let key = |origin: &Origin| shared.key.verifier(origin.as_str());
+    let signing = shared.signing.now();
+    let key = |origin: &Origin| signing.trusted(origin.as_str());
     let object = path.to_string();
     match log_head::read_head_until(&bytes, size, &shared.log_origin, key) {
-        Ok(edge) => Ok((size, edge)),
+        Ok((edge, _)) => Ok((size, edge)),
         Err(HeadFault::Newer) => Err(StoreError::Newer { object, what: "it is a head of a later form".into() }),
         Err(HeadFault::Wrong(why)) => Err(StoreError::Damaged { path: object, why }),
     }

@@ -191,7 +191,7 @@ async fn try_seal(shared: &Shared, stream: &Stream, epoch: u64) -> Result<u64, S
         erasure: None,
         edge: edge.clone(),
     };
-    let signed = commit.sign(&[&shared.key]);
+    let signed = commit.sign(shared.signing.now().current());
     let path = stream.prefix.commit(commit.number);
     match create(&shared.objects, &path, signed.bytes().to_vec().into()).await {
         // A writer that was fenced since had begun this seal, and carried it out.
@@ -297,6 +297,6 @@ async fn flush_log(shared: &Shared, from: u64, leaves: &[Hash], edge: Edge) -> R
         shared.objects.put(&path, body.to_vec().into()).await.map_err(StoreError::objects(&path))?;
     }
     let text = log_head::head_text(shared.log_origin.as_str(), &edge);
-    let note = ledger::note::sign(&text, shared.log_origin.as_str(), &[&shared.key]);
+    let note = ledger::note::sign(&text, shared.log_origin.as_str(), &[shared.signing.now().current()]);
     create(&shared.objects, &layout::log_head(edge.size()), note.into_bytes().into()).await
 }

@@ -85,11 +85,11 @@ impl ChainSnapshot {
     }
 
     /// Reads what [`ChainSnapshot::sign`] wrote; what is wrong with it otherwise.
-    pub(crate) fn open(bytes: &[u8], trusted: &VerifierKey) -> Result<Self, &'static str> {
+    pub(crate) fn open(bytes: &[u8], trusted: &[VerifierKey]) -> Result<Self, &'static str> {
         let malformed = "it is not in its form";
         let note_end = end_of_note(bytes).ok_or(malformed)?;
         let (note, body) = bytes.split_at(note_end);
-        let note = Note::parse(note).and_then(|note| note.verify(std::slice::from_ref(trusted)));
+        let note = Note::parse(note).and_then(|note| note.verify(trusted));
         let note = note.map_err(|_| "it is not signed by this ledger's key")?;
         let body = std::str::from_utf8(body).map_err(|_| malformed)?;
         let snapshot = Self::parse(note.text(), body).ok_or(malformed)?;
@@ -97,8 +97,9 @@ impl ChainSnapshot {
         if stated != format!("body {} {}", body.len(), Hash::of(body.as_bytes())) {
             return Err("what follows the signed text is not what was signed");
         }
-        let (origin, first) = (snapshot.chain.origin.parse::<Origin>(), trusted.name().parse::<Origin>());
-        if !origin.is_ok_and(|origin| first.is_ok_and(|first| origin.is_same_log(&first))) {
+        let first = note.signers().first().and_then(|key| key.name().parse::<Origin>().ok());
+        let origin = snapshot.chain.origin.parse::<Origin>();
+        if !origin.is_ok_and(|origin| first.is_some_and(|first| origin.is_same_log(&first))) {
             return Err("it is of another stream");
         }
         Ok(snapshot)
@@ -227,7 +228,8 @@ fn of(stream: &Stream, sealed: &Sealed, turn: &Turn) -> ChainSnapshot {
 pub(crate) async fn write(shared: &Shared, stream: &Stream) -> Result<(), StoreError> {
     let mut turn = stream.turn.lock().await;
     let sealed = stream.view().sealed;
-    let bytes = of(stream, &sealed, &turn).sign(stream.origin.at_generation(0).as_str(), &shared.key);
+    let bytes =
+        of(stream, &sealed, &turn).sign(stream.origin.at_generation(0).as_str(), shared.signing.now().current());
     let path = stream.prefix.snapshot();
     shared.objects.put(&path, bytes.into()).await.map_err(StoreError::objects(&path))?;
     turn.noted = sealed.commits;
@@ -238,7 +240,7 @@ pub(crate) async fn write(shared: &Shared, stream: &Stream) -> Result<(), StoreE
 pub(crate) async fn read(
     objects: &Arc<dyn ObjectStore>,
     prefix: &StreamPrefix,
-    trusted: &VerifierKey,
+    trusted: &[VerifierKey],
 ) -> Result<Option<ChainSnapshot>, StoreError> {
     let path = prefix.snapshot();
     let Some(bytes) = segment::fetch_if_there(objects, &path).await? else { return Ok(None) };

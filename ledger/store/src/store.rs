@@ -24,6 +24,7 @@ use crate::precheck::{self, Known};
 use crate::recover;
 use crate::seal::{self, SealJob};
 use crate::segment_reader::Content;
+use crate::signing::{self, Signing};
 use crate::stream::{Sealed, Stream};
 use crate::upkeep::{Upkeep, UpkeepJob};
 use crate::wal::{DiskFiles, LogFiles};
@@ -31,7 +32,8 @@ use crate::writer::{Message, Prepared, Reply, Retries, Submission, SubmittedPart
 use ledger::checkpoint::StreamHead;
 use ledger::draft::Draft;
 use ledger::group::Durability;
-use ledger::key::{LedgerKey, VerifierKey};
+use ledger::handover::Handover;
+use ledger::key::{LedgerKeys, VerifierKey};
 use ledger::leaf::{Commitments, Seed, id_fingerprint};
 use ledger::name::{LedgerName, Origin, StreamKind, TenantId};
 use object_store::{ObjectStore, ObjectStoreExt as _};
@@ -57,8 +59,8 @@ pub struct StoreOptions {
     pub ledger: LedgerName,
     /// The store's own name, which follows the rule of a tenant's.
     pub name: TenantId,
-    /// The ledger's signing key.
-    pub key: LedgerKey,
+    /// The ledger's signing key, and those that are still to hand over to it or sign along.
+    pub signing: LedgerKeys,
     /// Where tenants' keys come from; without it nothing is encrypted.
     pub keys: Option<Arc<dyn KeySource>>,
     /// Bounds.
@@ -99,7 +101,7 @@ pub(crate) struct Shared {
     pub ledger: LedgerName,
     pub name: TenantId,
     pub log_origin: Origin,
-    pub key: LedgerKey,
+    pub signing: Signing,
     pub limits: Limits,
     pub ambient: Arc<dyn Ambient>,
     pub durability: Durability,
@@ -165,10 +167,12 @@ impl Store {
         let runtime = tokio::runtime::Handle::current();
         let limits = options.limits.clone();
         let log = options.log.as_path().into();
+        let signing = options.signing.clone();
         let recovered = recover::recover(options, files).await?;
         let (writer, messages) = mpsc::channel(limits.queue);
         let (seals, jobs) = mpsc::unbounded_channel();
         let shared = Arc::clone(&recovered.shared);
+        signing::go_over(&shared, signing).await?;
         let epoch = recovered.epoch;
         let lock = recovered.lock();
         let broken = recovered.broken_streams();
@@ -248,9 +252,29 @@ impl Store {
         &self.shared.ledger
     }
 
-    /// The public key, under the origin of the store log.
+    /// The public key that signs now, under the origin of the store log.
     pub fn verifier(&self) -> VerifierKey {
-        self.shared.key.verifier(self.shared.log_origin.as_str())
+        self.shared.signing.now().current().verifier(self.shared.log_origin.as_str())
+    }
+
+    /// The public keys that ever signed this store, under the origin of the store log, oldest first.
+    pub fn verifiers(&self) -> Vec<VerifierKey> {
+        self.shared.signing.now().trusted(self.shared.log_origin.as_str())
+    }
+
+    /// What handed over to the second key and to every later one, oldest first, with the text of the record.
+    pub fn handovers(&self) -> Vec<(Handover, String)> {
+        self.shared.signing.now().known().handovers.clone()
+    }
+
+    /// Is signed with the first of these keys from now on, the others sign along what is given to others. A key that did
+    /// not sign before takes over from the one that signs now, which must be among them; the caller has put it where the
+    /// next start finds it.
+    ///
+    /// # Errors
+    /// As it cannot take over, or the store does not answer: then call this again.
+    pub async fn sign_with(&self, keys: LedgerKeys) -> Result<(), StoreError> {
+        signing::go_over(&self.shared, keys).await
     }
 
     /// The signed head of the store log.
@@ -261,7 +285,7 @@ impl Store {
     /// Signs that a report of this kind, with this hash, was given out now.
     pub fn sign_report(&self, kind: &str, sha256: ledger::Hash) -> String {
         let report = ledger::report::ReportNote { kind: kind.into(), time: self.shared.ambient.now_micros(), sha256 };
-        report.sign(&self.shared.ledger, &self.shared.key)
+        report.sign(&self.shared.ledger, &self.shared.signing.now().all())
     }
 
     /// The store log's head.

@@ -414,7 +414,7 @@ impl Writer {
     fn sign_log_head(&self) -> String {
         let origin = self.shared.log_origin.to_string();
         let head = StreamHead { origin, size: self.log_edge.size(), root: self.log_edge.root() };
-        let checkpoint = head.sign(&[&self.shared.key]);
+        let checkpoint = head.sign(&self.shared.signing.now().all());
         self.shared.set_log_head(LogHead { head, checkpoint: checkpoint.clone() });
         checkpoint
     }

@@ -11,10 +11,12 @@ mod note;
 mod receipt;
 
 use crate::error::VerifyError;
+use crate::input;
 use crate::report::Answer;
 use crate::trust::{self, Trust};
 use clap::{Args, Subcommand};
 use ledger::checkpoint::Checkpoint;
+use ledger::handover::Handover;
 use ledger::key::VerifierKey;
 use ledger::note::Note;
 
@@ -41,14 +43,23 @@ pub struct Common {
     /// A public key that you trust, as name+id+key; may be given more than once
     #[arg(long = "key", value_name = "VKEY", required = true)]
     keys: Vec<VerifierKey>,
+    /// A record by which one key handed over to another (the service gives them out at /v1/keys): who trusts one of the two
+    /// trusts both; may be given more than once
+    #[arg(long = "handover", value_name = "FILE")]
+    handovers: Vec<String>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
 impl Common {
-    fn trust(&self) -> Trust {
-        Trust::new(self.keys.clone())
+    fn trust(&self) -> Result<Trust, VerifyError> {
+        let mut handovers = Vec::new();
+        for path in &self.handovers {
+            let read = Handover::open(&input::read(path, input::DOCUMENT_BYTES)?);
+            handovers.push(read.map_err(|error| VerifyError::form(path, "handover", error))?);
+        }
+        Ok(Trust::new(self.keys.clone()).following(handovers))
     }
 }
 

@@ -148,5 +148,5 @@ fn write_seeds() {
     let inclusion = TlogProof::new(7, hashes(inclusion_path(7, 13).unwrap()), head(13).sign(&[&key()]));
     seed("documents", "inclusion", inclusion.to_text().as_bytes());
     seed("documents", "receipt", log().1.to_text().as_bytes());
-    seed("documents", "commit", commit().sign(&[&key()]).bytes());
+    seed("documents", "commit", commit().sign(&key()).bytes());
 }

@@ -3,8 +3,9 @@
 use super::*;
 use crate::json::Json;
 use ledger::checkpoint::StreamHead;
-use ledger::commit::{Commit, SegmentRef};
+use ledger::commit::{Commit, SegmentRef, SignedCommit};
 use ledger::group::{self, Durability, Group};
+use ledger::handover::Handover;
 use ledger::key::LedgerKey;
 use ledger::proof::{Span, consistency_path, inclusion_path};
 use ledger::receipt::{Covered, Receipt};
@@ -315,7 +316,7 @@ fn commits(desk: &Desk) -> Vec<Vec<u8>> {
             erasure: None,
             edge: edge.clone(),
         };
-        let signed = commit.sign(&[&desk.key]);
+        let signed = commit.sign(&desk.key);
         previous = Some(signed.hash());
         out.push(signed.bytes().to_vec());
     }
@@ -380,4 +381,51 @@ fn each_help_teaches_by_example() {
         assert!(help.contains("Example") && help.contains("piperoll-verify ") && help.contains("--key"), "{help}");
         assert!(!help.to_lowercase().contains("bundle"));
     }
+}
+
+#[test]
+fn a_key_that_handed_over_is_followed_both_ways() {
+    let desk = Desk::new();
+    let keys: Vec<LedgerKey> = [7, 8, 9].map(|seed| LedgerKey::from_secret(&[seed; 32])).into();
+    let public = |at: usize| keys[at].verifier(LOG);
+    let record = |number: u64| {
+        let (before, key) = (number as usize - 2, number as usize - 1);
+        let time = 1_790_000_000_000_000;
+        let handover = Handover { key: public(key), number, before: public(before), time, log: desk.head(LOG, 3) };
+        desk.put(&format!("handover-{number}"), handover.sign(&keys[before], &keys[key]))
+    };
+    let (second, third) = (record(2), record(3));
+    // Commits of which each key signed one.
+    let mut files = Vec::new();
+    let mut previous = None;
+    for (number, bytes) in (0u64..).zip(commits(&desk)) {
+        let commit = SignedCommit::open(&bytes, &[keys[0].verifier(STREAM)]).unwrap().commit().clone();
+        let signed = Commit { previous, ..commit }.sign(&keys[number as usize]);
+        previous = Some(signed.hash());
+        files.push(desk.put(&format!("{number:020}"), signed.bytes()));
+    }
+    let call = |trusted: usize, handovers: &[&String]| {
+        let mut arguments = vec!["commit"];
+        arguments.extend(files.iter().map(String::as_str));
+        handovers.iter().for_each(|file| arguments.extend(["--handover", file.as_str()]));
+        desk.call_with(&arguments, &[&public(trusted).to_string()]).code
+    };
+    for trusted in 0..3 {
+        assert_eq!(call(trusted, &[&third, &second]), 0, "whoever trusts key {trusted}");
+        assert_ne!(call(trusted, &[&second]), 0, "without the record of one");
+    }
+    let forged = desk.put("forged", std::fs::read_to_string(&third).unwrap().replace("number 3", "number 4"));
+    assert_ne!(call(0, &[&second, &forged]), 0);
+    // Given by hand, the order is theirs: a key of the past does not sign behind a later one.
+    let by_hand = |order: [usize; 3]| {
+        let given: Vec<String> = order.iter().map(|at| public(*at).to_string()).collect();
+        let given: Vec<&str> = given.iter().map(String::as_str).collect();
+        let mut arguments = vec!["commit"];
+        arguments.extend(files.iter().map(String::as_str));
+        desk.call_with(&arguments, &given)
+    };
+    assert_eq!(by_hand([0, 1, 2]).code, 0);
+    let refused = by_hand([2, 1, 0]);
+    let said = format!("{}{}", refused.out, refused.err);
+    assert!(refused.code != 0 && said.contains("oldest first"), "{said}");
 }

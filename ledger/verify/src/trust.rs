@@ -8,6 +8,7 @@
 
 use crate::error::hex;
 use crate::json::Json;
+use ledger::handover::Handover;
 use ledger::key::VerifierKey;
 use ledger::name::{LedgerName, Origin};
 use ledger::note::Note;
@@ -38,6 +39,25 @@ impl Trust {
     /// Trust in these keys.
     pub fn new(given: Vec<VerifierKey>) -> Self {
         Self { given }
+    }
+
+    /// The same, and trust in the keys that took over from a trusted one, or that a trusted one took over from, in the order
+    /// in which they did; keys that no record names come before them.
+    pub fn following(mut self, mut handovers: Vec<Handover>) -> Self {
+        handovers.sort_by_key(|handover| handover.number);
+        let is = |one: &VerifierKey, key: &VerifierKey| one == key || under(one, key.name()).as_ref() == Some(key);
+        // Each round follows one step further.
+        for _ in 0..handovers.len() {
+            for Handover { key, before, .. } in &handovers {
+                let [knows, knew] = [key, before].map(|key| self.given.iter().any(|one| is(one, key)));
+                if knows != knew {
+                    self.given.push(if knows { before.clone() } else { key.clone() });
+                }
+            }
+        }
+        let named: Vec<VerifierKey> = handovers.into_iter().flat_map(|of| [of.before, of.key]).collect();
+        self.given.sort_by_key(|one| named.iter().position(|key| is(one, key)));
+        self
     }
 
     /// The keys under every name that a note's lines bear and that they may be believed under.

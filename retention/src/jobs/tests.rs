@@ -63,7 +63,7 @@ async fn door_with(folder: &Path, world: &Arc<World>, keys: access::KeySettings)
         cache: folder.join("cache"),
         ledger: "example".parse().unwrap(),
         name: MAIN_STORE.parse().unwrap(),
-        key: LedgerKey::from_secret(&[5; 32]),
+        signing: LedgerKey::from_secret(&[5; 32]).into(),
         keys: None,
         limits: Limits::default(),
         ambient: Arc::clone(&ambient),

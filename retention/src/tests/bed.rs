@@ -88,7 +88,7 @@ async fn open(world: &Arc<World>, objects: &Arc<InMemory>, folder: &Path) -> Doo
         cache: folder.join("cache"),
         ledger: "example".parse().unwrap(),
         name: "main".parse().unwrap(),
-        key: key(),
+        signing: key().into(),
         keys: None,
         limits,
         ambient: Arc::clone(&ambient),

@@ -1,6 +1,6 @@
-//! Keys that tenants' content is encrypted under.
+//! Keys that tenants' content is encrypted under, and keys that the ledger is signed with.
 
-use super::super::names::{FactId, text};
+use super::super::names::{FactId, When, text};
 use ledger::name::TenantId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,4 +25,27 @@ pub struct KeyFact {
     pub wrapped: String,
     /// Why.
     pub reason: String,
+}
+
+/// Why something is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Why {
+    /// Why: it will be read by those concerned.
+    pub reason: String,
+}
+
+/// A key that a store is signed with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignsFact {
+    /// Which store.
+    pub store: String,
+    /// Which of its keys, counted from 1.
+    pub number: u64,
+    /// The public key, under the origin of the store's log.
+    pub vkey: String,
+    /// Since when, as the store's record of it says; of the first there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<When>,
 }

@@ -11,6 +11,7 @@ use crate::segment;
 use crate::snapshot::ChainSnapshot;
 use futures::TryStreamExt;
 use ledger::commit::SignedCommit;
+use ledger::key::VerifierKey;
 use ledger::verify::ChainVerifier;
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -112,16 +113,15 @@ impl Fsck {
         bytes: &[u8],
         findings: &mut Vec<Finding>,
     ) -> Option<ChainSnapshot> {
-        let opened = self.keys.iter().map(|key| ChainSnapshot::open(bytes, &key.under(chain.origin())));
-        match opened.reduce(|a, b| a.or(b)) {
-            Some(Ok(snapshot)) => Some(snapshot),
-            Some(Err(why)) => {
+        let trusted: Vec<VerifierKey> = self.keys.iter().map(|key| key.under(chain.origin())).collect();
+        match ChainSnapshot::open(bytes, &trusted) {
+            Ok(snapshot) => Some(snapshot),
+            Err(why) => {
                 let what = format!("the snapshot of the chain cannot be used: {why}");
                 let sound = "commits and segments do not depend on it".into();
                 findings.push(Finding { sound, ..note(&prefix.snapshot(), what, SNAPSHOT) });
                 None
             }
-            None => None,
         }
     }
 

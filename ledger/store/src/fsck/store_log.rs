@@ -8,7 +8,9 @@ use crate::error::StoreError;
 use crate::layout;
 use crate::log_head::{self, HeadFault};
 use crate::segment;
+use crate::signing;
 use futures::TryStreamExt;
+use ledger::handover::KeyHistory;
 use ledger::key::VerifierKey;
 use ledger::name::Origin;
 use ledger::tile::{TILE_HASHES, Tile, TileKind};
@@ -21,7 +23,6 @@ use std::collections::{BTreeMap, BTreeSet};
 struct Listed {
     heads: BTreeSet<u64>,
     epochs: BTreeSet<u64>,
-    keys: BTreeSet<u64>,
     owners: BTreeSet<u64>,
     tiles: BTreeMap<u64, Vec<Tile>>,
     strangers: Vec<Path>,
@@ -34,11 +35,7 @@ impl Listed {
                 self.heads.insert(number);
                 return;
             }
-            let numbered = [
-                (layout::epoch(number), &mut self.epochs),
-                (layout::key(number), &mut self.keys),
-                (layout::owner(number), &mut self.owners),
-            ];
+            let numbered = [(layout::epoch(number), &mut self.epochs), (layout::owner(number), &mut self.owners)];
             if let Some((_, numbers)) = numbered.into_iter().find(|(named, _)| *named == path) {
                 numbers.insert(number);
                 return;
@@ -47,6 +44,7 @@ impl Listed {
         let tile = path.as_ref().strip_prefix("_store/log/").and_then(Tile::parse);
         match tile.filter(|tile| tile.kind == TileKind::Hashes(0)) {
             Some(tile) => self.tiles.entry(tile.index).or_default().push(tile),
+            None if layout::number_of(&path).is_some_and(|number| path == layout::key(number)) => {}
             None if path == layout::format() || layout::memo_hash(&path).is_some() => {}
             // Groups that are not sealed yet: a start reads them, and checks each head that they name.
             None if layout::number_of(&path).is_some_and(|number| path == layout::log_object(number)) => {}
@@ -77,8 +75,8 @@ impl Fsck {
             findings.push(Finding { advice, is_fault: false, ..fault(path, "nothing names this object") });
         }
         self.records(&listed, &mut findings).await;
-        if let Some(key) = self.log_key(&listed, &mut findings).await {
-            let heads = self.heads(&listed, &key, &mut findings).await;
+        if let Some(keys) = self.log_keys(&mut findings).await? {
+            let heads = self.heads(&listed, &keys, &mut findings).await;
             self.log_tiles(&listed, &heads, &mut findings).await;
         }
         Ok(findings)
@@ -115,8 +113,46 @@ impl Fsck {
         }
     }
 
-    /// The trusted key that the newest record names, under the origin that the store's format names.
-    async fn log_key(&self, listed: &Listed, findings: &mut Vec<Finding>) -> Option<VerifierKey> {
+    /// The keys that the records name, oldest first, when one of them is trusted: under the origin that the store's format
+    /// names.
+    async fn log_keys(&self, findings: &mut Vec<Finding>) -> Result<Option<Vec<VerifierKey>>, StoreError> {
+        let Some(origin) = self.log_origin(findings).await else { return Ok(None) };
+        let known = match signing::read(&self.objects, &origin).await {
+            Ok(Some(known)) => known,
+            Ok(None) => {
+                findings.push(fault(&layout::key(1), "it is missing"));
+                return Ok(None);
+            }
+            Err(StoreError::Newer { object, what }) => {
+                findings.push(fault(&Path::from(object), what).newer_if(true));
+                return Ok(None);
+            }
+            Err(StoreError::Damaged { path, why }) => {
+                let path = Path::from(path);
+                findings.push(fault(&path, why));
+                // Of two that disagree either may be the one that was changed.
+                let first = self.read(&layout::key(1), findings).await.unwrap_or_default();
+                if !String::from_utf8_lossy(&first).contains(&format!("key {origin}+")) {
+                    findings.push(fault(&layout::format(), "it and the first key's record do not name the same log"));
+                }
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let is_trusted = |key: &VerifierKey| self.keys.iter().any(|given| given.under(key.name()) == *key);
+        let keys = known.history.keys();
+        if !keys.iter().any(is_trusted) {
+            findings.push(fault(
+                &layout::key(keys.len() as u64),
+                "neither it nor a record before it names one of the trusted keys",
+            ));
+            return Ok(None);
+        }
+        Ok(Some(keys.to_vec()))
+    }
+
+    /// The origin of the store log, as the store's format names it.
+    async fn log_origin(&self, findings: &mut Vec<Finding>) -> Option<Origin> {
         let path = layout::format();
         let bytes = self.read(&path, findings).await?;
         let text = String::from_utf8_lossy(&bytes);
@@ -132,37 +168,26 @@ impl Fsck {
             findings.push(fault(&path, "it does not name this format and ledger"));
             return None;
         };
-        if let Some(later) = listed.keys.last().filter(|number| **number > 1) {
-            let what = "the store's key was rotated, of which this program knows nothing";
-            findings.push(fault(&layout::key(*later), what).newer_if(true));
-            return None;
-        }
-        let path = layout::key(1);
-        let bytes = self.read(&path, findings).await?;
-        let mut trusted = self.keys.iter().map(|key| key.under(origin.as_str()));
-        let key = trusted.find(|key| log_head::key_text(key).as_bytes() == bytes);
-        if key.is_none() && log_head::newer_record(&bytes, "piperoll-log-key/v1\nkey").is_some() {
-            findings.push(fault(&path, "the record is of a newer format than this program reads").newer_if(true));
-        } else if key.is_none() {
-            findings.push(fault(&path, "it does not name one of the trusted keys"));
-            if !String::from_utf8_lossy(&bytes).contains(&format!("key {origin}+")) {
-                findings.push(fault(&layout::format(), "it names another log than the key's record does"));
-            }
-        }
-        key
+        Some(origin)
     }
 
     /// The signed heads that hold, by size.
-    async fn heads(&self, listed: &Listed, key: &VerifierKey, findings: &mut Vec<Finding>) -> BTreeMap<u64, Hash> {
-        let mut heads = BTreeMap::new();
+    async fn heads(&self, listed: &Listed, keys: &[VerifierKey], findings: &mut Vec<Finding>) -> BTreeMap<u64, Hash> {
+        let (mut heads, mut last) = (BTreeMap::new(), None::<VerifierKey>);
+        let under = |origin: &Origin| keys.iter().map(|key| key.under(origin.as_str())).collect();
         for size in &listed.heads {
             let path = layout::log_head(*size);
             let Some(bytes) = self.read(&path, findings).await else { continue };
-            let Ok(newest) = key.name().parse::<Origin>().map(|origin| origin.at_generation(u32::MAX)) else {
-                continue;
-            };
-            match log_head::read_head_until(&bytes, *size, &newest, |origin| key.under(origin.as_str())) {
-                Ok(edge) => drop(heads.insert(*size, edge.root())),
+            let first = keys.first().and_then(|key| key.name().parse::<Origin>().ok());
+            let Some(newest) = first.map(|origin| origin.at_generation(u32::MAX)) else { continue };
+            match log_head::read_head_until(&bytes, *size, &newest, under) {
+                Ok((_, signer)) if last.as_ref().is_some_and(|last| KeyHistory::goes_back(keys, last, &signer)) => {
+                    findings.push(fault(&path, "it is signed by a key that another had taken the place of"));
+                }
+                Ok((edge, signer)) => {
+                    heads.insert(*size, edge.root());
+                    last = Some(signer);
+                }
                 Err(why) => findings.push(fault(&path, why.to_string()).newer_if(why == HeadFault::Newer)),
             }
         }

@@ -15,6 +15,7 @@ use crate::log_head::{self, Owner};
 use crate::objects::claim;
 use crate::objects_of::list_numbers;
 use crate::segment;
+use crate::signing;
 use crate::store::{Shared, StoreOptions};
 use crate::wal::{LogFiles, LogFolder};
 use ledger::group::Durability;
@@ -127,18 +128,12 @@ impl Ownership {
     }
 }
 
-/// States the store's format and key when it is new; refuses it when they are others.
+/// States the store's format and key when it is new; refuses it when they are others, or the key is not at hand.
 pub(super) async fn own(shared: &Shared, first_origin: &Origin) -> Result<(), StoreError> {
     let origin = first_origin.as_str();
     let (format, what) = (log_head::format_text(origin), "the store is of another format or ledger");
     state(shared, &layout::format(), &format, what).await?;
-    let key = log_head::key_text(&shared.key.verifier(origin));
-    let keys = list_numbers(&shared.objects, &layout::keys(), layout::key).await?;
-    if let Some(later) = keys.into_iter().find(|number| *number > 1) {
-        let object = layout::key(later).to_string();
-        return Err(StoreError::Newer { object, what: "this program knows one key in a store's life".into() });
-    }
-    state(shared, &layout::key(1), &key, "the store is signed with another key").await
+    signing::own(shared, first_origin).await
 }
 
 /// Creates a record, or finds that it says the same.

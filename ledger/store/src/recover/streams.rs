@@ -47,7 +47,7 @@ async fn open_stream(shared: &Shared, tenant: TenantId, kind: StreamKind) -> Res
     let first = Origin::stream(&shared.ledger, &tenant, kind, 0);
     let origin = first.at_generation(shared.log_origin.generation());
     let mut stream = Stream::new(tenant.clone(), kind, origin.clone(), Sealed::default());
-    let trusted = shared.key.verifier(first.as_str());
+    let trusted = shared.signing.now().trusted(first.as_str());
     let found = snapshot::read(&shared.objects, &stream.prefix, &trusted).await?;
     let walked = match found {
         Some(found) => walk_on(shared, &stream, found).await?,
@@ -93,13 +93,13 @@ async fn walk_on(shared: &Shared, stream: &Stream, found: ChainSnapshot) -> Resu
         return Ok(None);
     }
     let statistics = state.live.iter().map(|segment| segment.path.clone()).zip(statistics).collect();
-    let trusted = vec![shared.key.verifier(&state.origin)];
+    let trusted = shared.signing.now().trusted(&state.origin);
     let last = SignedCommit::open(&bytes, &trusted);
     let last = last.map_err(|source| {
         let fault = Box::new(Fault::Commit { number: newest, source });
         StoreError::History { origin: stream.origin.to_string(), fault }
     })?;
-    let chain = ChainVerifier::resume(trusted, state);
+    let chain = ChainVerifier::resume(trusted, state).signed_by(&last);
     let turn = Turn { removed, packed, noted: newest + 1, checkpoint, ..Turn::default() };
     let mut walked = Walked { chain, commits: vec![last], statistics, turn };
     walk(&mut walked, stream, &mut reader, stored.end()).await?;
@@ -108,7 +108,7 @@ async fn walk_on(shared: &Shared, stream: &Stream, found: ChainSnapshot) -> Resu
 
 async fn walk_all(shared: &Shared, stream: &Stream, first: &Origin) -> Result<Walked, StoreError> {
     let stored = Stored::list(&shared.objects, &stream.prefix, 0).await?;
-    let chain = ChainVerifier::new(first.as_str(), vec![shared.key.verifier(first.as_str())]);
+    let chain = ChainVerifier::new(first.as_str(), shared.signing.now().trusted(first.as_str()));
     let mut walked = Walked { chain, commits: vec![], statistics: HashMap::new(), turn: Turn::default() };
     let mut reader = Reader::new(&shared.objects, &stream.prefix, &stored);
     walk(&mut walked, stream, &mut reader, stored.end()).await?;

@@ -35,7 +35,7 @@ pub(super) async fn adopt(shared: &Shared, stream: &Stream, turn: &mut Turn, epo
             Err(error) => return Err(error),
         };
         let history = |fault| StoreError::History { origin: stream.origin.to_string(), fault: Box::new(fault) };
-        let trusted = [shared.key.verifier(stream.origin.as_str())];
+        let trusted = shared.signing.now().trusted(stream.origin.as_str());
         let signed = SignedCommit::open(&bytes, &trusted);
         let signed = signed.map_err(|source| history(Fault::Commit { number, source }))?;
         if signed.commit().epoch > epoch {

@@ -20,7 +20,7 @@ impl Store {
         let shared = self.shared();
         let (objects, ledger) = (std::sync::Arc::clone(&shared.objects), shared.ledger.clone());
         let content = self.shared().content.keys.clone();
-        Fsck { objects, ledger, keys: vec![self.verifier()], content, kept: vec![], durable: vec![] }
+        Fsck { objects, ledger, keys: self.verifiers(), content, kept: vec![], durable: vec![] }
     }
 
     /// Keeps a memo, and answers by which hash it is found.

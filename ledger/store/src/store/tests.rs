@@ -20,6 +20,7 @@ mod races;
 mod scale;
 mod schedules;
 pub(crate) mod script;
+mod signing;
 mod since;
 mod stops;
 mod tamper;
@@ -36,6 +37,7 @@ use crate::stream::Snapshot;
 use crate::writer::{RequestKey, Verdict};
 use ledger::draft::DraftBuilder;
 use ledger::field::Field;
+use ledger::key::LedgerKey;
 use ledger::receipt::{Receipt, VerifiedReceipt};
 use ledger::tree::{Hash, root_of};
 use std::path::Path;
@@ -146,7 +148,7 @@ impl Bed {
             cache: self.at("cache"),
             ledger: "example".parse().unwrap(),
             name: tenant("main"),
-            key: key(),
+            signing: key().into(),
             keys: self.keys.clone(),
             limits: self.limits.clone(),
             ambient: Arc::clone(&self.world) as Arc<dyn Ambient>,

@@ -35,7 +35,7 @@ pub struct Arguments {
 /// The file is no checkpoint, or the log's key among those given did not sign it.
 pub fn run(arguments: &Arguments) -> Result<Answer, VerifyError> {
     let bytes = input::read(&arguments.file, input::DOCUMENT_BYTES)?;
-    let trust = arguments.common.trust();
+    let trust = arguments.common.trust()?;
     let checkpoint = open_checkpoint(&trust, input::shown(&arguments.file), KIND, &bytes)?;
     let head = checkpoint.head();
     Ok(Answer::of(KIND, trust.signers(checkpoint.signers()))

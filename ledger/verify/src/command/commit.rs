@@ -51,7 +51,7 @@ fn stated(text: &str, key: &str) -> Option<String> {
 /// # Errors
 /// A file cannot be read, or the chain does not hold.
 pub fn run(arguments: &Arguments) -> Result<Answer, VerifyError> {
-    let trust = arguments.common.trust();
+    let trust = arguments.common.trust()?;
     let mut chain: Option<ChainVerifier> = None;
     let mut signers: Vec<Signer> = Vec::new();
     let mut newest = 0;

@@ -97,7 +97,7 @@ impl Proof {
 /// # Errors
 /// A file cannot be read, nobody known signed a head, or the heads do not agree.
 pub fn run(arguments: &Arguments) -> Result<Answer, VerifyError> {
-    let trust = arguments.common.trust();
+    let trust = arguments.common.trust()?;
     let open = |path: &str| {
         let bytes = input::read(path, input::DOCUMENT_BYTES)?;
         open_checkpoint(&trust, input::shown(path), "checkpoint", &bytes)

@@ -67,7 +67,7 @@ pub fn run(arguments: &Arguments) -> Result<Answer, VerifyError> {
     let bytes = input::read(&arguments.file, input::DOCUMENT_BYTES)?;
     let path = input::shown(&arguments.file);
     let proof = TlogProof::parse(&bytes).map_err(|error| VerifyError::proof(path, KIND, error, vec![]))?;
-    let trust = arguments.common.trust();
+    let trust = arguments.common.trust()?;
     let (keys, lines) = keys_for(&trust, proof.checkpoint());
     // The arguments' parser demands one of the two.
     let wanted = arguments.leaf.hash()?.ok_or(TlogProofError::Malformed("no leaf was given"));

@@ -37,7 +37,7 @@ pub fn run(arguments: &Arguments) -> Result<Answer, VerifyError> {
     let bytes = input::read(&arguments.file, input::DOCUMENT_BYTES)?;
     let path = input::shown(&arguments.file);
     let note = Note::parse(&bytes).map_err(|error| VerifyError::form(path, "signed note", error))?;
-    let trust = arguments.common.trust();
+    let trust = arguments.common.trust()?;
     let (lines, keys) = (trust::lines_of(&note), trust.for_note(&note));
     let known = |name: &str, id| keys.iter().any(|key| key.name() == name && key.id() == id);
     let strangers: Vec<String> = note

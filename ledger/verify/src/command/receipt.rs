@@ -61,7 +61,7 @@ pub fn run(arguments: &Arguments) -> Result<Answer, VerifyError> {
     };
     let receipt = parsed.map_err(|error| VerifyError::receipt(path, KIND, error, vec![]))?;
     let text = receipt.to_text();
-    let trust = arguments.common.trust();
+    let trust = arguments.common.trust()?;
     let (keys, lines) = keys_for(&trust, text.split_once("\n\n").map_or("", |(_, checkpoint)| checkpoint));
     let verify = |receipt: &Receipt| {
         receipt.verify(&keys).map_err(|error| VerifyError::receipt(path, KIND, error, lines.clone()))

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::ErrorKind;
-use ledger::key::VerifierKey;
 use ledger::note;
 
 const COMMIT: &str = "objects/tenant=acme/stream=audit/_ledger/commits/00000000000000000000";
@@ -75,12 +74,11 @@ async fn a_newer_object_is_named_and_not_called_damaged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rotated_key_and_an_unknown_frame_are_newer() {
+async fn a_key_record_of_a_later_form_and_an_unknown_frame_are_newer() {
     let bed = sealed(32).await;
     let copy = bed.copy();
-    let stranger: VerifierKey = LedgerKey::from_secret(&[9; 32]).verifier("example/_main/log/0");
     let second = copy.at("objects/_store/log/key/00000000000000000002");
-    std::fs::write(second, crate::log_head::key_text(&stranger)).unwrap();
+    std::fs::write(second, note::sign("piperoll-log-key/v2\n", "example/_main/log/0", &[&key()])).unwrap();
     is_newer(&copy, "key 2").await;
     assert!(copy.fsck().await.is_newer());
     let copy = bed.copy();

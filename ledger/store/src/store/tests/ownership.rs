@@ -26,7 +26,7 @@ async fn another_ledger_name_or_key_is_refused() {
     bed.open().await.close().await;
     let ledger = StoreOptions { ledger: "other".parse().unwrap(), ..bed.options() };
     let name = StoreOptions { name: tenant("second"), ..bed.options() };
-    let key = StoreOptions { key: LedgerKey::from_secret(&[6; 32]), ..bed.options() };
+    let key = StoreOptions { signing: LedgerKey::from_secret(&[6; 32]).into(), ..bed.options() };
     for options in [ledger, name, key] {
         let refused = Store::open(options).await.err().unwrap();
         assert_eq!(refused.kind(), crate::ErrorKind::Conflict, "{refused}");

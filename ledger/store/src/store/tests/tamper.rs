@@ -195,7 +195,7 @@ async fn every_bit_of_commits_packs_and_snapshots_counts() {
             commit if commit.contains("/commits/") => {
                 ledger::SignedCommit::open(bytes, std::slice::from_ref(&trusted)).is_ok()
             }
-            _ => crate::snapshot::ChainSnapshot::open(bytes, &trusted).is_ok(),
+            _ => crate::snapshot::ChainSnapshot::open(bytes, std::slice::from_ref(&trusted)).is_ok(),
         };
         assert!(opens(bytes));
         let step = if bytes.len() > 1_500 { 5 } else { 1 };
