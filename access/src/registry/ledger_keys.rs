@@ -37,6 +37,15 @@ impl Change {
     pub(crate) fn is_of_ledger_keys(&self) -> bool {
         matches!(self, Self::RotateLedgerKey(_) | Self::RetireLedgerKeys(_) | Self::LedgerKeySigns(_))
     }
+
+    /// The name of such a change.
+    pub(super) fn ledger_key_name(&self) -> &'static str {
+        match self {
+            Self::RotateLedgerKey(_) => "ledger_key.rotate",
+            Self::RetireLedgerKeys(_) => "ledger_key.retire",
+            _ => "ledger_key.signs",
+        }
+    }
 }
 
 impl Registry {
