@@ -208,10 +208,11 @@ impl ServedKeys {
         Ok(Self { path, ambient, keys })
     }
 
-    fn put(&self, written: Result<KeyFile, KeyFileError>) -> Result<LedgerKeys, String> {
-        let keys = written.map_err(|error| sentence(&error))?.keys;
-        *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = keys.clone();
-        Ok(keys)
+    /// One after the other: of two that read the same file, the second would drop the first one's key.
+    fn put(&self, write: impl FnOnce() -> Result<KeyFile, KeyFileError>) -> Result<LedgerKeys, String> {
+        let mut held = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = write().map_err(|error| sentence(&error))?.keys;
+        Ok(held.clone())
     }
 }
 
@@ -226,11 +227,11 @@ impl access::LedgerKeyFile for ServedKeys {
     }
 
     fn succeed(&self) -> Result<LedgerKeys, String> {
-        self.put(KeyFile::succeed(&self.path, &self.path, self.ambient.as_ref()))
+        self.put(|| KeyFile::succeed(&self.path, &self.path, self.ambient.as_ref()))
     }
 
     fn forget_before(&self) -> Result<LedgerKeys, String> {
-        self.put(KeyFile::forget_before(&self.path))
+        self.put(|| KeyFile::forget_before(&self.path))
     }
 }
 

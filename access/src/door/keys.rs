@@ -42,6 +42,8 @@ pub struct KeySettings {
     all: bool,
     /// Where the ledger's own keys are kept, if they may be changed.
     pub(super) ledger: Option<Arc<dyn super::LedgerKeyFile>>,
+    /// Whoever rotates or retires them has it, from the first look to the last store.
+    pub(super) ledger_turn: Arc<tokio::sync::Mutex<()>>,
     /// Whoever looks after them has it.
     turn: Arc<tokio::sync::Mutex<Looked>>,
 }
@@ -56,7 +58,7 @@ struct Looked {
 impl KeySettings {
     /// Keys wrapped by this provider; `all` for every tenant, or only for those whose tier says so.
     pub fn new(provider: Option<Arc<dyn KeyProvider>>, chest: KeyChest, all: bool) -> Self {
-        Self { provider, chest, all, ledger: None, turn: Arc::default() }
+        Self { provider, chest, all, ledger: None, ledger_turn: Arc::default(), turn: Arc::default() }
     }
 
     /// The same, with the file that holds the ledger's own keys.

@@ -9,6 +9,8 @@
 //! have to hand over from it.
 
 use super::Door;
+use crate::authority;
+use crate::caller::Caller;
 use crate::problem::{Problem, ProblemKind};
 use crate::registry::change::{Change, SignsFact};
 use crate::registry::names::When;
@@ -37,11 +39,15 @@ fn is_over(store: &Store, keys: &LedgerKeys) -> bool {
 
 impl Door {
     /// Refuses what cannot be done now, before it is put on record.
-    pub(super) fn may_change_ledger_keys(&self, changes: &[Change]) -> Result<(), Problem> {
+    pub(super) fn may_change_ledger_keys(&self, caller: &Caller, changes: &[Change]) -> Result<(), Problem> {
         let conflict = |why: String| Err(Problem::new(ProblemKind::Conflict, why));
         let is_of_them = |change: &&Change| matches!(change, Change::RotateLedgerKey(_) | Change::RetireLedgerKeys(_));
         let asked: Vec<&Change> = changes.iter().filter(is_of_them).collect();
         let Some(first) = asked.first() else { return Ok(()) };
+        // Who may not is refused in its place, and is told nothing of stores and keys.
+        if authority::may_change(&self.0.policies, &self.book().read(), caller, first, self.now()).is_err() {
+            return Ok(());
+        }
         if asked.len() > 1 || changes.len() > 1 {
             return conflict("the ledger's key is rotated or retired in a request of its own".into());
         }
