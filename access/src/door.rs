@@ -364,10 +364,7 @@ impl Door {
     pub async fn change(&self, caller: &Caller, changes: Vec<Change>) -> Result<Vec<Made>, Problem> {
         let now = self.now();
         let changes = self.with_keys(caller, changes).await?;
-        // A key that is retired must not be one from which a rotation beside it is still to hand over.
-        let of_ledger_keys = changes.iter().any(Change::is_of_ledger_keys);
-        let _turn = if of_ledger_keys { Some(self.0.keys.ledger_turn.lock().await) } else { None };
-        self.may_change_ledger_keys(caller, &changes)?;
+        let _turn = self.may_change_ledger_keys(caller, &changes).await?;
         let decides = changes.iter().any(Change::decides_retention);
         let _still = if decides { Some(self.hold_still().await?) } else { None };
         let refused = Mutex::new(None);

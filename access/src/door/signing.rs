@@ -16,6 +16,7 @@ use crate::registry::change::{Change, SignsFact};
 use crate::registry::names::When;
 use ledger::key::LedgerKeys;
 use ledger_store::Store;
+use tokio::sync::MutexGuard;
 
 /// Where the ledger's keys are kept.
 pub trait LedgerKeyFile: Send + Sync {
@@ -38,15 +39,20 @@ fn is_over(store: &Store, keys: &LedgerKeys) -> bool {
 }
 
 impl Door {
-    /// Refuses what cannot be done now, before it is put on record.
-    pub(super) fn may_change_ledger_keys(&self, caller: &Caller, changes: &[Change]) -> Result<(), Problem> {
+    /// Refuses what cannot be done now, before it is put on record; otherwise nobody else changes these keys while what it
+    /// answers is held: a key that is retired must not be one from which a rotation beside it is still to hand over.
+    pub(super) async fn may_change_ledger_keys(
+        &self,
+        caller: &Caller,
+        changes: &[Change],
+    ) -> Result<Option<MutexGuard<'_, ()>>, Problem> {
         let conflict = |why: String| Err(Problem::new(ProblemKind::Conflict, why));
         let is_of_them = |change: &&Change| matches!(change, Change::RotateLedgerKey(_) | Change::RetireLedgerKeys(_));
         let asked: Vec<&Change> = changes.iter().filter(is_of_them).collect();
-        let Some(first) = asked.first() else { return Ok(()) };
+        let Some(first) = asked.first() else { return Ok(None) };
         // Who may not is refused in its place, and is told nothing of stores and keys.
         if authority::may_change(&self.0.policies, &self.book().read(), caller, first, self.now()).is_err() {
-            return Ok(());
+            return Ok(None);
         }
         if asked.len() > 1 || changes.len() > 1 {
             return conflict("the ledger's key is rotated or retired in a request of its own".into());
@@ -54,6 +60,7 @@ impl Door {
         let Some(file) = &self.0.keys.ledger else {
             return conflict("this service has no key file that it may write".into());
         };
+        let turn = self.0.keys.ledger_turn.lock().await;
         if matches!(first, Change::RetireLedgerKeys(_)) {
             let keys = file.keys();
             let shut = self.stores().shut().next().map(|name| format!("the store {name} is not open"));
@@ -66,7 +73,7 @@ impl Door {
                 return conflict("no key of before signs along".into());
             }
         }
-        Ok(())
+        Ok(Some(turn))
     }
 
     /// Does what was put on record.
