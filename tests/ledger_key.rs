@@ -159,3 +159,37 @@ async fn a_key_that_was_exchanged_by_hand_hands_over_at_the_start_and_the_old_fi
     std::fs::write(&file, new).unwrap();
     start(folder.path()).stop();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rotations_and_retirements_at_the_same_time_lose_no_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = start(folder.path());
+    let first = service.key().await;
+    let answers: Vec<(u16, Value)> = std::thread::scope(|scope| {
+        let asked = ["ledger_key.rotate", "ledger_key.retire", "ledger_key.rotate", "ledger_key.retire"];
+        let service = &service;
+        let started: Vec<_> = asked
+            .into_iter()
+            .map(|change| scope.spawn(move || service.try_change(&service.key, &asks(change))))
+            .collect();
+        started.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert!(answers.iter().all(|(status, _)| [200, 409].contains(status)), "{answers:?}");
+    assert!([&answers[0], &answers[2]].iter().all(|(status, _)| *status == 200), "{answers:?}");
+    bring_one(&service, 0).await;
+    let newest = service.key().await;
+    service.stop();
+    // What signs now is what the next start finds.
+    let service = start(folder.path());
+    assert_eq!(service.key().await, newest);
+    bring_one(&service, 5).await;
+    let told = keys(&service).await;
+    assert_eq!(told["keys"][0]["all"].as_array().unwrap().len(), 3);
+    service.stop();
+    assert_eq!(verified(folder.path(), "main", &first)["sound"], true);
+}
+
+async fn bring_one(service: &Service, from: usize) {
+    let (status, answer) = service.post("/v1/events", events("acme", from, 5)).await;
+    assert_eq!(status, 200, "{answer}");
+}
