@@ -136,6 +136,30 @@ impl Client {
         answer
     }
 
+    /// Gets a text, showing nothing meanwhile.
+    ///
+    /// # Errors
+    /// The service does not answer, or refuses.
+    pub async fn quiet_text(&self, path: &str) -> Result<String, ClientError> {
+        Ok(self.download(path).await?.text().await?)
+    }
+
+    /// Gets something, to be read piece by piece.
+    ///
+    /// # Errors
+    /// The service does not answer, or refuses.
+    pub async fn download(&self, path: &str) -> Result<Response, ClientError> {
+        self.send(self.http.get(format!("{}{path}", self.url))).await
+    }
+
+    /// Takes something away.
+    ///
+    /// # Errors
+    /// The service does not answer, or refuses.
+    pub async fn delete(&self, path: &str) -> Result<(), ClientError> {
+        self.send(self.http.delete(format!("{}{path}", self.url))).await.map(drop)
+    }
+
     /// Gets a text.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 
 mod access;
 mod administrator_key;
+mod bundle;
 mod demo;
 mod fsck;
 mod generate;
@@ -51,6 +52,7 @@ pub enum Command {
     Release(release::Arguments),
     Access(access::Arguments),
     Residency(residency::Arguments),
+    Bundle(bundle::Arguments),
     Retention(retention::Arguments),
     Redaction(redaction::Arguments),
     Job(job::Arguments),
@@ -79,6 +81,7 @@ pub fn run(command: Command) -> Outcome {
         Command::Release(arguments) => release::run(&arguments),
         Command::Access(arguments) => access::run(&arguments),
         Command::Residency(arguments) => residency::run(&arguments),
+        Command::Bundle(arguments) => bundle::run(&arguments),
         Command::Retention(arguments) => retention::run(&arguments),
         Command::Redaction(arguments) => redaction::run(&arguments),
         Command::Job(arguments) => job::run(&arguments),

@@ -9,6 +9,7 @@
 
 mod access;
 mod acknowledged;
+mod bundles;
 mod commands;
 mod crash;
 mod entitlements;

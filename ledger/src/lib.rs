@@ -11,6 +11,7 @@
 //!
 //! Not here: where bytes are kept (`ledger-store`), who may ask (`access`), wire JSON (`ingest`).
 
+pub mod bundle;
 pub mod checkpoint;
 pub mod commit;
 pub mod draft;

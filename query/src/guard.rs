@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::ast::{
     Statement as SqlStatement, TableFactor, Value, ValueWithSpan, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use std::ops::ControlFlow;
 
@@ -110,6 +111,20 @@ pub(crate) fn parse(sql: &str, functions: &Functions) -> Result<Statement, Refus
         }
         (count, _) => Err(Refused::Statements(count)),
     }
+}
+
+/// Whether a text is just one expression, so that nothing of it reaches beyond the parentheses it is put into.
+pub(crate) fn is_expression(text: &str) -> Result<(), Refused> {
+    if text.len() > SQL_BYTES {
+        return Err(Refused::TooLong);
+    }
+    measure(text)?;
+    let dialect = GenericDialect {};
+    let parsed = Parser::new(&dialect).with_recursion_limit(NESTING).try_with_sql(text).and_then(|mut parser| {
+        parser.parse_expr()?;
+        parser.expect_token(&Token::EOF)
+    });
+    parsed.map(drop).map_err(|error| Refused::Syntax(echo(error.to_string().trim_start_matches("sql parser error: "))))
 }
 
 fn syntax(error: &datafusion::error::DataFusionError) -> String {

@@ -158,6 +158,7 @@ pub fn router(state: QueryState) -> (Router, Vec<Route>) {
         .extended(crate::residency::http::routes)
         .extended(crate::keys::routes)
         .extended(crate::review::http::routes)
+        .extended(crate::evidence::http::routes)
         .finish(state)
 }
 

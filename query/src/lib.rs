@@ -17,6 +17,7 @@ mod column;
 mod condition;
 mod error;
 mod events;
+pub mod evidence;
 mod functions;
 mod group;
 mod guard;

@@ -5,6 +5,7 @@
 
 use crate::error::QueryError;
 use crate::events::{self, Filter, Page};
+use crate::evidence::Running;
 use crate::guard::{Refused, SQL_BYTES};
 use crate::limits::{Exceeded, Limits};
 use crate::registry;
@@ -28,6 +29,7 @@ pub(crate) const SNAPSHOTS_AT_ONCE: usize = 16;
 pub struct QueryState {
     door: Door,
     engine: Engine,
+    running: Arc<Running>,
 }
 
 impl QueryState {
@@ -36,7 +38,7 @@ impl QueryState {
     /// # Errors
     /// [`QueryError::Internal`] if threads cannot be started.
     pub fn new(door: Door, limits: Limits) -> Result<Self, QueryError> {
-        Ok(Self { door, engine: Engine::new(limits)? })
+        Ok(Self { door, engine: Engine::new(limits)?, running: Arc::default() })
     }
 
     /// The engine, for questions about snapshots that the caller holds already.
@@ -47,6 +49,11 @@ impl QueryState {
     /// Lets go of what is kept in memory of segments that were replaced.
     pub fn forget_removed(&self) {
         self.engine.forget_removed();
+    }
+
+    /// The bundles that are being made.
+    pub(crate) fn running(&self) -> &Running {
+        &self.running
     }
 
     /// The door that it asks.

@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Streams that are purged together: no hold can be set meanwhile.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 128;
 /// How long what failed is tried again before a run ends without it, in microseconds.
 const PATIENCE: i64 = 3_600_000_000;
 

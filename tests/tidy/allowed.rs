@@ -42,6 +42,11 @@ pub const ALLOWED: &[Allowance] = &[
     },
     Allowance {
         rule: "file-writes",
+        path: "src/commands/bundle.rs",
+        reason: "writes the bundle that was fetched to the file that the user names on the command line",
+    },
+    Allowance {
+        rule: "file-writes",
         path: "src/commands/demo.rs",
         reason: "copies the demo's store into its own folder and flips a byte there",
     },

@@ -43,7 +43,7 @@ const LAYERS: &[Layer] = &[
 
 /// All that `ledger` links, and the most that the auditor's tool links.
 const LEDGER_LINKS: &[&str] = &["base64", "ed25519-dalek", "sha2", "thiserror"];
-const VERIFY_LINKS: &[&str] = &["clap", "ledger", "thiserror"];
+const VERIFY_LINKS: &[&str] = &["clap", "flate2", "ledger", "thiserror"];
 const NEVER_NEAR_PROOFS: &[&str] = &["arrow", "datafusion", "parquet", "tokio"];
 
 /// Dependencies that only these crates may name outside tests.

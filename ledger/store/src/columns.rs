@@ -179,7 +179,7 @@ pub fn batch(first: u64, entries: &[&Entry]) -> Result<RecordBatch, StoreError> 
     RecordBatch::try_new(schema(), columns).map_err(|_| damaged("columns of unequal length"))
 }
 
-fn damaged(why: &'static str) -> StoreError {
+pub(crate) fn damaged(why: &'static str) -> StoreError {
     StoreError::Damaged { path: "rows".into(), why }
 }
 

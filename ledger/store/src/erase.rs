@@ -10,6 +10,7 @@
 mod purge;
 mod redact;
 
+use crate::bundles;
 use crate::commits::{Reader, Stored};
 use crate::error::StoreError;
 use crate::seal::SealJob;
@@ -174,7 +175,11 @@ pub(crate) async fn erase(
         turn::settle(shared, stream, &mut turn).await?;
         drop(turn);
         let Some(planned) = Planned::of(tools, stream, order).await? else {
-            return recorded(shared, stream, order).await;
+            let done = recorded(shared, stream, order).await?;
+            if done.is_some() {
+                bundles::forget(shared, &order.tenant).await?;
+            }
+            return Ok(done);
         };
         let view = stream.view();
         // A seal whose outcome is not known has the first claim on the next number.
@@ -198,6 +203,8 @@ pub(crate) async fn erase(
             let _ = upkeep::delete(shared, made.iter().map(|made| made.location.clone()).collect()).await;
         }
         if let Some(done) = done? {
+            // Died before it: the same order finds that it was carried out, and comes by here again.
+            bundles::forget(shared, &order.tenant).await?;
             return Ok(Some(done));
         }
     }

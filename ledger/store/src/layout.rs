@@ -109,6 +109,17 @@ pub(crate) fn log_tile(tile: &Tile) -> Path {
     Path::from(format!("_store/log/{}", tile.path()))
 }
 
+/// The folder of a tenant's evidence bundles.
+pub(crate) fn bundles(tenant: &TenantId) -> Path {
+    Path::from(format!("tenant={tenant}/_bundles"))
+}
+
+/// Which bundle of a tenant an object belongs to, and its name there.
+pub(crate) fn in_bundles<'p>(tenant: &TenantId, path: &'p Path) -> Option<(&'p str, &'p str)> {
+    let below = path.as_ref().strip_prefix(bundles(tenant).as_ref())?.strip_prefix('/')?;
+    below.split_once('/').filter(|(_, name)| !name.contains('/'))
+}
+
 /// The twenty digits under which numbered objects sort as numbers.
 pub(crate) fn twenty(number: u64) -> String {
     format!("{number:020}")

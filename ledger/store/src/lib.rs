@@ -10,6 +10,7 @@
 //! recovery and happy path are the same functions.
 
 mod ambient;
+mod bundles;
 pub mod cipher;
 pub mod columns;
 mod commits;
@@ -18,6 +19,7 @@ mod delta;
 mod entry;
 mod erase;
 mod error;
+mod evidence;
 mod facts;
 mod fsck;
 #[cfg(test)]
@@ -51,8 +53,10 @@ mod wal;
 mod writer;
 
 pub use ambient::Ambient;
+pub use bundles::Bundles;
 pub use erase::{EraseDone, EraseOrder, EraseWhat};
 pub use error::{ErrorKind, StoreError};
+pub use evidence::{Block, Evidence, Leaf, to_parquet};
 pub use facts::{EntryFacts, tail_facts};
 pub use fsck::{Checked, Finding, Fsck, Kept, Report, Since, StreamReport, TakenOut};
 pub use handle::{AppendHandle, StreamHandle};

@@ -87,8 +87,10 @@ pub(crate) const WORTH_REWRITING: u64 = 128 << 10;
 pub(crate) const OLD_SEALS: usize = 64;
 /// Threads that take content away: half of a large machine's cores would still leave requests the rest.
 pub(crate) const ERASE_THREADS: usize = 4;
-/// Streams that are purged or redacted at the same time: of each a segment is in memory, and a row group of another.
-pub(crate) const PURGES_AT_ONCE: usize = 4;
+/// Streams that are purged or redacted at the same time, so that one is worked on while others wait for the disk.
+pub(crate) const PURGES_AT_ONCE: usize = 16;
+/// Bytes of segments that are in memory for it together, in MiB: of each stream its largest, and a row group of another.
+pub(crate) const PURGES_ROOM_MIB: u32 = 512;
 /// Streams that are opened at the same time.
 pub(crate) const OPENINGS: usize = 32;
 /// Objects of one stream that are read or deleted at the same time.

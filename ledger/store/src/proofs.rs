@@ -186,7 +186,7 @@ impl<'a> NodeReader<'a> {
 
     /// The root of the tree when it had `size` leaves. Tiles are believed only as far as they lead to the
     /// newest root, which the writer holds in memory: what is returned here may be signed.
-    async fn trusted_root(&mut self, size: u64) -> Result<Hash, StoreError> {
+    pub(crate) async fn trusted_root(&mut self, size: u64) -> Result<Hash, StoreError> {
         let newest = self.view.edge.size();
         if size == newest {
             return Ok(self.view.edge.root());

@@ -83,6 +83,14 @@ impl Keys {
     }
 }
 
+impl Known {
+    /// The records, in order, as they stand in the store.
+    pub(crate) fn records(&self) -> Vec<String> {
+        let first = self.history.keys().first().map(first_record);
+        first.into_iter().chain(self.handovers.iter().map(|(_, text)| text.clone())).collect()
+    }
+}
+
 /// Reads the records of a store's keys; none when there are none.
 ///
 /// # Errors

@@ -13,7 +13,9 @@ use crate::delta;
 use crate::erase::{self, EraseDone, EraseOrder, Tools};
 use crate::error::StoreError;
 use crate::layout;
-use crate::limits::{CONCURRENT_OBJECTS, ERASE_THREADS, Limits, PURGES_AT_ONCE, QUIET_MICROS, ROUND_MICROS};
+use crate::limits::{
+    CONCURRENT_OBJECTS, ERASE_THREADS, Limits, PURGES_AT_ONCE, PURGES_ROOM_MIB, QUIET_MICROS, ROUND_MICROS,
+};
 use crate::pack;
 use crate::precheck;
 use crate::seal::SealJob;
@@ -29,7 +31,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// What the upkeep thread is asked to do.
 pub(crate) enum UpkeepJob {
@@ -47,14 +49,6 @@ pub(crate) enum UpkeepJob {
 
 /// What became of an order: nothing was left to do, it was carried out, or it was not.
 pub(crate) type EraseOutcome = Result<Option<EraseDone>, StoreError>;
-
-/// Carries out an order, and answers with the stream that it is of.
-async fn erase_one(tools: &Tools<'_>, order: &EraseOrder) -> Result<(Option<EraseDone>, Arc<Stream>), StoreError> {
-    let unknown = StoreError::NotFound("this tenant has no such stream");
-    let key = StreamKey::new(order.tenant.clone(), order.kind);
-    let stream = tools.shared.stream(&key).ok_or(unknown)?;
-    Ok((erase::erase(tools, &stream, order).await?, stream))
-}
 
 impl UpkeepJob {
     /// Asks for a look at a stream, once until it is looked at.
@@ -125,7 +119,18 @@ impl Upkeep {
     /// which requests must not notice. Their merges wait meanwhile, so neither has to begin anew.
     fn erase(&mut self, orders: Vec<EraseOrder>, runtime: &tokio::runtime::Handle) -> Vec<EraseOutcome> {
         let tools = &Tools { shared: &self.shared, epoch: self.epoch, writer: &self.writer, seals: &self.seals };
-        let one = |(at, order): (usize, EraseOrder)| async move { (at, erase_one(tools, &order).await) };
+        let room = &Semaphore::new(PURGES_ROOM_MIB as usize);
+        let one = |(at, order): (usize, EraseOrder)| async move {
+            let Some(stream) = tools.shared.stream(&StreamKey::new(order.tenant.clone(), order.kind)) else {
+                return (at, Err(StoreError::NotFound("this tenant has no such stream")));
+            };
+            let segments = stream.view().sealed.segments;
+            let largest = segments.iter().map(|segment| segment.reference.bytes).max().unwrap_or_default();
+            let takes = u32::try_from(largest >> 20).unwrap_or(u32::MAX).clamp(1, PURGES_ROOM_MIB);
+            // It is never closed.
+            let _room = room.acquire_many(takes).await;
+            (at, erase::erase(tools, &stream, &order).await.map(|done| (done, stream)))
+        };
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(ERASE_THREADS).min(orders.len());
         let count = orders.len();
         let mut shares: Vec<Vec<(usize, EraseOrder)>> = (0..threads).map(|_| Vec::new()).collect();

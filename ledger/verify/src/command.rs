@@ -3,6 +3,7 @@
 //! Not here: what is shown how ([`crate::report`]). Invariant: each command answers with what holds, or with why
 //! there is no such answer.
 
+mod bundle;
 mod checkpoint;
 mod commit;
 mod consistency;
@@ -23,6 +24,8 @@ use ledger::note::Note;
 /// What to check.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Check an evidence bundle: each file, each entry, and that nothing of its range is missing
+    Bundle(bundle::Arguments),
     /// Check any signed note: which keys signed it, and what it says
     Note(note::Arguments),
     /// Check a checkpoint: whose tree it is, how large, with which root
@@ -67,6 +70,7 @@ impl Command {
     /// What the command checks, as its answers name it.
     pub fn document(&self) -> &'static str {
         match self {
+            Self::Bundle(_) => crate::bundle::KIND,
             Self::Note(_) => note::KIND,
             Self::Checkpoint(_) => checkpoint::KIND,
             Self::Inclusion(_) => inclusion::KIND,
@@ -79,6 +83,7 @@ impl Command {
     /// Whether JSON was asked for.
     pub fn json(&self) -> bool {
         match self {
+            Self::Bundle(arguments) => arguments.json,
             Self::Note(arguments) => arguments.common.json,
             Self::Checkpoint(arguments) => arguments.common.json,
             Self::Inclusion(arguments) => arguments.common.json,
@@ -99,6 +104,7 @@ impl Command {
     /// Why there is no "it holds".
     pub fn run(self) -> Result<Answer, VerifyError> {
         match self {
+            Self::Bundle(arguments) => bundle::run(&arguments),
             Self::Note(arguments) => note::run(&arguments),
             Self::Checkpoint(arguments) => checkpoint::run(&arguments),
             Self::Inclusion(arguments) => inclusion::run(&arguments),

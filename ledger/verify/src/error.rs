@@ -19,6 +19,8 @@ pub const DOES_NOT_HOLD: u8 = 3;
 
 /// Exit code: the document is of a later format than this program reads, so that it cannot tell.
 pub const NEWER: u8 = 4;
+/// Exit code: it holds together, but by no key that was given, so that anybody may have made it.
+pub const BY_ITS_OWN_KEY: u8 = 5;
 
 /// Why there is no "it holds".
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +104,12 @@ pub enum Usage {
         /// Size of the later head.
         to: u64,
     },
+    /// What was given as a key is none, and no file of keys either.
+    #[error("--trust {given} is no key (name+id+key), and no file that holds keys, one on each line")]
+    NoKey {
+        /// What was given.
+        given: String,
+    },
     /// The receipt names no such stream.
     #[error("the receipt does not name the stream {wanted}; it names {}", .named.join(", "))]
     NotNamed {
@@ -167,6 +175,14 @@ pub enum Failure {
         from: u64,
         /// Size of the later head.
         to: u64,
+    },
+    /// A file of a bundle does not hold.
+    #[error("{member}: {why}")]
+    Member {
+        /// Which file.
+        member: String,
+        /// What does not hold, with the line or entry where there is one.
+        why: String,
     },
     /// The hashes do not lead from one head to the other.
     #[error(

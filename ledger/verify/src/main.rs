@@ -1,13 +1,14 @@
 //! `piperoll-verify`: checks what a Piperoll ledger hands out, offline, against keys that the caller trusts.
 //!
-//! It is small so that an auditor can read all of it: it links `ledger`, a command-line parser and an error
-//! derive, opens the files that it is given, and reaches no network, clock or source of randomness. Not here:
+//! It is small so that an auditor can read all of it: it links `ledger`, a command-line parser, an error derive and, for
+//! bundles, `flate2`; opens the files that it is given, and reaches no network, clock or source of randomness. Not here:
 //! what is valid (`ledger`), and whole stores, whose Parquet files `piperoll verify` recomputes.
 //!
 //! Invariants: it says that something holds only after a function of `ledger` has said so; what is not proven is
 //! said in the same answer; exit codes are 0 holds, 1 cannot be read, 2 wrong usage, 3 does not hold, 4 of a newer
-//! format.
+//! format, 5 holds by no key that was given.
 
+mod bundle;
 mod command;
 mod error;
 mod input;
@@ -20,7 +21,7 @@ use command::Command;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-/// Check what a Piperoll ledger hands out: notes, checkpoints, proofs, receipts, commits
+/// Check what a Piperoll ledger hands out: evidence bundles, notes, checkpoints, proofs, receipts, commits
 ///
 /// Works offline on files, with the public keys that you trust. A key given under one origin of a ledger serves
 /// for the others, and the answer says so: one secret signs for all of a ledger's streams.
@@ -37,7 +38,8 @@ Where to get what (take the key from where it was published, not from the servic
   piperoll-verify checkpoint now.checkpoint --key \"$VKEY\"
 
 Exit codes: 0 holds, 1 cannot be read, 2 wrong usage, 3 does not hold,
-4 written in a newer format than this program reads."
+4 written in a newer format than this program reads, 5 a bundle that holds together, but by
+no key that was given."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -56,12 +58,12 @@ fn answer(arguments: Arguments) -> Printed {
     let (document, json, wants_text) =
         (arguments.command.document(), arguments.command.json(), arguments.command.wants_text());
     match arguments.command.run() {
-        Ok(answer) if json => Printed { out: answer.to_json(), ..Printed::default() },
+        Ok(answer) if json => Printed { out: answer.to_json(), err: String::new(), code: answer.exit_code() },
         // A document that was asked for stands alone on standard output, so that it can be kept in a file.
         Ok(answer) if wants_text => {
             Printed { out: answer.text().unwrap_or_default().into(), err: answer.to_words(), code: 0 }
         }
-        Ok(answer) => Printed { out: answer.to_words(), ..Printed::default() },
+        Ok(answer) => Printed { out: answer.to_words(), err: String::new(), code: answer.exit_code() },
         Err(error) => {
             let code = error.exit_code();
             match (json, code) {

@@ -2,7 +2,7 @@
 //!
 //! Not here: the finding of it. Invariant: both forms say the same.
 
-use crate::error::{DOES_NOT_HOLD, VerifyError};
+use crate::error::{BY_ITS_OWN_KEY, DOES_NOT_HOLD, VerifyError};
 use crate::json::Json;
 use crate::trust::Signer;
 
@@ -23,12 +23,14 @@ pub struct Answer {
     proven: Vec<String>,
     not_proven: Vec<String>,
     text: Option<(&'static str, String)>,
+    /// How it holds, when not as it should.
+    reserved: Option<&'static str>,
 }
 
 impl Answer {
     /// A document of this kind holds, and these keys signed it.
     pub fn of(document: &'static str, signers: Vec<Signer>) -> Self {
-        Self { document, facts: vec![], signers, proven: vec![], not_proven: vec![], text: None }
+        Self { document, facts: vec![], signers, proven: vec![], not_proven: vec![], text: None, reserved: None }
     }
 
     /// Adds a text or number.
@@ -59,6 +61,17 @@ impl Answer {
         self
     }
 
+    /// Says that it holds only so, and what is not proven for it.
+    pub fn reserved(mut self, how: &'static str, open: String) -> Self {
+        self.reserved = Some(how);
+        self.leaves_open(open)
+    }
+
+    /// The exit code.
+    pub fn exit_code(&self) -> u8 {
+        if self.reserved.is_some() { BY_ITS_OWN_KEY } else { 0 }
+    }
+
     /// Adds a text that is shown as it is.
     pub fn with_text(mut self, name: &'static str, text: String) -> Self {
         self.text = Some((name, text));
@@ -72,8 +85,9 @@ impl Answer {
 
     /// One object on one line.
     pub fn to_json(&self) -> String {
-        let mut members: Vec<(String, Json)> =
-            vec![("document".into(), self.document.into()), ("holds".into(), Json::Bool(true))];
+        let holds = if self.reserved.is_some() { Json::Null } else { Json::Bool(true) };
+        let mut members: Vec<(String, Json)> = vec![("document".into(), self.document.into()), ("holds".into(), holds)];
+        members.extend(self.reserved.map(|how| ("but".into(), how.into())));
         members.extend(self.facts.iter().map(|fact| (fact.name.replace(' ', "_"), fact.json.clone())));
         members.push(("signed_by".into(), Json::List(self.signers.iter().map(Signer::to_json).collect())));
         members.push(("proven".into(), Json::list(self.proven.iter().map(String::as_str))));
@@ -84,7 +98,7 @@ impl Answer {
 
     /// What a person reads.
     pub fn to_words(&self) -> String {
-        let mut out = format!("The {} holds.\n", self.document);
+        let mut out = format!("The {} {}.\n", self.document, self.reserved.unwrap_or("holds"));
         let signed = self.signers.iter().map(Signer::words).collect();
         let signed = Fact { name: "signed", json: Json::Null, shown: signed };
         let facts: Vec<&Fact> = self.facts.iter().chain([&signed]).filter(|fact| !fact.shown.is_empty()).collect();

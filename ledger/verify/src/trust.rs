@@ -27,12 +27,14 @@ pub struct Signer {
     given_as: Option<String>,
 }
 
-/// The ledger that a name belongs to: an origin's first part, or the whole name.
+/// The ledger that a name belongs to: an origin's first part, what its bundles and reports are signed under, or the whole
+/// name.
 fn ledger_of(name: &str) -> Option<&str> {
     if name.parse::<Origin>().is_ok() {
         return name.split('/').next();
     }
-    name.parse::<LedgerName>().is_ok().then_some(name)
+    let own = name.strip_suffix("/_bundles").or(name.strip_suffix("/_reports")).unwrap_or(name);
+    own.parse::<LedgerName>().is_ok().then_some(own)
 }
 
 impl Trust {

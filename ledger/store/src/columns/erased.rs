@@ -8,9 +8,10 @@ use super::{Rows, damaged};
 use crate::error::StoreError;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
 use ledger::field::{Field, Section};
-use ledger::leaf::Seed;
+use ledger::leaf::{Salt, Seed};
 use ledger::proof::Span;
 use ledger::sections::Sections;
+use ledger::tree::Hash;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ pub(crate) struct Erases<'e> {
     /// Ascending, none overlapping the next.
     pub rows: &'e [(Span, Sections)],
     pub seeds: &'e HashSet<Seed>,
+    /// Whether `details` goes where it has no fields too, so that nothing tells that it has none.
+    pub with_empty: bool,
 }
 
 impl Erases<'_> {
@@ -45,6 +48,14 @@ impl Rows<'_> {
             .collect()
     }
 
+    /// Of each committed section its salt or its kept commitment, of a row that has no seed.
+    pub(crate) fn stands(&self, row: usize) -> [(Section, Option<Salt>, Option<Hash>); 5] {
+        std::array::from_fn(|at| {
+            let (salt, kept) = self.secrets.pair(row, at);
+            (Section::COMMITTED[at], salt, kept)
+        })
+    }
+
     /// A row's seed, unless its salts stand one by one.
     pub(crate) fn seed(&self, row: usize) -> Option<Seed> {
         self.secrets.seed(row).map(|(seed, _)| seed)
@@ -61,7 +72,8 @@ pub(crate) fn erase(batch: &RecordBatch, erases: Erases<'_>) -> Result<(RecordBa
     let mut secrets = SecretsBuilder::new(rows.len());
     let mut goes = Vec::with_capacity(rows.len());
     for row in 0..rows.len() {
-        let gone = erases.of(rows.seq(row)).and(rows.filled(row, &mut scratch));
+        let always = if erases.with_empty { Section::Details.into() } else { Sections::default() };
+        let gone = erases.of(rows.seq(row)).and(rows.filled(row, &mut scratch) | always);
         let keeps_seed = gone.is_empty() && rows.seed(row).is_some_and(|seed| !erases.seeds.contains(&seed));
         let (_, committed) = rows.committed(row, &mut scratch)?;
         match rows.secrets.seed(row).filter(|_| keeps_seed) {
@@ -101,7 +113,6 @@ mod tests {
     use super::super::{batch, secrets::as_written};
     use super::*;
     use crate::entry::Entry;
-    use ledger::tree::Hash;
     use proptest::prelude::*;
 
     fn leaves(batch: &RecordBatch) -> Vec<Hash> {
@@ -125,9 +136,9 @@ mod tests {
                 (span.start..span.end).for_each(|seq| wanted[seq as usize] = wanted[seq as usize] | sections);
                 let one = [(span, sections)];
                 let seeds = HashSet::from([entries[0].seed]);
-                now = erase(&now, Erases { rows: &one, seeds: &seeds }).unwrap().0;
+                now = erase(&now, Erases { rows: &one, seeds: &seeds, with_empty: false }).unwrap().0;
                 if again {
-                    prop_assert_eq!(erase(&now, Erases { rows: &one, seeds: &seeds }).unwrap().1, 0);
+                    prop_assert_eq!(erase(&now, Erases { rows: &one, seeds: &seeds, with_empty: false }).unwrap().1, 0);
                 }
             }
             prop_assert_eq!(leaves(&now), leaves(&whole));
@@ -149,7 +160,7 @@ mod tests {
             let whole = batch(0, &entries.iter().collect::<Vec<_>>()).unwrap();
             let one = [(Span::new(2, 4), Sections::ALL)];
             let seeds = HashSet::from([entries[0].seed]);
-            let erased = erase(&whole, Erases { rows: &one, seeds: &seeds }).unwrap().0;
+            let erased = erase(&whole, Erases { rows: &one, seeds: &seeds, with_empty: false }).unwrap().0;
             let at = erased.num_columns() - 10 + column;
             let old = erased.column(at).as_fixed_size_binary();
             let width = if column < 5 { 16 } else { 32 };

@@ -104,7 +104,7 @@ impl<'a> Secrets<'a> {
     }
 
     /// A section's salt and kept commitment, where they stand one by one.
-    fn pair(&self, row: usize, at: usize) -> Pair {
+    pub(super) fn pair(&self, row: usize, at: usize) -> Pair {
         self.each.map_or((None, None), |each| (value(each[at].0, row), value(each[at].1, row).map(Hash)))
     }
 

@@ -55,8 +55,9 @@ impl Planned {
         Ok((!touched.is_empty()).then_some(Self { holes, before, touched }))
     }
 
-    /// Reads every segment that loses something, recomputes its leaves against what its commit recorded, and puts what
-    /// stays of it: so nothing goes on the word of bytes that were changed.
+    /// Looks at every segment that loses something, and puts what stays of it: so nothing goes on the word of bytes that were
+    /// changed. One that goes whole must have the bytes that its commit recorded; of one that is rewritten all leaves are
+    /// recomputed.
     pub(super) async fn prepare(
         &self,
         tools: &Tools<'_>,
@@ -73,7 +74,7 @@ impl Planned {
         let mut reader = NodeReader::new(shared, stream, view);
         for segment in &self.touched {
             if stays(&self.holes, &segment.reference) == 0 {
-                reader.note(&compact::leaves_of(shared, stream, segment, &needed).await?);
+                compact::must_be_recorded(shared, segment).await?;
                 continue;
             }
             let change = Change::Goes(Goes { spans: &self.holes, needed: &needed });

@@ -78,7 +78,7 @@ impl Planned {
     ) -> Result<u64, StoreError> {
         let mut entries = 0;
         for segment in &self.touched {
-            let change = Change::Erases(Erases { rows: &self.rows, seeds: &self.seeds });
+            let change = Change::Erases(Erases { rows: &self.rows, seeds: &self.seeds, with_empty: false });
             let inputs = std::slice::from_ref(segment);
             let merged = compact::merge(tools.shared, stream, inputs, tools.epoch, change).await?;
             entries += merged.erased;

@@ -8,7 +8,9 @@ use super::wrapped::{self, Purpose};
 use super::{KeyError, KeyName, KeySource, KeyUse};
 use crate::ambient::Ambient;
 use crate::cipher::{Counting, Secret};
+use crate::error::StoreError;
 use crate::layout;
+use bytes::Bytes;
 use ledger::name::{LedgerName, StreamKind, TenantId};
 use object_store::path::Path;
 use parquet::encryption::decrypt::{FileDecryptionProperties, KeyRetriever};
@@ -26,6 +28,11 @@ const MOST_FILES: u32 = 1 << 16;
 const MOST_KEPT: usize = 1 << 14;
 /// The period of a data key of the log.
 const LOG: &str = "log";
+/// That of a data key of a bundle's object. Such keys are of the tenant, and are made under its audit stream.
+const BUNDLE: &str = "bundle";
+/// How an object of a bundle begins that is under no key, and one that is under one.
+const PLAIN: [u8; 4] = *b"PRB\x00";
+const SEALED: [u8; 4] = *b"PRB\x01";
 
 /// A data key that segments are written under.
 #[derive(Debug)]
@@ -179,6 +186,53 @@ impl ContentKeys {
         let purpose = Purpose { ledger: inner.ledger.as_str(), tenant, kind, period: LOG };
         let data = wrapped::opened(&under.secret, &purpose, key);
         Ok(data.and_then(|data| data.open(beside, sealed)))
+    }
+
+    /// The bytes of a bundle's object as they are kept: under a data key of their own, where the tenant has a key.
+    ///
+    /// # Errors
+    /// The tenant's key is not at hand.
+    pub(crate) fn seal_bundle(
+        &self,
+        tenant: &TenantId,
+        location: &Path,
+        plain: Vec<u8>,
+        ambient: &dyn Ambient,
+    ) -> Result<Vec<u8>, KeyError> {
+        let key = match &self.0 {
+            Some(inner) => inner.source.current(tenant, KeyUse::Segment)?.map(|key| (inner, key)),
+            None => None,
+        };
+        let Some((inner, key)) = key else { return Ok([&PLAIN[..], &plain].concat()) };
+        let (ledger, kind) = (inner.ledger.as_str(), StreamKind::Audit);
+        let purpose = Purpose { ledger, tenant, kind, period: BUNDLE };
+        let (secret, wrapped) = fresh(&key.name, &key.secret, &purpose, ambient);
+        let mut nonce = [0; 12];
+        ambient.fill_random(&mut nonce);
+        let sealed = secret.seal(nonce, &inner.beside(location), &plain);
+        // A wrapped key has at most 97 bytes.
+        Ok([&SEALED[..], &[wrapped.len() as u8], &wrapped, &sealed].concat())
+    }
+
+    /// What [`ContentKeys::seal_bundle`] was given.
+    ///
+    /// # Errors
+    /// The tenant's key is not at hand or was destroyed, or the bytes are others.
+    pub(crate) fn open_bundle(&self, tenant: &TenantId, location: &Path, kept: Bytes) -> Result<Bytes, StoreError> {
+        let damaged = || StoreError::Damaged { path: location.to_string(), why: "it is no object of a bundle" };
+        if kept.starts_with(&PLAIN) {
+            return Ok(kept.slice(PLAIN.len()..));
+        }
+        let rest = kept.strip_prefix(&SEALED).and_then(|rest| rest.split_first()).ok_or_else(damaged)?;
+        let (wrapped, sealed) = rest.1.split_at_checked(usize::from(*rest.0)).ok_or_else(damaged)?;
+        let (name, data) = wrapped::parts(wrapped).ok_or_else(damaged)?;
+        let inner = self.0.as_ref().ok_or_else(|| not_at_hand(tenant, &name))?;
+        let key = inner.source.key(tenant, &name)?;
+        let (ledger, kind) = (inner.ledger.as_str(), StreamKind::Audit);
+        let purpose = Purpose { ledger, tenant, kind, period: BUNDLE };
+        let plain =
+            wrapped::opened(&key.secret, &purpose, data).and_then(|data| data.open(&inner.beside(location), sealed));
+        plain.map(|plain| Bytes::from(plain.to_vec())).ok_or_else(damaged)
     }
 
     /// What Parquet needs to read a segment, encrypted or not.

@@ -1,0 +1,201 @@
+//! The JSON of an entry's line: strings, whole numbers, and objects of these.
+//!
+//! By hand, because `ledger` has no JSON library, and to borrow what needs no unescaping. Invariants: what is written is
+//! valid (RFC 8259); what is read is strict: no other value, no control character, no lone surrogate, nothing left over.
+
+use std::borrow::Cow;
+
+type Read<T> = Result<T, &'static str>;
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// Appends bytes as a string of lower-case hexadecimal.
+pub(super) fn push_hex(bytes: &[u8], out: &mut String) {
+    out.push('"');
+    for byte in bytes {
+        out.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        out.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    out.push('"');
+}
+
+/// Bytes of so many from lower-case hexadecimal.
+pub(super) fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digit = |b: u8| match b {
+        b'0'..=b'9' => Some(b - b'0'),
+        b'a'..=b'f' => Some(b - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; N];
+    if text.len() != 2 * N {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(bytes)
+}
+
+/// Appends a text as a string.
+pub(super) fn push_text(text: &str, out: &mut String) {
+    out.push('"');
+    let mut from = 0;
+    for (at, byte) in text.bytes().enumerate().filter(|(_, b)| *b < 0x20 || matches!(b, b'"' | b'\\' | 0x7f)) {
+        out.push_str(&text[from..at]);
+        from = at + 1;
+        match byte {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            b'\n' => out.push_str("\\n"),
+            byte => {
+                out.push_str("\\u00");
+                out.push(char::from(DIGITS[usize::from(byte >> 4)]));
+                out.push(char::from(DIGITS[usize::from(byte & 15)]));
+            }
+        }
+    }
+    out.push_str(&text[from..]);
+    out.push('"');
+}
+
+/// Reads a text from its beginning.
+pub(super) struct Reader<'l> {
+    text: &'l str,
+    at: usize,
+}
+
+impl<'l> Reader<'l> {
+    pub(super) fn new(text: &'l str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+            self.at += 1;
+        }
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        self.space();
+        let is_it = self.peek() == Some(byte);
+        self.at += usize::from(is_it);
+        is_it
+    }
+
+    /// An object; `member` reads each value.
+    pub(super) fn object(&mut self, mut member: impl FnMut(&mut Self, Cow<'l, str>) -> Read<()>) -> Read<()> {
+        if !self.take(b'{') {
+            return Err("no object where one must be");
+        }
+        if self.take(b'}') {
+            return Ok(());
+        }
+        loop {
+            let name = self.text()?;
+            if !self.take(b':') {
+                return Err("no colon after a member's name");
+            }
+            member(self, name)?;
+            if self.take(b'}') {
+                return Ok(());
+            }
+            if !self.take(b',') {
+                return Err("no comma between members");
+            }
+        }
+    }
+
+    /// A string.
+    pub(super) fn text(&mut self) -> Read<Cow<'l, str>> {
+        if !self.take(b'"') {
+            return Err("no string where one must be");
+        }
+        let mut owned: Option<String> = None;
+        loop {
+            let from = self.at;
+            let is_plain = |b: &u8| *b >= 0x20 && !matches!(b, b'"' | b'\\');
+            self.at += self.text.as_bytes()[from..].iter().take_while(|b| is_plain(b)).count();
+            let plain = &self.text[from..self.at];
+            let end = self.peek().ok_or("a string without end")?;
+            self.at += 1;
+            match (end, &mut owned) {
+                (b'"', None) => return Ok(Cow::Borrowed(plain)),
+                (b'"', Some(text)) => {
+                    text.push_str(plain);
+                    return Ok(Cow::Owned(owned.unwrap_or_default()));
+                }
+                (b'\\', owned) => {
+                    let text = owned.get_or_insert_default();
+                    text.push_str(plain);
+                    let c = self.escaped()?;
+                    text.push(c);
+                }
+                _ => return Err("a control character in a string"),
+            }
+        }
+    }
+
+    fn escaped(&mut self) -> Read<char> {
+        let byte = self.peek().ok_or("a string without end")?;
+        self.at += 1;
+        Ok(match byte {
+            b'"' | b'\\' | b'/' => char::from(byte),
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => {
+                let high = self.unit()?;
+                let code = if (0xd800..0xdc00).contains(&high) {
+                    let follows = self.text.as_bytes().get(self.at..self.at + 2) == Some(b"\\u");
+                    self.at += 2;
+                    let low = if follows { self.unit()? } else { 0 };
+                    if !(0xdc00..0xe000).contains(&low) {
+                        return Err("half of a surrogate pair in a string");
+                    }
+                    0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00)
+                } else {
+                    high
+                };
+                char::from_u32(code).ok_or("half of a surrogate pair in a string")?
+            }
+            _ => return Err("an escape that JSON does not have"),
+        })
+    }
+
+    fn unit(&mut self) -> Read<u32> {
+        let digits = self.text.as_bytes().get(self.at..self.at + 4).ok_or("a string without end")?;
+        self.at += 4;
+        digits.iter().try_fold(0, |sum, digit| {
+            char::from(*digit).to_digit(16).map(|digit| 16 * sum + digit).ok_or("an escape that is not hexadecimal")
+        })
+    }
+
+    /// A whole number.
+    pub(super) fn int(&mut self) -> Read<i64> {
+        self.space();
+        let from = self.at;
+        self.at += usize::from(self.peek() == Some(b'-'));
+        self.at += self.text.as_bytes()[self.at..].iter().take_while(|b| b.is_ascii_digit()).count();
+        let text = &self.text[from..self.at];
+        let digits = text.trim_start_matches('-');
+        if digits.is_empty() || (digits.starts_with('0') && digits.len() > 1) || text == "-0" {
+            return Err("no whole number where one must be");
+        }
+        if matches!(self.peek(), Some(b'.' | b'e' | b'E')) {
+            return Err("a number that is not whole");
+        }
+        text.parse().map_err(|_| "a number beyond 64 bits")
+    }
+
+    /// Nothing is left.
+    pub(super) fn end(&mut self) -> Read<()> {
+        self.space();
+        if self.at == self.text.len() { Ok(()) } else { Err("something follows the object") }
+    }
+}

@@ -1,0 +1,136 @@
+//! Where evidence bundles lie while they are made and until they were fetched: a folder of the tenant, in the tenant's own
+//! store, under the tenant's key where it has one.
+//!
+//! Not here: what bundles hold (`query`), when they have lain long enough. Invariants: an object is created once; a handle
+//! to one tenant's stream reaches that tenant's bundles and no other's; what is erased from a stream takes the tenant's
+//! bundles with it, since they may hold it.
+
+use crate::error::StoreError;
+use crate::handle::StreamHandle;
+use crate::layout;
+use crate::objects::create;
+use crate::segment;
+use crate::store::Shared;
+use crate::upkeep;
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use ledger::bundle::Manifest;
+use ledger::name::TenantId;
+use object_store::ObjectStore as _;
+use object_store::path::Path;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The bundles of one tenant.
+#[derive(Clone)]
+pub struct Bundles {
+    shared: Arc<Shared>,
+    tenant: TenantId,
+}
+
+impl StreamHandle {
+    /// The bundles of the stream's tenant.
+    pub fn bundles(&self) -> Bundles {
+        Bundles { shared: Arc::clone(&self.shared), tenant: self.stream.tenant.clone() }
+    }
+}
+
+/// Names of bundles and of their objects: letters, digits and hyphens.
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+impl Bundles {
+    /// The objects of each bundle, by name, with their bytes.
+    ///
+    /// # Errors
+    /// The object store cannot be listed.
+    pub async fn all(&self) -> Result<BTreeMap<String, BTreeMap<String, u64>>, StoreError> {
+        let folder = layout::bundles(&self.tenant);
+        let mut listed = self.shared.objects.list(Some(&folder));
+        let mut all: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+        while let Some(meta) = listed.try_next().await.map_err(StoreError::objects(&folder))? {
+            if let Some((id, name)) = layout::in_bundles(&self.tenant, &meta.location) {
+                all.entry(id.into()).or_default().insert(name.into(), meta.size);
+            }
+        }
+        Ok(all)
+    }
+
+    /// The objects of one bundle, by name, with their bytes.
+    ///
+    /// # Errors
+    /// The object store cannot be listed.
+    pub async fn objects(&self, id: &str) -> Result<BTreeMap<String, u64>, StoreError> {
+        let folder = self.path(id, None)?;
+        let listed = self.shared.objects.list(Some(&folder));
+        let named = listed.try_filter_map(|meta| async move {
+            Ok(meta.location.filename().map(|name| (name.to_string(), meta.size)))
+        });
+        named.try_collect().await.map_err(StoreError::objects(&folder))
+    }
+
+    /// Creates an object of a bundle; one that is there stays as it is.
+    ///
+    /// # Errors
+    /// The tenant's key is not at hand, or the object store failed.
+    pub async fn put(&self, id: &str, name: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
+        let path = self.path(id, Some(name))?;
+        let sealed = self.shared.content.keys.seal_bundle(&self.tenant, &path, bytes, &*self.shared.ambient)?;
+        match create(&self.shared.objects, &path, sealed.into()).await {
+            Err(StoreError::Objects { source: object_store::Error::AlreadyExists { .. }, .. }) => Ok(()),
+            put => put,
+        }
+    }
+
+    /// An object of a bundle; none when it is not there.
+    ///
+    /// # Errors
+    /// The tenant's key is not at hand, or the object store failed.
+    pub async fn get(&self, id: &str, name: &str) -> Result<Option<Bytes>, StoreError> {
+        let path = self.path(id, Some(name))?;
+        let Some(bytes) = segment::fetch_if_there(&self.shared.objects, &path).await? else { return Ok(None) };
+        self.shared.content.keys.open_bundle(&self.tenant, &path, bytes).map(Some)
+    }
+
+    /// Deletes a bundle.
+    ///
+    /// # Errors
+    /// The object store failed; what is left is deleted the next time.
+    pub async fn remove(&self, id: &str) -> Result<(), StoreError> {
+        let objects = self.objects(id).await?;
+        let paths: Result<Vec<Path>, _> = objects.keys().map(|name| self.path(id, Some(name))).collect();
+        upkeep::delete(&self.shared, paths?).await
+    }
+
+    /// A name for a new bundle, 32 hexadecimal digits, and the time, in microseconds.
+    pub fn begin(&self) -> (String, i64) {
+        let mut random = [0; 16];
+        self.shared.ambient.fill_random(&mut random);
+        (format!("{:032x}", u128::from_be_bytes(random)), self.shared.ambient.now_micros())
+    }
+
+    /// Signs what a bundle says of itself.
+    pub fn sign(&self, manifest: &Manifest) -> String {
+        manifest.sign(&self.shared.signing.now().all())
+    }
+
+    fn path(&self, id: &str, name: Option<&str>) -> Result<Path, StoreError> {
+        if !is_name(id) || name.is_some_and(|name| !is_name(name)) {
+            return Err(StoreError::NotFound("there is no such bundle"));
+        }
+        let folder = layout::bundles(&self.tenant).join(id);
+        Ok(name.map_or(folder.clone(), |name| folder.join(name)))
+    }
+}
+
+/// Deletes all bundles of a tenant: something was erased that they may hold.
+///
+/// # Errors
+/// The object store failed; what is left is deleted when the same is erased once more.
+pub(crate) async fn forget(shared: &Shared, tenant: &TenantId) -> Result<(), StoreError> {
+    let folder = layout::bundles(tenant);
+    let listed = shared.objects.list(Some(&folder)).map_ok(|meta| meta.location);
+    let all: Vec<Path> = listed.try_collect().await.map_err(StoreError::objects(&folder))?;
+    if all.is_empty() { Ok(()) } else { upkeep::delete(shared, all).await }
+}
