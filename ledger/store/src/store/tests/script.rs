@@ -197,6 +197,11 @@ impl Script {
         script
     }
 
+    /// Lets a fault come from now on: what upkeep asked for before, early or late, it does not meet.
+    pub(crate) fn arm(&self, fault: Fault) {
+        self.state.lock().unwrap().faults.push(fault);
+    }
+
     /// The life that runs now.
     pub(crate) fn life(&self) -> u64 {
         self.state.lock().unwrap().life
