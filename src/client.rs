@@ -2,10 +2,17 @@
 //!
 //! Not here: what is sent or shown. Invariant: an answer that is a problem becomes an error with its detail.
 
+use crate::clock::SystemAmbient;
 use crate::output;
 use clap::Args;
+use indicatif::ProgressBar;
+use ledger_store::Ambient as _;
 use reqwest::{Client as Http, RequestBuilder, Response};
 use serde_json::Value;
+use std::time::Duration;
+
+/// How often the service is asked how far it is.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Which service to talk to.
 #[derive(Debug, Clone, Args)]
@@ -90,6 +97,35 @@ impl Client {
         Err(ClientError::Refused { status, detail })
     }
 
+    /// Sends, and shows how far the service is with it until the answer begins.
+    async fn send_watched(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let bar = output::waiting();
+        if bar.is_hidden() {
+            return self.send(request).await;
+        }
+        let mut random = [0; 12];
+        SystemAmbient::new().fill_random(&mut random);
+        let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let look = tokio::spawn(self.clone().look(name.clone(), bar.clone()));
+        let answer = self.send(request.header("piperoll-progress", name)).await;
+        look.abort();
+        bar.finish_and_clear();
+        answer
+    }
+
+    /// Shows how far a request is, until it is stopped.
+    async fn look(self, name: String, bar: ProgressBar) {
+        let url = format!("{}/v1/progress/{name}", self.url);
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            // Over, or not begun, or an older service: then the clock is all that moves.
+            let Ok(answer) = self.send(self.http.get(&url)).await else { continue };
+            if let Some(step) = answer.json().await.ok().and_then(|told| output::step(&told)) {
+                bar.set_message(step);
+            }
+        }
+    }
+
     /// Sends events as NDJSON.
     ///
     /// # Errors
@@ -106,7 +142,7 @@ impl Client {
     /// The service does not answer, or refuses the query.
     pub async fn query(&self, sql: &str, tenants: &[String], accept: &str) -> Result<Response, ClientError> {
         let body = serde_json::json!({"sql": sql, "tenants": tenants});
-        self.send(self.http.post(format!("{}/v1/query", self.url)).header("accept", accept).json(&body)).await
+        self.send_watched(self.http.post(format!("{}/v1/query", self.url)).header("accept", accept).json(&body)).await
     }
 
     /// Makes changes of the registry, together or not at all.
@@ -130,10 +166,7 @@ impl Client {
     /// # Errors
     /// The service does not answer, or refuses.
     pub async fn ask(&self, path: &str, body: &Value) -> Result<Response, ClientError> {
-        let bar = output::waiting();
-        let answer = self.send(self.http.post(format!("{}{path}", self.url)).json(body)).await;
-        bar.finish_and_clear();
-        answer
+        self.send_watched(self.http.post(format!("{}{path}", self.url)).json(body)).await
     }
 
     /// Gets a text, showing nothing meanwhile.
@@ -165,9 +198,6 @@ impl Client {
     /// # Errors
     /// The service does not answer, or refuses.
     pub async fn text(&self, path: &str) -> Result<String, ClientError> {
-        let bar = output::waiting();
-        let answer = self.send(self.http.get(format!("{}{path}", self.url))).await;
-        bar.finish_and_clear();
-        Ok(answer?.text().await?)
+        Ok(self.send_watched(self.http.get(format!("{}{path}", self.url))).await?.text().await?)
     }
 }

@@ -6,6 +6,7 @@
 mod access;
 mod administrator_key;
 mod bundle;
+mod controls;
 mod demo;
 mod fsck;
 mod generate;
@@ -53,6 +54,7 @@ pub enum Command {
     Access(access::Arguments),
     Residency(residency::Arguments),
     Bundle(bundle::Arguments),
+    Controls(controls::Arguments),
     Retention(retention::Arguments),
     Redaction(redaction::Arguments),
     Job(job::Arguments),
@@ -82,6 +84,7 @@ pub fn run(command: Command) -> Outcome {
         Command::Access(arguments) => access::run(&arguments),
         Command::Residency(arguments) => residency::run(&arguments),
         Command::Bundle(arguments) => bundle::run(&arguments),
+        Command::Controls(arguments) => controls::run(&arguments),
         Command::Retention(arguments) => retention::run(&arguments),
         Command::Redaction(arguments) => redaction::run(&arguments),
         Command::Job(arguments) => job::run(&arguments),

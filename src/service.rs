@@ -113,7 +113,7 @@ impl Service {
         let keys = KeySettings::new(provider, chest, settings.keys.all).with_ledger_keys(Arc::new(file));
         let door = Door::new(book, policies, settings.issuers.clone(), keys, Arc::clone(&ambient));
         door.look_after_keys().await;
-        let state = query::QueryState::new(door.clone(), settings.query.clone())?;
+        let state = query::QueryState::new(door.clone(), settings.query.clone(), settings.controls.clone())?;
         let retention = Retention::new(door.clone());
         let jobs =
             Jobs::new(door.clone(), all_jobs(&door, &state, &retention, settings), &settings.jobs, settings.job_lease)?;

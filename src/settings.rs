@@ -3,6 +3,7 @@
 //! Read once, before anything starts; each part gets its own small struct. Not here: what a limit means
 //! (`limits.rs` of each crate). Invariant: an unknown key is an error that names it.
 
+mod documents;
 mod keys;
 mod stores;
 
@@ -13,6 +14,7 @@ use access::{ClaimGrant, Issuer, TlsFiles};
 use clap::Args;
 use ledger::name::TenantId;
 use ledger_store::{Limits, Location, LocationError};
+use query::controls::{ControlMap, MapError};
 use retention::jobs::schedule::Malformed;
 use retention::jobs::{LEASE, Schedules, read_schedules};
 use retention::verification::BYTES;
@@ -58,6 +60,15 @@ pub enum SettingsError {
          something in front of the service encrypts"
     )]
     NotLoopback(SocketAddr),
+    /// The control map does not hold together.
+    #[error("the control map {path} cannot be used")]
+    Controls {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why not.
+        #[source]
+        source: MapError,
+    },
     /// A store beside the main one is not described well.
     #[error("the setting stores.{store} is malformed: {why}")]
     Store {
@@ -112,6 +123,7 @@ pub struct File {
     listen: Option<SocketAddr>,
     durability: Option<Durable>,
     policies: Option<PathBuf>,
+    controls: Option<PathBuf>,
     insecure: bool,
     tls: Option<Tls>,
     oidc: Vec<Oidc>,
@@ -209,6 +221,8 @@ pub struct Settings {
     pub tls: Option<TlsFiles>,
     /// Whose tokens are taken.
     pub issuers: Vec<Issuer>,
+    /// Which questions and artefacts satisfy which control.
+    pub controls: ControlMap,
     /// The deployer's own policies: names of files, and their texts.
     pub policies: Vec<(String, String)>,
     /// The store whose write-ahead log is lost for ever, so that it goes on without it.
@@ -317,7 +331,8 @@ impl Settings {
             listen,
             tls,
             issuers: file.oidc.into_iter().enumerate().map(issuer).collect::<Result<_, _>>()?,
-            policies: file.policies.as_deref().map(read_policies).transpose()?.unwrap_or_default(),
+            controls: documents::controls(file.controls.as_deref())?,
+            policies: file.policies.as_deref().map(documents::policies).transpose()?.unwrap_or_default(),
             log_lost: overrides.log_lost,
             moved: overrides.moved,
             log_format: overrides.log_format.or(file.log.format).unwrap_or(LogFormat::Text),
@@ -413,22 +428,6 @@ fn issuer((number, given): (usize, Oidc)) -> Result<Issuer, SettingsError> {
     };
     let grants = given.grants.into_iter().enumerate().map(grant).collect::<Result<_, SettingsError>>()?;
     Ok(Issuer { issuer: given.issuer, audience: given.audience, jwks: given.jwks, grants })
-}
-
-/// Every `.cedar` file of a folder, by name.
-fn read_policies(folder: &Path) -> Result<Vec<(String, String)>, SettingsError> {
-    let unreadable = |source| SettingsError::Unreadable { path: folder.into(), source };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|kind| kind == "cedar") {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let text = std::fs::read_to_string(&path);
-            files.push((name, text.map_err(|source| SettingsError::Unreadable { path, source })?));
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 fn read_file(path: &Path) -> Result<File, SettingsError> {

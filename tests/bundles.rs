@@ -3,8 +3,10 @@
 //! Not here: every way to change one (`piperoll-verify`'s own tests), what is shown to whom in SQL (`access`).
 
 use crate::access::principal_with;
-use crate::program::{Service, client, event, events, run_json};
+use crate::keys;
+use crate::program::{Service, client, event, events, piperoll, run_json};
 use crate::python::python;
+use crate::retention::policy;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Output};
@@ -16,6 +18,15 @@ const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
 fn judged(python: &Path, bundle: &Path, key: &str) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bundle.py");
     Command::new(python).arg(script).arg(bundle).arg(key).output().unwrap()
+}
+
+/// The names of a bundle's files that hold a text.
+fn members_with(python: &Path, bundle: &Path, text: &str) -> String {
+    let script = "import sys, zipfile\nz = zipfile.ZipFile(sys.argv[1])\n\
+        print(*[n for n in z.namelist() if sys.argv[2].encode() in z.read(n)])";
+    let output = Command::new(python).args(["-c", script]).arg(bundle).arg(text).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().into()
 }
 
 fn found(output: &Output) -> Value {
@@ -93,9 +104,10 @@ async fn a_bundle_is_judged_by_a_stranger() {
     made(&service, question, &out).await;
     let few = audit(&judged(&python, &out, &key));
     assert_eq!((&few["entries"], &few["withheld"]), (&json!(1), &json!(1_000)));
-    let bytes = std::fs::read(&out).unwrap();
-    let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
-    assert!(!holds("203.0.113.9"), "it is deflated, but short enough to be seen if it were there");
+    assert_eq!(members_with(&python, &out, "203.0.113.9"), "", "in no file");
+    made(&service, json!({"where": "outcome = 'denied'"}), &out).await;
+    let shown = members_with(&python, &out, "203.0.113.9");
+    assert!(shown.contains("entries-000000.ndjson") && shown.contains("entries-000000.parquet"), "{shown}");
     // The next one goes on from the one before.
     service.post("/v1/events", events("acme", 2_000, 5)).await;
     let next = made(&service, json!({"previous": all["id"]}), &out).await;
@@ -183,6 +195,140 @@ async fn a_bundle_goes_only_where_the_policy_lets_it() {
     // That it was asked for, for whom and to where stands in the tenant's own trail.
     let sql = "SELECT attributes FROM access WHERE action LIKE '%' AND attributes LIKE '%us-east-1%'";
     assert!(!service.rows(&["acme"], sql).await.is_empty());
+}
+
+/// The objects that are kept of acme's bundles.
+fn kept(data: &Path) -> Vec<Vec<u8>> {
+    let bundles = std::fs::read_dir(data.join("store/tenant=acme/_bundles")).into_iter().flatten();
+    let objects = bundles.flat_map(|bundle| std::fs::read_dir(bundle.unwrap().path()).into_iter().flatten());
+    objects.map(|object| std::fs::read(object.unwrap().path()).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn what_is_purged_is_in_no_bundle_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = keys::start(folder.path(), "");
+    service.post("/v1/events", events("acme", 0, 300)).await;
+    service.stop();
+    let service = keys::start(folder.path(), "");
+    let officer = json!({"change": "grant.create", "principal": "administrator", "role": "compliance-officer",
+        "tenants": ["platform"], "subtree": true});
+    service.change(&[officer, policy("all", &json!({"tenant": "acme", "streams": ["audit"], "at_most_days": 0}))]);
+    let told = made(&service, json!({}), &folder.path().join("b.zip")).await;
+    assert!(!kept(&folder.path().join("data")).is_empty());
+    let planned = service.post("/v1/retention/plans", json!({"tenants": ["acme"]}).to_string()).await.1;
+    let plan = &planned["plan"];
+    assert_eq!(plan["entries"], 300, "{planned}");
+    let order = json!({"plan": planned["sha256"], "as_of": plan["as_of"], "tenants": plan["tenants"]});
+    assert_eq!(service.post("/v1/retention/runs", order.to_string()).await.0, 200);
+    assert!(kept(&folder.path().join("data")).is_empty());
+    let path = format!("/v1/bundles/acme/{}", told["id"].as_str().unwrap());
+    assert_eq!(service.get(&format!("{path}/file")).await.0, 404);
+    // What is left can be shown, and says what is gone.
+    let Some(python) = python() else { return };
+    service.post("/v1/events", events("acme", 300, 5)).await;
+    let out = folder.path().join("left.zip");
+    made(&service, json!({}), &out).await;
+    let key = service.key().await.to_string();
+    let left = found(&judged(&python, &out, &key));
+    let audit = &left["streams"]["audit"];
+    assert_eq!(
+        (&audit["gone"], &audit["size"], &audit["withheld"]),
+        (&json!(300), &audit["entries"].as_u64().map(|n| json!(n + 300)).unwrap(), &json!(0))
+    );
+}
+
+#[tokio::test]
+async fn reports_go_with_a_bundle_of_which_nothing_is_withheld() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = keys::start(folder.path(), "");
+    service.post("/v1/events", events("acme", 0, 300)).await;
+    service.stop();
+    let service = keys::start(folder.path(), "");
+    let out = folder.path().join("b.zip");
+    let grant = |role: &str| {
+        json!({"change": "grant.create", "principal": "administrator", "role": role, "tenants": ["platform"],
+            "subtree": true})
+    };
+    let by_policy = policy("by-contract", &json!({"tenant": "acme", "streams": ["audit"], "at_most_days": 0}));
+    service.change(&[grant("compliance-officer"), grant("security-analyst"), by_policy]);
+    let opened = json!({"change": "incident.open", "title": "Somebody looked", "severity": "high", "tenant": "acme"});
+    let opened = service.change(&[opened, json!({"change": "incident.open", "title": "Elsewhere"})]);
+    let incident = |at: usize| opened["changes"][at]["made"]["incident"].as_str().unwrap().to_string();
+    let planned = service.post("/v1/retention/plans", json!({"tenants": ["acme"]}).to_string()).await.1;
+    let order = json!({"plan": planned["sha256"], "as_of": planned["plan"]["as_of"], "tenants": ["acme"]});
+    assert_eq!(service.post("/v1/retention/runs", order.to_string()).await.0, 200);
+    service.post("/v1/events", events("acme", 300, 5)).await;
+    let all = ["access", "certificates", "keys", "looks", "residency", "verification"];
+    let own = format!("incident:{}", incident(0));
+    let asked_for: Vec<&str> = all.iter().copied().chain([own.as_str()]).collect();
+    made(&service, json!({"reports": asked_for}), &out).await;
+    let verified = Command::new(piperoll().get_program().to_str().unwrap().to_string() + "-verify")
+        .args(["bundle", "--json", "--trust", &service.key().await.to_string(), out.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let held = found(&verified);
+    let named: Vec<&str> =
+        held["reports"].as_array().unwrap().iter().map(|one| one["kind"].as_str().unwrap()).collect();
+    assert_eq!(named, ["access", "certificates", "incident", "keys", "looks", "residency", "verification"], "{held}");
+    // Why entries are gone stands beside them; and what the person is told who reads.
+    if let Some(python) = python() {
+        let with = |text: &str| members_with(&python, &out, text);
+        assert!(with("by-contract").contains("reports/certificates.json"), "{}", with("by-contract"));
+        assert_eq!(with("Somebody looked"), format!("reports/incident-{}.json", incident(0)));
+        assert!(with("retention.run").contains("reports/looks.json"), "{}", with("retention.run"));
+        assert_eq!(with("signed note beside it"), "README.txt");
+    }
+    // What tells of others, of what is withheld, or is nothing, is refused.
+    let masked = json!({"role": "security-analyst", "tenants": ["acme"], "masked": ["origin"]});
+    let masked = service.with_key(&principal_with(&service, "masked", None, masked));
+    let analyst = json!({"role": "security-analyst", "tenants": ["acme"]});
+    let analyst = service.with_key(&principal_with(&service, "analyst", None, analyst));
+    let question =
+        |reports: Value| json!({"tenant": "acme", "audience": "x", "streams": ["audit"], "reports": reports});
+    let mut withheld = question(json!(["looks"]));
+    withheld["withhold"] = json!(["actor"]);
+    for (question, why) in [
+        (question(json!([format!("incident:{}", incident(1))])), "not acme's alone"),
+        (withheld, "what is withheld"),
+        (question(json!(["looks", "grades"])), "no report \"grades\""),
+    ] {
+        let (code, answer) = asked(&service, question).await;
+        assert!(code == 422 && answer["detail"].as_str().unwrap().contains(why), "{answer}");
+    }
+    let body = |reports: Value| question(reports).to_string();
+    assert_eq!(masked.post_with("/v1/bundles", body(json!(["looks"])), JSON).await.0, 422);
+    assert_eq!(analyst.post_with("/v1/bundles", body(json!(["certificates"])), JSON).await.0, 403);
+}
+
+#[tokio::test]
+async fn a_bundle_lies_under_its_tenants_key_and_goes_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let service = keys::start(folder.path(), "");
+    service.post("/v1/events", events("acme", 0, 50)).await;
+    let shows = |objects: Vec<Vec<u8>>| {
+        let tells = |object: &Vec<u8>| object.windows(13).any(|window| window == b"streams/audit");
+        objects.iter().filter(|object| tells(object)).count()
+    };
+    made(&service, json!({}), &folder.path().join("plain.zip")).await;
+    let plain = shows(kept(&data));
+    assert!(plain > 0);
+    service.change(&[keys::change("key.create")]);
+    let under = folder.path().join("under.zip");
+    let told = made(&service, json!({}), &under).await;
+    assert_eq!(shows(kept(&data)), plain, "the second is sealed");
+    // After a start the same bytes come out.
+    service.stop();
+    let service = keys::start(folder.path(), "");
+    let path = format!("/v1/bundles/acme/{}/file", told["id"].as_str().unwrap());
+    assert_eq!(service.bytes(&path).await, std::fs::read(&under).unwrap());
+    let officer = keys::officer(&service);
+    service.change(&[keys::change("key.destroy")]);
+    assert_eq!(service.try_change(&officer, &[keys::change("key.destroy")]).0, 200);
+    let state = async || service.rows(&[], "SELECT DISTINCT state FROM keys").await == [[json!("destroyed")]];
+    keys::until("keys are destroyed", state).await;
+    assert!(kept(&data).is_empty(), "the one from before the key too");
 }
 
 #[tokio::test]

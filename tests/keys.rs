@@ -23,12 +23,12 @@ fn config(folder: &Path, more: &str) -> PathBuf {
     path
 }
 
-fn start(folder: &Path, more: &str) -> Service {
+pub fn start(folder: &Path, more: &str) -> Service {
     let config = config(folder, more);
     Service::start(&folder.join("data"), &["--config", config.to_str().unwrap(), "--seal-on-exit"])
 }
 
-fn change(name: &str) -> Value {
+pub fn change(name: &str) -> Value {
     json!({"change": name, "tenant": "acme", "reason": "asked for"})
 }
 
@@ -57,7 +57,7 @@ fn marks_in(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The key of somebody else who may give a word for a destruction.
-fn officer(service: &Service) -> String {
+pub fn officer(service: &Service) -> String {
     principal_with(
         service,
         "officer",
@@ -76,7 +76,7 @@ fn verified(folder: &Path, tenant: &str) -> Value {
     run_json(&[&["verify", "--json", "--tenant", tenant][..], &place].concat())
 }
 
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..300 {
         if holds().await {
             return;

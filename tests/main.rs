@@ -11,6 +11,7 @@ mod access;
 mod acknowledged;
 mod bundles;
 mod commands;
+mod controls;
 mod crash;
 mod entitlements;
 mod fencing;

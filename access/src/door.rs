@@ -12,6 +12,7 @@ mod jobs;
 mod keys;
 mod purges;
 mod quotas;
+mod reading;
 mod reviews;
 mod signing;
 mod tables;
@@ -20,6 +21,7 @@ mod used;
 pub use self::grants::RegistrySeen;
 pub use self::keys::KeySettings;
 pub(crate) use self::keys::unwrap_all;
+pub use self::reading::Opened;
 pub use self::reviews::ReviewSight;
 pub use self::signing::LedgerKeyFile;
 use crate::authority;
@@ -27,6 +29,7 @@ use crate::caller::Caller;
 use crate::fairness::Fairness;
 use crate::policy::{Action, Policies, Question};
 use crate::problem::{Problem, ProblemKind};
+use crate::progress::Ongoing;
 use crate::record::Recorder;
 use crate::registry::change::{Change, FactAct};
 use crate::registry::names::{FactId, PrincipalId};
@@ -34,9 +37,9 @@ use crate::registry::{Book, Elevation, Made, Registry};
 use crate::sight::{Sight, View};
 use crate::stores::Stores;
 use crate::token::{Issuer, Tokens};
-use crate::visit::{Denied, Meter, Touch};
+use crate::visit::{Denied, Touch};
 use ledger::name::{StreamKind, TenantId};
-use ledger_store::{Ambient, AppendHandle, AppendRequest, Appended, Store, StreamHandle};
+use ledger_store::{Ambient, AppendHandle, AppendRequest, Appended, Store};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::Semaphore;
@@ -55,6 +58,7 @@ struct Inner {
     kept: RwLock<Kept>,
     recorder: Recorder,
     fairness: Arc<Fairness>,
+    ongoing: Ongoing,
     keys: KeySettings,
     tokens: Tokens,
     /// Folds of the past at the same time.
@@ -90,17 +94,6 @@ struct Decision {
     ends: i64,
 }
 
-/// A stream that was opened for reading, and what may be seen of it.
-#[derive(Clone)]
-pub struct Opened {
-    /// The stream.
-    pub handle: StreamHandle,
-    /// What the caller sees of it.
-    pub sight: Arc<Sight>,
-    /// Counts the bytes that are looked at.
-    pub meter: Meter,
-}
-
 impl Door {
     /// A door to the stores of a registry.
     pub fn new(
@@ -120,6 +113,7 @@ impl Door {
             kept: RwLock::default(),
             recorder,
             fairness: Arc::default(),
+            ongoing: Ongoing::default(),
             keys,
             tokens,
             folds: Semaphore::new(2),
@@ -136,6 +130,11 @@ impl Door {
     /// What checks tokens.
     pub(crate) fn tokens(&self) -> &Tokens {
         &self.0.tokens
+    }
+
+    /// Requests whose progress is watched.
+    pub(crate) fn ongoing(&self) -> &Ongoing {
+        &self.0.ongoing
     }
 
     /// What puts visits on record.
@@ -269,62 +268,6 @@ impl Door {
         }
         Decision { sight: Sight::of(views).map(Arc::new), ends }
     }
-
-    /// A stream of a tenant, for reading its events or its proofs.
-    ///
-    /// # Errors
-    /// As [`Door::may`]; [`ProblemKind::NotFound`] when the tenant has no such stream.
-    pub async fn read(
-        &self,
-        caller: &Caller,
-        tenant: &TenantId,
-        stream: StreamKind,
-        action: Action,
-    ) -> Result<Opened, Problem> {
-        if self.decide(caller, action, tenant, stream).is_some() {
-            self.may_scan(caller, action, tenant, stream)?;
-            self.0.book.store_of(tenant)?;
-        }
-        let sight = self.may(caller, action, tenant, stream)?;
-        self.may_use_keys(tenant, action)?;
-        let handle = self.0.book.store_of(tenant)?.reader(tenant, stream)?;
-        Ok(Opened { handle, sight, meter: caller.visit().meter(tenant) })
-    }
-
-    /// Whether the caller may read a stream's events.
-    pub fn sees(&self, caller: &Caller, tenant: &TenantId, stream: StreamKind) -> bool {
-        self.decide(caller, Action::ReadEvents, tenant, stream).is_some()
-    }
-
-    /// Those of a tenant's streams that the caller may read and that are there.
-    ///
-    /// # Errors
-    /// As [`Door::may`], when the caller may read none of them.
-    pub fn read_all(&self, caller: &Caller, tenant: &TenantId, streams: &[StreamKind]) -> Result<Vec<Opened>, Problem> {
-        let may = |stream: &StreamKind| self.decide(caller, Action::ReadEvents, tenant, *stream).is_some();
-        let granted: Vec<StreamKind> = streams.iter().copied().filter(may).collect();
-        if !granted.is_empty() {
-            self.may_use_keys(tenant, Action::ReadEvents)?;
-        }
-        for stream in &granted {
-            self.may_scan(caller, Action::ReadEvents, tenant, *stream)?;
-        }
-        let mut opened = Vec::with_capacity(granted.len());
-        for stream in granted.iter().copied() {
-            // What is not there is not looked at, and so not put on record.
-            if let Ok(handle) = self.0.book.store_of(tenant)?.reader(tenant, stream) {
-                let sight = self.may(caller, Action::ReadEvents, tenant, stream)?;
-                opened.push(Opened { handle, sight, meter: caller.visit().meter(tenant) });
-            }
-        }
-        if opened.is_empty() {
-            // Nothing is granted, or nothing is there: one stream is as good as another to say so.
-            let stream = granted.first().or(streams.first()).copied().unwrap_or(StreamKind::Audit);
-            self.may(caller, Action::ReadEvents, tenant, stream)?;
-        }
-        Ok(opened)
-    }
-
     /// A stream of a tenant, for appending so many events of so many bytes, which are taken out of the tenant's quota.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use crate::caller::Caller;
 use crate::door::Door;
 use crate::openapi::{self, Operation, Parameter, json_of};
 use crate::problem::{Problem, ProblemKind};
+use crate::progress::PROGRESS;
 use crate::record::Recording;
 use crate::registry::change::Change;
 use crate::registry::{MOST_CHANGES, Table};
@@ -63,6 +64,7 @@ fn table_schema() -> Value {
 pub fn router(door: &Door) -> (Router, Vec<Route>) {
     Routes::new(door.clone())
         .route("GET", "/v1/whoami", Recording::Counted, WHOAMI, get(whoami))
+        .route("GET", "/v1/progress/{name}", Recording::Counted, PROGRESS, get(progress))
         .route("POST", "/v1/registry", Recording::ByItself, CHANGE, post(change))
         .route("GET", "/v1/registry/{table}", Recording::Hourly, TABLE, get(table))
         .finish(door.clone())
@@ -78,6 +80,10 @@ async fn whoami(State(door): State<Door>, caller: Caller) -> Json<Value> {
         "credential": caller.credential(),
         "rights": rights,
     }))
+}
+
+async fn progress(State(door): State<Door>, caller: Caller, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
+    door.ongoing().of(caller.principal(), name, door.now()).map(Json)
 }
 
 #[derive(Deserialize, JsonSchema)]

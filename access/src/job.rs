@@ -14,6 +14,7 @@ pub use self::rotation::KeyRotation;
 use crate::door::Door;
 use crate::policy::Action;
 use crate::problem::Problem;
+use crate::progress::Progress;
 use crate::registry::change::{Change, JobFinding};
 use crate::registry::names::FactId;
 use bytes::Bytes;
@@ -106,14 +107,14 @@ pub struct Running {
     memo: Memo,
     found: AtomicU64,
     first: std::sync::OnceLock<String>,
-    steps: (AtomicU64, AtomicU64),
+    progress: Progress,
 }
 
 impl Running {
     /// A run that has found nothing yet.
     pub fn new(door: Door, job: &'static str, run: FactId, memo: Memo) -> Self {
-        let (found, first, steps) = Default::default();
-        Self { door, job, run, memo, found, first, steps }
+        let (found, first, progress) = Default::default();
+        Self { door, job, run, memo, found, first, progress }
     }
 
     /// What the job kept at its last run.
@@ -121,15 +122,9 @@ impl Running {
         &self.memo
     }
 
-    /// Says how far it is: so many steps of so many.
-    pub fn step(&self, done: u64, of: u64) {
-        self.steps.0.store(done, Ordering::Relaxed);
-        self.steps.1.store(of, Ordering::Relaxed);
-    }
-
     /// How far it is.
-    pub fn steps(&self) -> (u64, u64) {
-        (self.steps.0.load(Ordering::Relaxed), self.steps.1.load(Ordering::Relaxed))
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// How much was found not to hold, and the first of it.

@@ -7,6 +7,7 @@
 //! Invariant: a route that is not described does not compile, and one that is described is served.
 
 use crate::problem::ProblemKind;
+use crate::progress::PARAMETER;
 use crate::routes::Route;
 use serde_json::{Map, Value, json};
 
@@ -132,8 +133,10 @@ pub fn document(version: &str, routes: &[Route]) -> Value {
 
 fn operation(route: &Route) -> Value {
     let Operation { summary, parameters, body, answer, problems } = route.operation;
+    let of_all = route.recording.is_some().then_some(&PARAMETER);
     let parameters: Vec<Value> = parameters
         .iter()
+        .chain(of_all)
         .map(|one| {
             let schema = (one.schema)();
             json!({"name": one.name, "in": one.place, "description": one.what, "required": one.place == "path", "schema": schema})

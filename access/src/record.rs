@@ -1,6 +1,6 @@
 //! Who looked at what, put on record before the answer leaves: the `access` streams of tenants, and `control`.
 //!
-//! What is asked of one tenant is an entry at its begin and one at its end. What is asked of several is so in `control`,
+//! What is asked of one tenant, and perhaps of the platform beside it, is an entry at its begin and one at its end. What is asked of several is so in `control`,
 //! with its scope, and in each tenant's `access` stream one entry per principal, right and hour. Pages of one stream, a
 //! service's events, and looks at `access` or the registry are one entry per credential and hour, and one with counts
 //! when the hour is over. Heads, proofs of them and tiles of hashes are counted and not recorded. Refusals are one entry per
@@ -72,6 +72,16 @@ struct Refusals {
     further: u64,
 }
 
+/// The one tenant that a visit was about, if it is one: beside it something of the platform's own may have been looked at.
+fn alone<'t>(of_tenant: &'t BTreeMap<TenantId, Vec<&'t Touch>>) -> Option<(&'t TenantId, &'t Vec<&'t Touch>)> {
+    let mut own = of_tenant.iter().filter(|(tenant, _)| tenant.as_str() != PLATFORM);
+    match (own.next(), own.next()) {
+        (Some(one), None) => Some(one),
+        (None, _) => of_tenant.iter().next(),
+        _ => None,
+    }
+}
+
 /// Puts visits on record.
 pub struct Recorder {
     book: Arc<Book>,
@@ -103,11 +113,21 @@ impl Recorder {
         let mut of_tenant: BTreeMap<TenantId, Vec<&Touch>> = BTreeMap::new();
         touched.iter().for_each(|touch| of_tenant.entry(touch.tenant.clone()).or_default().push(touch));
         let notes = caller.visit().notes();
-        let (places, hours) = (vec![], vec![]);
-        let mut begun = Begun { id, caller: caller.author(), action, places, hours, notes, began: now };
+        let (caller, places, hours) = (caller.author(), vec![], vec![]);
+        let mut begun = Begun { id, caller, action, places, hours, notes, began: now };
         let (mut drafts, mut new) = (Vec::new(), Vec::new());
-        if let Some((tenant, touches)) = of_tenant.iter().next().filter(|_| of_tenant.len() == 1) {
+        let hours = |begun: &mut Begun, touches: &[&Touch]| {
+            let new: Vec<Ongoing> =
+                touches.iter().filter_map(|touch| self.hourly(&begun.caller, touch, Counts::default(), now)).collect();
+            begun.hours.extend(touches.iter().map(|touch| About::of(&begun.caller, touch)));
+            new
+        };
+        if let Some((tenant, touches)) = alone(&of_tenant) {
             begun.places.push(place_of(tenant, touches));
+            // What was looked at of the platform's own beside it stands there by the hour.
+            for (_, touches) in of_tenant.iter().filter(|(other, _)| *other != tenant) {
+                new.extend(hours(&mut begun, touches));
+            }
         } else {
             // An entry is bounded; of a scope beyond that it says how many there were and which came first.
             let scope: Vec<&str> = of_tenant.keys().map(TenantId::as_str).take(MOST_NAMED).collect();
@@ -117,9 +137,7 @@ impl Recorder {
             let (tenant, stream, elevation) = (platform(), StreamKind::Control, None);
             begun.places.push(Place { tenant, stream, resource, elevation, more });
             for touches in of_tenant.values() {
-                let counts = Counts::default();
-                new.extend(touches.iter().filter_map(|touch| self.hourly(&begun.caller, touch, counts, now)));
-                begun.hours.extend(touches.iter().map(|touch| About::of(&begun.caller, touch)));
+                new.extend(hours(&mut begun, touches));
             }
         }
         for place in &begun.places {

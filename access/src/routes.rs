@@ -12,6 +12,7 @@ use crate::door::Door;
 use crate::listener::Peer;
 use crate::openapi::Operation;
 use crate::problem::{Problem, ProblemKind};
+use crate::progress::Going;
 use crate::record::{Begun, RecordError, Recording, is_look_at_the_record};
 use axum::Router;
 use axum::body::Body;
@@ -21,7 +22,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -113,12 +114,26 @@ async fn guard(door: Door, recording: Recording, mut request: Request, next: Nex
             return problem.into_response();
         }
     };
+    let going = match door.ongoing().watch(&caller, request.headers(), door.now()) {
+        Ok(going) => going,
+        Err(problem) => return problem.into_response(),
+    };
     request.extensions_mut().insert(caller.clone());
     let response = next.run(request).await;
     match put_on_record(&door, recording, &caller, response).await {
-        Ok(response) => response,
+        Ok(response) => watched_to_its_end(going, response),
         Err(error) => unrecorded(error).into_response(),
     }
+}
+
+/// The response, whose progress can be asked for until the last byte of its body was handed over.
+fn watched_to_its_end(going: Option<Going>, response: Response) -> Response {
+    let Some(going) = going else { return response };
+    let (parts, body) = response.into_parts();
+    let body = body.into_data_stream().inspect(move |_| {
+        let _still = &going;
+    });
+    Response::from_parts(parts, Body::from_stream(body))
 }
 
 fn unrecorded(error: RecordError) -> Problem {

@@ -3,6 +3,7 @@
 //! Not here: where it is recorded ([`crate::record`]). Invariant: what is noted is there until the guard takes it.
 
 use crate::policy::Action;
+use crate::progress::Progress;
 use crate::registry::names::FactId;
 use ledger::name::{StreamKind, TenantId};
 use ledger::tree::Hash;
@@ -50,6 +51,7 @@ pub struct Meter(Arc<Metered>);
 #[derive(Debug, Default)]
 struct Metered {
     bytes: AtomicU64,
+    progress: Progress,
     segments: Mutex<HashSet<Hash>>,
 }
 
@@ -67,6 +69,11 @@ impl Meter {
     /// How many segments were opened.
     pub fn segments(&self) -> u64 {
         held(&self.0.segments).len() as u64
+    }
+
+    /// How far the request has come for which it counts.
+    pub fn progress(&self) -> &Progress {
+        &self.0.progress
     }
 
     /// Whether both count together.
@@ -91,6 +98,7 @@ struct Notes {
     more: Mutex<Map<String, Value>>,
     rows: AtomicU64,
     scanned: Mutex<BTreeMap<TenantId, Meter>>,
+    progress: Progress,
 }
 
 fn held<T>(lock: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -108,9 +116,15 @@ impl Visit {
         self.0.rows.fetch_add(rows, Ordering::Relaxed);
     }
 
+    /// How far it has come.
+    pub fn progress(&self) -> &Progress {
+        &self.0.progress
+    }
+
     /// What counts the bytes that are looked at of a tenant.
     pub(crate) fn meter(&self, tenant: &TenantId) -> Meter {
-        held(&self.0.scanned).entry(tenant.clone()).or_default().clone()
+        let new = || Meter(Arc::new(Metered { progress: self.progress().clone(), ..Metered::default() }));
+        held(&self.0.scanned).entry(tenant.clone()).or_insert_with(new).clone()
     }
 
     /// How many bytes of each tenant were looked at.

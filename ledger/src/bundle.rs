@@ -28,6 +28,12 @@ pub enum BundleError {
     Malformed(&'static str),
 }
 
+impl From<&'static str> for BundleError {
+    fn from(why: &'static str) -> Self {
+        Self::Malformed(why)
+    }
+}
+
 /// Most members of an archive.
 pub const MEMBERS: usize = 65_536;
 /// Most bytes of a checkpoint, key, note, proof or consistency.

@@ -177,9 +177,20 @@ impl<'a> DraftBuilder<'a> {
     /// # Errors
     /// As [`DraftBuilder::encode`].
     pub fn finish(&self) -> Result<Draft, Invalid> {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(self.encoded_bytes());
         let outline = self.encode(&mut bytes)?;
         Ok(Draft { bytes: Arc::new(bytes.into()), outline, recorded_at: 0 })
+    }
+
+    /// How many bytes the encoding has, but for defaults of what is not set.
+    fn encoded_bytes(&self) -> usize {
+        let is_set = |at: &usize| self.set >> at & 1 == 1;
+        let bytes = |at: usize| match &self.values[at] {
+            Value::Text(text) => text.len(),
+            Value::Bytes(_, length) => usize::from(*length),
+            Value::Int(_) => size_of::<i64>(),
+        };
+        (0..SLOTS).filter(is_set).map(|at| HEADER_BYTES + bytes(at)).sum()
     }
 
     /// Appends the encoding of what was collected, without the stamp, to those of other events.

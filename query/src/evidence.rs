@@ -8,42 +8,47 @@
 //! heads are fixed when it is asked for; it is on record before a byte of it leaves.
 
 pub mod http;
+mod kept;
 mod making;
 mod page;
 mod part;
 mod planning;
 mod question;
+mod reports;
 mod running;
 mod zip;
 
 pub use self::question::BundleQuestion;
 pub(crate) use self::running::Running;
 
-use self::making::{END, END_FACTS, EndFacts, Making, PLAN, Progress, facts_name, part_name, read};
+use self::kept::plan_of;
+use self::making::{END, END_FACTS, EndFacts, Going, Making, PLAN, part_name, read};
 use self::planning::{Picks, planned};
-use self::question::{Asked, Plan};
+use self::question::{Asked, Plan, PlannedStream};
+use self::reports::REPORTS;
 use self::running::Made;
 use crate::error::QueryError;
 use crate::guard;
 use crate::scope::literal;
+use crate::session::TABLES;
 use crate::state::QueryState;
 use access::{Action, Caller, Opened, Problem, ProblemKind};
 use bytes::Bytes;
+use futures::FutureExt as _;
 use futures::stream::{self, BoxStream, StreamExt};
 use ledger::field::Section;
 use ledger::sections::Sections;
 use ledger::time::format_micros;
 use ledger::{Hash, StreamKind, TenantId};
-use ledger_store::Bundles;
+use ledger_store::StreamHandle;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// How long one is kept to be fetched, in microseconds: a week.
-const KEPT_MICROS: i64 = 7 * 24 * 3_600 * 1_000_000;
-/// Bundles of one tenant that are kept at the same time.
-const MOST_KEPT: usize = 20;
+/// Parts of one bundle at most, 655,360,000 positions: the names of their files fill most of the largest manifest.
+const MOST_PARTS: u64 = 10_000;
 
 /// A bundle's bytes.
 pub struct Archive {
@@ -72,8 +77,18 @@ fn sight_of(opened: &[Opened]) -> String {
     Hash::of(all.join("\n").as_bytes()).to_hex()
 }
 
-fn no_such(id: &str) -> Problem {
-    Problem::new(ProblemKind::NotFound, format!("there is no bundle {id}, or none of yours"))
+/// Notes what the record says of a bundle that was asked for.
+fn note(caller: &Caller, plan: &Plan) {
+    let said = [("bundle", Some(&plan.id)), ("audience", Some(&plan.audience)), ("region", plan.region.as_ref())];
+    for (name, text) in said.into_iter().chain([("where", plan.condition.as_ref())]) {
+        text.into_iter().for_each(|text| caller.visit().note(name, text.as_str()));
+    }
+    if !plan.reports.is_empty() {
+        caller.visit().note("reports", plan.reports.join(" "));
+    }
+    for (name, at) in [("from", plan.from), ("until", plan.until)] {
+        at.into_iter().for_each(|at| caller.visit().note(name, format_micros(at)));
+    }
 }
 
 impl QueryState {
@@ -87,28 +102,21 @@ impl QueryState {
             guard::is_expression(condition).map_err(QueryError::Refused)?;
         }
         let opened = self.streams_of(caller, &asked).await?;
+        let told_of = self.told_of(caller, &asked.tenant, &opened, asked.reports.is_empty())?;
+        // Before anything is read: what is erased from here on ends it.
+        let erased = told_of.iter().map(|one| (one.kind().to_string(), one.erased())).collect();
         let bundles = opened[0].handle.bundles();
-        let (id, time) = bundles.begin();
+        let (id, time) = (bundles.new_id(), bundles.now());
         self.tidy(&bundles, time).await?;
         let previous = match &question.previous {
             Some(id) => Some(self.previous(caller, &bundles, id).await?),
             None => None,
         };
-        let mut withheld = asked.withheld;
-        let mut streams = Vec::with_capacity(opened.len());
-        for one in &opened {
-            let (masked, sees_all_rows) = masks(one);
-            withheld = withheld | masked;
-            let may_go = self.may_go(&asked.tenant, one.handle.kind(), question.region.as_deref())?;
-            let evidence = one.handle.evidence(None).await?;
-            let shows = Picks { asked_for: question.condition.clone(), may_go, sees_all_rows };
-            let mut planned = planned(&question, &asked, one, &evidence, shows).await?;
-            planned.since.extend(previous.as_ref().and_then(|facts| facts.sizes.get(&planned.stream)).copied());
-            planned.since.sort_unstable();
-            planned.since.dedup();
-            planned.since.retain(|size| *size <= planned.size);
-            streams.push(planned);
-        }
+        let (streams, withheld, is_part) = self.planned_streams(&question, &asked, &opened, previous.as_ref()).await?;
+        let sight_for_reports = match asked.reports.is_empty() {
+            true => None,
+            false => Some(self.sight_for_reports(caller, &asked.tenant)?),
+        };
         let plan = Plan {
             id: id.clone(),
             tenant: asked.tenant.to_string(),
@@ -122,15 +130,57 @@ impl QueryState {
             withheld: withheld.iter().map(|section| section.as_str().to_string()).collect(),
             previous: previous.map(|facts| facts.manifest),
             streams,
+            reports: question.reports.into_iter().collect::<BTreeSet<_>>().into_iter().collect(),
+            erased,
+            sight_for_reports,
             sight: sight_of(&opened),
         };
+        if plan.count() > MOST_PARTS {
+            let why = "so many entries do not go into one bundle: ask for shorter periods, one after the other";
+            return Err(Problem::new(ProblemKind::Unprocessable, why));
+        }
         self.try_condition(&plan, &opened).await?;
+        let reports = self.reports(caller, (&plan, is_part), &asked.reports).await?;
+        // If we crash between the two, it is over when it is asked for, and taken away.
         making::keep(&bundles, &id, PLAN, &plan).await?;
-        caller.visit().note("bundle", id.as_str());
-        caller.visit().note("audience", plan.audience.as_str());
-        plan.region.iter().for_each(|region| caller.visit().note("region", region.as_str()));
-        self.go_on(&asked.tenant, plan.clone(), opened)?;
+        making::keep(&bundles, &id, REPORTS, &reports).await?;
+        note(caller, &plan);
+        self.go_on(&asked.tenant, plan.clone(), (opened, told_of))?;
         self.how_far(&asked.tenant, &bundles, &plan).await
+    }
+
+    /// What of each stream it is going to have; the sections that are withheld; and whether something else is, too.
+    async fn planned_streams(
+        &self,
+        question: &BundleQuestion,
+        asked: &Asked,
+        opened: &[Opened],
+        previous: Option<&EndFacts>,
+    ) -> Result<(Vec<PlannedStream>, Sections, bool), Problem> {
+        let (mut withheld, mut is_part) = (asked.withheld, false);
+        let mut streams = Vec::with_capacity(opened.len());
+        for one in opened {
+            // All of it may be read, and counts as what SQL looks at.
+            one.meter.add(one.handle.stored().1);
+            let (masked, sees_all_rows) = masks(one);
+            withheld = withheld | masked;
+            let may_go = self.may_go(&asked.tenant, one.handle.kind(), question.region.as_deref())?;
+            let evidence = one.handle.evidence(None).await?;
+            is_part |= !sees_all_rows || may_go.is_some();
+            let shows = Picks { asked_for: question.condition.clone(), may_go, sees_all_rows };
+            let mut planned = planned(question, asked, one, &evidence, shows).await?;
+            planned.since.extend(previous.and_then(|facts| facts.sizes.get(&planned.stream)).copied());
+            planned.since.sort_unstable();
+            planned.since.dedup();
+            planned.since.retain(|size| (1..=planned.size).contains(size));
+            streams.push(planned);
+        }
+        if !asked.reports.is_empty() {
+            for stream in TABLES {
+                is_part |= self.may_go(&asked.tenant, stream, question.region.as_deref())?.is_some();
+            }
+        }
+        Ok((streams, withheld, is_part))
     }
 
     /// How far a bundle is. One that was left by a service that stopped goes on.
@@ -141,9 +191,15 @@ impl QueryState {
         let (plan, opened, bundles) = self.own(caller, tenant, id).await?;
         let is_done = bundles.objects(id).await?.contains_key(END_FACTS);
         if !is_done && self.running().of(tenant, id).is_none() {
-            self.go_on(tenant, plan.clone(), opened)?;
+            let told_of = self.told_of(caller, tenant, &opened, plan.reports.is_empty())?;
+            self.go_on(tenant, plan.clone(), (opened, told_of))?;
         }
-        self.how_far(tenant, &bundles, &plan).await
+        let told = self.how_far(tenant, &bundles, &plan).await;
+        // Why it failed is told once; whoever asks again wants it to go on.
+        if let Some(Made::Failed(_)) = self.running().of(tenant, id) {
+            self.running().forget(&(tenant.clone(), id.to_string()));
+        }
+        told
     }
 
     /// The bundles of a tenant that the caller asked for, newest first.
@@ -151,15 +207,15 @@ impl QueryState {
     /// # Errors
     /// None of the tenant's streams may be read.
     pub async fn bundles(&self, caller: &Caller, tenant: &TenantId) -> Result<Value, Problem> {
-        let opened = self.door().read_all(caller, tenant, &crate::session::TABLES)?;
+        let opened = self.door().read_all(caller, tenant, &TABLES)?;
         let Some(one) = opened.first() else { return Ok(json!({"bundles": []})) };
         let bundles = one.handle.bundles();
         let mut all = Vec::new();
         for id in bundles.all().await?.into_keys() {
-            if let Some(plan) =
-                read::<Plan>(&bundles, &id, PLAN).await?.filter(|plan| plan.by == caller.principal().as_str())
-            {
-                all.push((plan.time, self.how_far(tenant, &bundles, &plan).await?));
+            match self.plan(caller, &bundles, &id).await {
+                Ok(plan) => all.push((plan.time, self.how_far(tenant, &bundles, &plan).await?)),
+                Err(problem) if problem.kind() == ProblemKind::NotFound => {}
+                Err(problem) => return Err(problem),
             }
         }
         all.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
@@ -171,9 +227,9 @@ impl QueryState {
     /// # Errors
     /// There is none with this id that the caller asked for.
     pub async fn drop_bundle(&self, caller: &Caller, tenant: &TenantId, id: &str) -> Result<(), Problem> {
-        let (_, _, bundles) = self.own(caller, tenant, id).await?;
-        if let Some(Made::Going(progress)) = self.running().of(tenant, id) {
-            progress.is_cancelled.store(true, Ordering::Relaxed);
+        let (_, bundles) = self.asked_for(caller, tenant, id).await?;
+        if let Some(Made::Going(going)) = self.running().of(tenant, id) {
+            going.is_cancelled.store(true, Ordering::Relaxed);
         }
         self.running().forget(&(tenant.clone(), id.to_string()));
         Ok(bundles.remove(id).await?)
@@ -223,34 +279,20 @@ impl QueryState {
         }
     }
 
+    /// The streams that a bundle tells of: with reports all of the tenant's.
+    fn told_of(
+        &self,
+        caller: &Caller,
+        tenant: &TenantId,
+        opened: &[Opened],
+        is_bare: bool,
+    ) -> Result<Vec<StreamHandle>, Problem> {
+        let handles = |of: &[Opened]| of.iter().map(|one| one.handle.clone()).collect();
+        Ok(if is_bare { handles(opened) } else { handles(&self.door().read_all(caller, tenant, &TABLES)?) })
+    }
+
     fn may_be_left_out(&self, problem: &Problem, is_first: bool) -> bool {
         problem.kind() == ProblemKind::NotFound || (!is_first && problem.kind() == ProblemKind::Forbidden)
-    }
-
-    /// A bundle that the caller asked for, with its streams as they may be read now.
-    async fn own(&self, caller: &Caller, tenant: &TenantId, id: &str) -> Result<(Plan, Vec<Opened>, Bundles), Problem> {
-        let any = self.door().read_all(caller, tenant, &crate::session::TABLES)?;
-        let bundles = any.first().ok_or_else(|| no_such(id))?.handle.bundles();
-        drop(any);
-        let plan: Option<Plan> = read(&bundles, id, PLAN).await?;
-        let plan = plan.filter(|plan| plan.by == caller.principal().as_str()).ok_or_else(|| no_such(id))?;
-        let mut opened = Vec::with_capacity(plan.streams.len());
-        for stream in &plan.streams {
-            opened.push(self.door().read(caller, tenant, stream.kind()?, Action::ReadEvents).await?);
-        }
-        if sight_of(&opened) != plan.sight {
-            let why = "what you may see is not what it was when the bundle was asked for: ask for a new one";
-            return Err(Problem::new(ProblemKind::Forbidden, why));
-        }
-        Ok((plan, opened, bundles))
-    }
-
-    /// What is known of an earlier bundle.
-    async fn previous(&self, caller: &Caller, bundles: &Bundles, id: &str) -> Result<EndFacts, Problem> {
-        let plan: Option<Plan> = read(bundles, id, PLAN).await?;
-        plan.filter(|plan| plan.by == caller.principal().as_str()).ok_or_else(|| no_such(id))?;
-        let facts: Option<EndFacts> = read(bundles, id, END_FACTS).await?;
-        facts.ok_or_else(|| Problem::new(ProblemKind::Conflict, format!("the bundle {id} is not made yet")))
     }
 
     /// Which entries of a stream the tenant's residency policy lets go to a region, as a condition; none when all may.
@@ -290,77 +332,43 @@ impl QueryState {
         Ok(())
     }
 
-    /// Takes away what has lain too long, and refuses more than may lie.
-    async fn tidy(&self, bundles: &Bundles, now: i64) -> Result<(), Problem> {
-        let mut kept = 0;
-        for id in bundles.all().await?.into_keys() {
-            let plan: Option<Plan> = read(bundles, &id, PLAN).await?;
-            match plan.is_some_and(|plan| now - plan.time < KEPT_MICROS) {
-                true => kept += 1,
-                false => bundles.remove(&id).await?,
-            }
-        }
-        if kept < MOST_KEPT {
-            return Ok(());
-        }
-        let why = format!(
-            "{MOST_KEPT} bundles of this tenant are kept already: take one away, or wait until one is a week old"
-        );
-        Err(Problem::new(ProblemKind::TooManyRequests, why))
-    }
-
     /// Goes on making a bundle in the background.
-    fn go_on(&self, tenant: &TenantId, plan: Plan, opened: Vec<Opened>) -> Result<(), Problem> {
-        let progress = Arc::new(Progress::default());
+    fn go_on(
+        &self,
+        tenant: &TenantId,
+        plan: Plan,
+        (opened, told_of): (Vec<Opened>, Vec<StreamHandle>),
+    ) -> Result<(), Problem> {
+        let going = Arc::new(Going::default());
+        going.progress.next("making", plan.count() as usize, "parts");
         let key = (tenant.clone(), plan.id.clone());
-        if !self.running().begin(&key, &progress) {
+        if !self.running().begin(&key, &going) {
             return Ok(());
         }
-        let (state, asking) = (self.clone(), self.door().ask_about(tenant));
+        let (state, own, of_making) = (self.clone(), key.clone(), going);
+        let asking = self.door().ask_about(tenant);
         let asking = asking.inspect_err(|_| self.running().forget(&key))?;
         let begun = self.engine().spawn(async move {
             let _asking = asking;
             let Some(_turn) = state.running().turn().await else { return };
             let bundles = opened[0].handle.bundles();
-            let making =
-                Making { engine: state.engine(), bundles: &bundles, plan: &plan, opened: &opened, progress: &progress };
-            let outcome = making.run().await;
-            if progress.is_cancelled.load(Ordering::Relaxed) {
-                // What was put after it was taken away.
-                let _ = bundles.remove(&plan.id).await;
+            let (engine, id) = (state.engine().clone(), plan.id.clone());
+            let going = Arc::clone(&of_making);
+            let making = Making { engine, bundles: bundles.clone(), plan, opened, told_of, going: of_making };
+            let making = Arc::new(making);
+            // The Parquet decoder panics on some damage.
+            let outcome = AssertUnwindSafe(making.run()).catch_unwind().await;
+            let outcome = outcome.unwrap_or_else(|_| Err(Problem::new(ProblemKind::Internal, "a segment is damaged")));
+            let is_over = going.is_cancelled.load(Ordering::Relaxed)
+                || outcome.as_ref().is_err_and(|problem| problem.kind() == ProblemKind::Conflict)
+                || matches!(plan_of(&bundles, &id).await, Ok(None));
+            if is_over && bundles.remove(&id).await.is_err() {
+                // It is tidied away with the next that is asked for.
+                tracing::warn!(tenant = %key.0, bundle = key.1, "what is left of a bundle could not be taken away");
             }
-            state.running().end(key, outcome);
+            // Of what is over nobody can ask any more why.
+            state.running().end(key, if is_over { Ok(()) } else { outcome });
         });
-        Ok(begun?)
-    }
-
-    async fn how_far(&self, tenant: &TenantId, bundles: &Bundles, plan: &Plan) -> Result<Value, Problem> {
-        let of = plan.count();
-        let end: Option<EndFacts> = read(bundles, &plan.id, END_FACTS).await?;
-        let (state, done, why) = match (&end, self.running().of(tenant, &plan.id)) {
-            (Some(_), _) => ("ready", of, None),
-            (None, Some(Made::Failed(problem))) => ("failed", 0, Some(problem.detail().to_string())),
-            (None, Some(Made::Going(progress))) => ("making", progress.done.load(Ordering::Relaxed), None),
-            (None, None) => {
-                let there = bundles.objects(&plan.id).await?;
-                let done = (0..of).filter(|number| there.contains_key(&facts_name(*number))).count() as u64;
-                ("stopped", done, None)
-            }
-        };
-        let streams: BTreeMap<&str, Value> = plan
-            .streams
-            .iter()
-            .map(|stream| {
-                let entries = end.as_ref().and_then(|end| end.entries.get(&stream.stream)).copied();
-                let told = json!({"size": stream.size, "first": stream.first, "end": stream.end, "entries": entries});
-                (stream.stream.as_str(), told)
-            })
-            .collect();
-        Ok(json!({
-            "id": plan.id, "tenant": plan.tenant, "state": state, "why": why, "done": done, "of": of,
-            "audience": plan.audience, "by": plan.by, "asked": format_micros(plan.time),
-            "kept_until": format_micros(plan.time + KEPT_MICROS), "streams": streams, "withheld": plan.withheld,
-            "bytes": end.as_ref().map(|end| end.archive), "manifest_sha256": end.map(|end| end.manifest),
-        }))
+        Ok(begun.inspect_err(|_| self.running().forget(&own))?)
     }
 }

@@ -20,6 +20,9 @@ use parquet::arrow::arrow_reader::RowSelection;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// One row in so many of a group are few: to skip the others is then quicker than to decode them.
+const FEW: usize = 8;
+
 /// What is asked of every group of a scan.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
@@ -204,15 +207,19 @@ impl Group {
     }
 
     async fn opened(self, asked: &Asked, rows: Option<UInt32Array>, shown: Option<Shown>) -> Result<Open> {
-        let narrow: Vec<usize> = asked.columns.iter().copied().filter(|c| !self.reads_late(asked, *c)).collect();
+        let are_few = rows.as_ref().is_some_and(|rows| FEW * rows.len() <= self.rows);
+        let narrow: Vec<usize> =
+            asked.columns.iter().copied().filter(|c| !self.reads_late(asked, *c, are_few)).collect();
         let columns = self.columns(asked, &narrow).await?;
         Ok(Open { narrow, columns, rows, shown, group: self })
     }
 
-    /// Whether a column is read for the rows that passed only.
-    fn reads_late(&self, asked: &Asked, column: usize) -> bool {
-        let is_sealed = matches!(self.held, Rows::Sealed(_));
-        is_sealed && asked.is_wide(column) && self.known(asked, column).is_none()
+    /// Whether a column is read for the rows that passed only: a wide one, and where few rows passed one that is in memory
+    /// neither now nor afterwards.
+    fn reads_late(&self, asked: &Asked, column: usize, are_few: bool) -> bool {
+        let Rows::Sealed(group) = &self.held else { return false };
+        let is_worth_it = || are_few && !asked.keep && !asked.segments.is_kept(group, column);
+        self.known(asked, column).is_none() && (asked.is_wide(column) || is_worth_it())
     }
 }
 

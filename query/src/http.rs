@@ -159,6 +159,7 @@ pub fn router(state: QueryState) -> (Router, Vec<Route>) {
         .extended(crate::keys::routes)
         .extended(crate::review::http::routes)
         .extended(crate::evidence::http::routes)
+        .extended(crate::controls::http::routes)
         .finish(state)
 }
 

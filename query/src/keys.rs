@@ -11,7 +11,7 @@ use access::{Action, Caller, Problem, ProblemKind, Recording, Routes};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::routing::get;
-use ledger::StreamKind;
+use ledger::{StreamKind, TenantId};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -24,7 +24,7 @@ const KEYS: Operation = Operation {
 };
 
 /// The kind of report that is signed.
-const REPORT: &str = "keys";
+pub(crate) const REPORT: &str = "keys";
 
 /// Adds the route.
 pub fn routes(routes: Routes<QueryState>) -> Routes<QueryState> {
@@ -33,7 +33,7 @@ pub fn routes(routes: Routes<QueryState>) -> Routes<QueryState> {
 
 /// What is under one key, or under none.
 #[derive(Debug, Serialize)]
-struct Under {
+pub(crate) struct Under {
     /// Which; none of what is plain.
     key: Option<String>,
     segments: u64,
@@ -43,7 +43,7 @@ struct Under {
 
 /// The register of one tenant.
 #[derive(Debug, Serialize)]
-struct Register {
+pub(crate) struct Register {
     tenant: String,
     as_of: String,
     keys: Vec<Map<String, Value>>,
@@ -61,13 +61,23 @@ async fn register(
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let tenant = tenant_of(&name)?;
-    let door = state.door();
-    door.may(&caller, Action::ReadKeys, &tenant, StreamKind::Control)?;
-    let mut keys = door.table(&caller, Table::Keys, None).await?;
-    keys.retain(|row| row["tenant"] == tenant.as_str());
-    let used = door.key_use(&caller, &tenant).await?;
-    let sealed = used.into_iter().map(|(key, segments, entries, bytes)| Under { key, segments, entries, bytes });
-    let as_of = ledger::time::format_micros(door.now());
-    let register = Register { tenant: tenant.to_string(), as_of, keys, sealed: sealed.collect(), limits: LIMITS };
+    let register = state.key_register(&caller, &tenant).await?;
     Ok(Json(state.signed(&tenant, REPORT, &register)?))
+}
+
+impl QueryState {
+    /// The register of a tenant's keys.
+    ///
+    /// # Errors
+    /// Seeing it is not granted to the caller, or a store does not answer.
+    pub(crate) async fn key_register(&self, caller: &Caller, tenant: &TenantId) -> Result<Register, Problem> {
+        let door = self.door();
+        door.may(caller, Action::ReadKeys, tenant, StreamKind::Control)?;
+        let mut keys = door.table(caller, Table::Keys, None).await?;
+        keys.retain(|row| row["tenant"] == tenant.as_str());
+        let used = door.key_use(caller, tenant).await?;
+        let sealed = used.into_iter().map(|(key, segments, entries, bytes)| Under { key, segments, entries, bytes });
+        let as_of = ledger::time::format_micros(door.now());
+        Ok(Register { tenant: tenant.to_string(), as_of, keys, sealed: sealed.collect(), limits: LIMITS })
+    }
 }

@@ -15,6 +15,7 @@ mod barrier;
 mod body;
 mod column;
 mod condition;
+pub mod controls;
 mod error;
 mod events;
 pub mod evidence;

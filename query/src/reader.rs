@@ -187,6 +187,12 @@ impl Segments {
         Ok(columns.into_iter().flatten().collect())
     }
 
+    /// Whether a column of a row group is in memory.
+    pub fn is_kept(&self, group: &RowGroup, column: usize) -> bool {
+        let key = Key::column(group.sealed.segment.reference.sha256, group.number, column);
+        self.kept.get([key].into_iter()).iter().any(Option::is_some)
+    }
+
     /// Columns of some rows of a row group, past what is kept.
     ///
     /// # Errors

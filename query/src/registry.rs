@@ -20,15 +20,17 @@ pub(crate) type Rows = (Table, Vec<Map<String, Value>>);
 
 /// The tables that a text may be about: those whose names stand in it.
 pub(crate) fn named_in(sql: &str) -> Vec<Table> {
+    Table::ALL.into_iter().filter(|table| stands_in(sql, table.name())).collect()
+}
+
+/// Whether a name of small letters stands in a text as a word.
+pub(crate) fn stands_in(sql: &str, name: &str) -> bool {
     let sql = sql.to_ascii_lowercase();
     let is_word = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-    let stands = |name: &str| {
-        sql.match_indices(name).any(|(at, _)| {
-            let before = at.checked_sub(1).and_then(|at| sql.as_bytes().get(at));
-            !is_word(before) && !is_word(sql.as_bytes().get(at + name.len()))
-        })
-    };
-    Table::ALL.into_iter().filter(|table| stands(table.name())).collect()
+    sql.match_indices(name).any(|(at, _)| {
+        let before = at.checked_sub(1).and_then(|at| sql.as_bytes().get(at));
+        !is_word(before) && !is_word(sql.as_bytes().get(at + name.len()))
+    })
 }
 
 fn type_of(column: &str) -> DataType {

@@ -183,6 +183,8 @@ impl QueryState {
             }
             (policy, known)
         };
+        let progress = taken.first().map(|seen| seen.meter.progress().clone()).unwrap_or_default();
+        progress.next("where objects lie", streams.len(), "streams");
         let storage = self.storage(tenant, streams).await?;
         let processed = processed(self.engine(), &taken, policy.as_ref()).await?;
         let is_region =
@@ -281,7 +283,7 @@ async fn processed(engine: &Engine, seen: &[Seen], policy: Option<&Policy>) -> R
         "SELECT stream, data_class, region, count(*), min(occurred_at), max(occurred_at) FROM {of} \
          GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
     );
-    let found = rows(engine, seen, sql).await?;
+    let found = rows(engine, seen, "where events were processed", sql).await?;
     let (streams, classes, regions) = (found.texts(0)?, found.texts(1)?, found.texts(2)?);
     let (events, first, last) = (found.numbers(3)?, found.times(4)?, found.times(5)?);
     let one = |at: usize| {
@@ -320,7 +322,7 @@ async fn crossings(
         "SELECT stream, data_class, boundary, outcome, count(*), min(seq), min(occurred_at) FROM {of} \
          GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
     );
-    let all = rows(engine, seen, sql).await?;
+    let all = rows(engine, seen, "what crossed borders", sql).await?;
     let (streams, classes, boundaries, outcomes) = (all.texts(0)?, all.texts(1)?, all.texts(2)?, all.texts(3)?);
     let (events, firsts, begins) = (all.numbers(4)?, all.numbers(5)?, all.times(6)?);
     let count = events.iter().sum();
@@ -338,7 +340,7 @@ async fn crossings(
     let columns = "stream, seq, occurred_at, action, outcome, data_class, region, boundary";
     let of = of_streams(columns, &condition);
     let sql = format!("SELECT * FROM {of} ORDER BY 3, 1, 2 LIMIT {MOST_LISTED}");
-    let found = rows(engine, seen, sql).await?;
+    let found = rows(engine, seen, "which crossed borders", sql).await?;
     let texts = |column| found.texts(column);
     let (streams, seqs, at) = (texts(0)?, found.numbers(1)?, found.times(2)?);
     let (actions, outcomes, classes, regions, boundaries) = (texts(3)?, texts(4)?, texts(5)?, texts(6)?, texts(7)?);

@@ -3,6 +3,7 @@
 //! Here names become handles and handles become snapshots; each by the door, so that no question reaches a stream that
 //! was not granted. Not here: HTTP ([`crate::http`]), SQL ([`crate::session`]).
 
+use crate::controls::ControlMap;
 use crate::error::QueryError;
 use crate::events::{self, Filter, Page};
 use crate::evidence::Running;
@@ -30,6 +31,7 @@ pub struct QueryState {
     door: Door,
     engine: Engine,
     running: Arc<Running>,
+    controls: Arc<ControlMap>,
 }
 
 impl QueryState {
@@ -37,8 +39,8 @@ impl QueryState {
     ///
     /// # Errors
     /// [`QueryError::Internal`] if threads cannot be started.
-    pub fn new(door: Door, limits: Limits) -> Result<Self, QueryError> {
-        Ok(Self { door, engine: Engine::new(limits)?, running: Arc::default() })
+    pub fn new(door: Door, limits: Limits, controls: ControlMap) -> Result<Self, QueryError> {
+        Ok(Self { door, engine: Engine::new(limits)?, running: Arc::default(), controls: Arc::new(controls) })
     }
 
     /// The engine, for questions about snapshots that the caller holds already.
@@ -49,6 +51,11 @@ impl QueryState {
     /// Lets go of what is kept in memory of segments that were replaced.
     pub fn forget_removed(&self) {
         self.engine.forget_removed();
+    }
+
+    /// Which questions and artefacts satisfy which control.
+    pub(crate) fn controls(&self) -> &ControlMap {
+        &self.controls
     }
 
     /// The bundles that are being made.
@@ -78,6 +85,7 @@ impl QueryState {
             return Err(Problem::new(ProblemKind::Malformed, "tenants is empty: name the tenants that are asked"));
         }
         let snapshots = self.snapshots(caller, tenants).await?;
+        caller.visit().progress().next("reading", 0, "segments");
         // Held by the answer until its end: a quota counts questions that are being answered.
         let asking =
             tenants.iter().map(|tenant| self.door.ask_about(tenant)).collect::<Result<Vec<Asking>, Problem>>()?;

@@ -15,7 +15,7 @@ use crate::group::Asked;
 use crate::prune::{self, Known};
 use crate::reader::{Sealed, Segments};
 use crate::scan::Scan;
-use access::{Meter, Sight};
+use access::{Meter, Progress, Sight};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
@@ -144,6 +144,19 @@ impl Piece {
         self.is_whole || self.end == ends
     }
 
+    /// How far the request has come that reads it: told of segments of which the caller sees every row.
+    fn progress(&self) -> Option<&Progress> {
+        match &self.held {
+            Held::Segment(sealed) if self.barrier.is_none() => Some(sealed.meter.progress()),
+            _ => None,
+        }
+    }
+
+    /// It was looked at, or left out.
+    pub fn is_done(&self) {
+        self.progress().into_iter().for_each(|progress| progress.did(1));
+    }
+
     /// How a plan names it.
     pub fn position(&self) -> String {
         if self.barrier.is_some() {
@@ -244,6 +257,7 @@ impl TableProvider for StreamTable {
         let keep = prune::keep(session, table, filters, &self.pieces);
         let pieces: Vec<Arc<Piece>> =
             self.pieces.iter().zip(keep).filter(|(_, keep)| *keep).map(|(piece, _)| Arc::clone(piece)).collect();
+        pieces.iter().filter_map(|piece| piece.progress()).for_each(|progress| progress.expect(1));
         let conditions: Vec<Option<Condition>> =
             filters.iter().map(|filter| Condition::of(filter, table, session)).collect::<Result<_>>()?;
         let conditions: Vec<Condition> = conditions.into_iter().flatten().collect();

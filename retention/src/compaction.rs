@@ -20,12 +20,13 @@ impl Compaction {
         let open: Vec<Store> = self.0.stores().open().cloned().collect();
         let before: u64 = open.iter().map(sealed).sum();
         let mut failed = None;
-        for (at, store) in open.iter().enumerate() {
-            running.step(at as u64, open.len() as u64);
+        running.progress().next("merging segments", open.len(), "stores");
+        for store in &open {
             // One that fails holds up no other.
             if let Err(error) = store.upkeep().await {
                 failed = failed.or(Some(Problem::from(error)));
             }
+            running.progress().did(1);
         }
         let (after, unreached) = (open.iter().map(sealed).sum::<u64>(), self.0.stores().shut().count());
         match failed {

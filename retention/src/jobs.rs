@@ -217,8 +217,8 @@ impl Jobs {
             shown.insert("next_at".into(), next.flatten().map_or(Value::Null, |at| json!(format_micros(at))));
             let late = schedule.and_then(|schedule| overdue(schedule, &record, now));
             shown.insert("overdue_since_at".into(), late.map_or(Value::Null, |at| json!(format_micros(at))));
-            if let Some((done, of)) = running.get(name).map(|running| running.steps()).filter(|(_, of)| *of > 0) {
-                shown.insert("progress".into(), json!({"done": done, "of": of}));
+            if let Some(step) = running.get(name).map(|running| running.progress().now()).filter(|step| step.of > 0) {
+                shown.insert("progress".into(), json!(step));
             }
             shown
         };

@@ -4,10 +4,10 @@
 //! files are gone is said only after a listing showed none of them.
 
 use crate::run::Retention;
-use access::Problem;
 use access::registry::Run;
 use access::registry::change::PurgeAct;
 use access::registry::names::FactId;
+use access::{Problem, Progress};
 use ledger::Hash;
 use ledger_store::{EraseOrder, EraseWhat};
 use serde_json::json;
@@ -44,7 +44,7 @@ impl Keeper {
             let done = match (&run.ended, &run.erased) {
                 // A run that was begun a moment ago is being carried out by whoever asked for it.
                 (None, _) if now - run.begun.at < REST => Ok(()),
-                (None, _) => self.retention.carry_out(&id, None).await.map(drop),
+                (None, _) => self.retention.carry_out(&id, None, &Progress::default()).await.map(drop),
                 (Some(ended), None) => self.note_erased(&id, &run, now - ended.at).await,
                 _ => Ok(()),
             };

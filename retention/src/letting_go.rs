@@ -24,7 +24,7 @@ impl LettingGo {
             registry.runs().find(|(_, run)| run.ended.is_none()).map(|(id, _)| id.clone())
         };
         if let Some(id) = open {
-            match retention.carry_out(&id, None).await {
+            match retention.carry_out(&id, None, running.progress()).await {
                 Ok(report) => came_to_its_end(&report)?,
                 // Whoever was at it came to its end meanwhile.
                 Err(problem) if problem.kind() == ProblemKind::Conflict => {}
@@ -32,7 +32,7 @@ impl LettingGo {
             }
         }
         let as_of = retention.door.now();
-        let plan = retention.plan_at(as_of, &[]).await?;
+        let plan = retention.plan_at(as_of, &[], running.progress()).await?;
         for (stream, why) in &plan.unread {
             let what = format!("what is due of {stream} cannot be told, and nothing of it goes: {why}");
             let advice = "the service's own log says which object; `piperoll fsck` says what to do".into();
@@ -42,7 +42,7 @@ impl LettingGo {
         if plan.entries == 0 {
             return Ok(Outcome::of(json!({"entries": 0, "streams": 0, "held": held, "kept": kept})));
         }
-        let report = retention.carry_out_due(as_of, &plan).await?;
+        let report = retention.carry_out_due(as_of, &plan, running.progress()).await?;
         came_to_its_end(&report)?;
         let (entries, streams) = (report.entries, report.streams.len());
         Ok(Outcome::of(json!({"entries": entries, "streams": streams, "held": held, "kept": kept, "run": report.run})))

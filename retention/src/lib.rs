@@ -23,6 +23,7 @@ pub mod judge;
 pub mod keeper;
 pub mod letting_go;
 pub mod plan;
+mod planning;
 pub mod redact;
 pub mod run;
 pub mod subjects;

@@ -206,7 +206,7 @@ impl Retention {
         self.judge_again(&fact)?;
         let act = RedactionApproval { redaction: id.clone(), run: None, version, reason: reason.into() };
         let made = self.door.change(caller, vec![Change::ApproveRedaction(act)]).await?;
-        self.carry_out_apart(&run_in(&made)?, None).await
+        self.carry_out_apart(&run_in(&made)?, None, caller.visit().progress()).await
     }
 
     /// What is asked for.

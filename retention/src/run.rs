@@ -10,12 +10,11 @@
 use crate::certify::Carried;
 use crate::due::{Asked, Due, Named, order_of, rows_of, seal_first};
 use crate::held::{HeldOfStream, held_of_stream};
-use crate::judge::Judge;
-use crate::plan::{Plan, StreamPlan, plan_stream};
+use crate::plan::{Plan, StreamPlan};
 use access::registry::change::{Change, PurgeAct, PurgeFact, RedactionApproval};
 use access::registry::names::{FactId, When};
 use access::registry::{Made, Run};
-use access::{Action, Caller, Door, Problem, ProblemKind};
+use access::{Action, Caller, Door, Problem, ProblemKind, Progress};
 use ledger::proof::Span;
 use ledger::sections::Sections;
 use ledger::time::format_micros;
@@ -30,6 +29,9 @@ use std::sync::Arc;
 const AT_ONCE: usize = 128;
 /// How long what failed is tried again before a run ends without it, in microseconds.
 const PATIENCE: i64 = 3_600_000_000;
+
+/// What a run redacts, by stream.
+type Redacts = BTreeMap<Named, Vec<(Span, Sections)>>;
 
 /// What is asked of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -108,7 +110,7 @@ impl Retention {
         let tenants = named(&question.tenants)?;
         self.must_may(caller, Action::ReadRetention, &tenants)?;
         let as_of = question.as_of.map_or_else(|| self.door.now(), |when| when.0);
-        self.plan_at(as_of, &tenants).await
+        self.plan_at(as_of, &tenants, caller.visit().progress()).await
     }
 
     /// Carries out a plan that is still what it was.
@@ -122,7 +124,8 @@ impl Retention {
             let why = format!("as_of is {}, which is yet to come", format_micros(order.as_of.0));
             return Err(Problem::new(ProblemKind::Unprocessable, why));
         }
-        let plan = self.plan_at(order.as_of.0, &tenants).await?;
+        let progress = caller.visit().progress();
+        let plan = self.plan_at(order.as_of.0, &tenants, progress).await?;
         if plan.sha256().to_hex() != order.plan {
             let why = "the plan is no longer what it was: policies, holds or what is stored have changed; plan again, and \
                        look at it again";
@@ -142,26 +145,31 @@ impl Retention {
             by: None,
         };
         let made = self.door.change(caller, vec![Change::BeginPurge(fact)]).await?;
-        self.carry_out_apart(&run_in(&made)?, Some(plan)).await
+        self.carry_out_apart(&run_in(&made)?, Some(plan), progress).await
     }
 
     /// Carries out what was found due of all tenants, as the service itself.
     ///
     /// # Errors
     /// A run is open, a policy or hold was changed since, or the registry does not accept.
-    pub(crate) async fn carry_out_due(&self, as_of: i64, plan: &Plan) -> Result<Report, Problem> {
+    pub(crate) async fn carry_out_due(&self, as_of: i64, plan: &Plan, progress: &Progress) -> Result<Report, Problem> {
         let (as_of, sha256, tenants) = (When(as_of), plan.sha256().to_hex(), vec![]);
         let (version, entries) = (plan.version, plan.entries);
         let fact = PurgeFact { run: None, as_of, version, plan: sha256, tenants, entries, by: None };
         let made = self.door.begin_purge(fact).await?;
         // Died or dropped from here on: the run is open, and the keeper goes on with it.
-        self.carry_out(&run_in(&made)?, Some(plan)).await
+        self.carry_out(&run_in(&made)?, Some(plan), progress).await
     }
 
     /// Carries out a run by itself: whoever asked may go away, and what was begun goes on as it began.
-    pub(crate) async fn carry_out_apart(&self, run: &FactId, planned: Option<Plan>) -> Result<Report, Problem> {
-        let (retention, run) = (self.clone(), run.clone());
-        let carried = tokio::spawn(async move { retention.carry_out(&run, planned.as_ref()).await });
+    pub(crate) async fn carry_out_apart(
+        &self,
+        run: &FactId,
+        planned: Option<Plan>,
+        progress: &Progress,
+    ) -> Result<Report, Problem> {
+        let (retention, run, progress) = (self.clone(), run.clone(), progress.clone());
+        let carried = tokio::spawn(async move { retention.carry_out(&run, planned.as_ref(), &progress).await });
         let stopped =
             |_| Problem::new(ProblemKind::Unavailable, "the service is stopping; the run goes on at its next start");
         carried.await.map_err(stopped)?
@@ -177,9 +185,11 @@ impl Retention {
         let streams = self.streams(&tenants);
         let (_, judges) = self.judges(&streams, self.door.now());
         let mut held = Vec::new();
+        caller.visit().progress().next("what is held", streams.len(), "streams");
         for ((tenant, stream), judge) in streams.iter().zip(judges) {
             let handle = self.door.book().store_of(tenant)?.reader(tenant, *stream)?;
             held.extend(held_of_stream(&handle, &judge).await?);
+            caller.visit().progress().did(1);
         }
         held.sort_by(|a, b| (&a.hold, &a.tenant, a.stream).cmp(&(&b.hold, &b.tenant, b.stream)));
         Ok(held)
@@ -192,48 +202,16 @@ impl Retention {
         tenants.iter().try_for_each(|tenant| self.door.may(caller, action, tenant, StreamKind::Control).map(drop))
     }
 
-    /// The streams of these tenants, or of all.
-    fn streams(&self, tenants: &[TenantId]) -> Vec<Named> {
-        let mut streams = self.door.kept_streams();
-        streams.retain(|(tenant, _)| tenants.is_empty() || tenants.contains(tenant));
-        streams
-    }
-
-    pub(crate) async fn plan_at(&self, as_of: i64, tenants: &[TenantId]) -> Result<Plan, Problem> {
-        let streams = self.streams(tenants);
-        let (version, judges) = self.judges(&streams, as_of);
-        let (mut plans, mut unread) = (Vec::new(), Vec::new());
-        for (one, judge) in streams.iter().zip(judges) {
-            match self.plan_one(one, &judge).await {
-                Ok(planned) => plans.extend(planned),
-                Err(error) => {
-                    tracing::warn!(tenant = %one.0, stream = %one.1, "what is due of a stream cannot be told");
-                    unread.push((format!("{}/{}", one.0, one.1), for_callers(error)));
-                }
-            }
-        }
-        Ok(Plan { unread, ..Plan::of(as_of, version, tenants, plans) })
-    }
-
-    pub(crate) fn judges(&self, streams: &[Named], as_of: i64) -> (u64, Vec<Judge>) {
-        let registry = self.door.book().read();
-        let judges = streams.iter().map(|(tenant, stream)| Judge::of(&registry, tenant, *stream, as_of)).collect();
-        (registry.retention_version(), judges)
-    }
-
-    async fn plan_one(&self, (tenant, stream): &Named, judge: &Judge) -> Result<Option<StreamPlan>, StoreError> {
-        if judge.due_before().is_none() {
-            return Ok(None);
-        }
-        let handle = self.door.book().store_of(tenant)?.reader(tenant, *stream)?;
-        plan_stream(&handle, judge).await
-    }
-
     /// Carries out, or goes on with, a run whose intent is on record. `planned` is its plan, when it was just made.
     ///
     /// # Errors
     /// The registry does not accept. What fails of single streams is in the report, and is tried again.
-    pub(crate) async fn carry_out(&self, id: &FactId, planned: Option<&Plan>) -> Result<Report, Problem> {
+    pub(crate) async fn carry_out(
+        &self,
+        id: &FactId,
+        planned: Option<&Plan>,
+        progress: &Progress,
+    ) -> Result<Report, Problem> {
         let _alone = self.alone.lock().await;
         let Some(run) = self.run_of(id).filter(|run| run.ended.is_none()) else {
             return Err(Problem::new(ProblemKind::Conflict, format!("the run {id} is over, or there is none")));
@@ -254,30 +232,14 @@ impl Retention {
         };
         streams.retain(|one| !certified.contains(one));
         let mut is_stopped = false;
+        progress.next("taking away", streams.len(), "streams");
         for some in streams.chunks(AT_ONCE) {
             let still = self.door.hold_still().await?;
-            let (version, judges) = self.judges(some, run.fact.as_of.0);
-            // Then nothing more goes; what went before is still to be certified.
-            is_stopped |= version != run.fact.version;
-            let judges = if is_stopped { None } else { Some(judges) };
-            let goes = |one: &Named| planned.and_then(|plan| plan.of_stream(one));
-            let mut asked = Vec::with_capacity(some.len());
-            for (at, one) in some.iter().enumerate() {
-                if let Some(rows) = redacts.as_ref().and_then(|redacts| redacts.get(one)) {
-                    let due = if is_stopped { Due::Nothing } else { Due::Sections(rows.clone()) };
-                    asked.push((one.clone(), due));
-                    continue;
-                }
-                match self.asked(one, judges.as_ref().map(|judges| &judges[at]), planned.is_some(), goes(one)).await {
-                    Ok(Some(due)) => asked.push((one.clone(), Due::Entries(due))),
-                    Ok(None) if planned.is_none() || is_stopped => asked.push((one.clone(), Due::Nothing)),
-                    Ok(None) => {}
-                    Err(error) => report.fail(one, error),
-                }
-            }
+            let asked = self.due_now(some, &run, (planned, redacts.as_ref()), &mut is_stopped, &mut report).await;
             let done = self.erase(&run, asked, &mut report).await;
             drop(still);
             self.certify(id, &run, done, &mut report).await?;
+            progress.did(some.len() as u64);
         }
         let age = self.door.now() - run.begun.at;
         let misses_a_store = planned.is_none() && self.door.stores().shut().next().is_some();
@@ -298,28 +260,50 @@ impl Retention {
         Ok(report)
     }
 
+    /// What is due of some streams now: nothing, once a policy or hold was changed; what went before is still to be certified.
+    async fn due_now(
+        &self,
+        some: &[Named],
+        run: &Run,
+        (planned, redacts): (Option<&Plan>, Option<&Redacts>),
+        is_stopped: &mut bool,
+        report: &mut Report,
+    ) -> Vec<Asked> {
+        let (version, judges) = self.judges(some, run.fact.as_of.0);
+        *is_stopped |= version != run.fact.version;
+        let is_purged = |one: &&Named| redacts.is_none_or(|redacts| !redacts.contains_key(*one));
+        let due = match *is_stopped {
+            false => {
+                let purged = some.iter().zip(judges).filter(|(one, _)| is_purged(one));
+                let purged = purged.map(|(one, judge)| (one.clone(), judge)).collect();
+                self.plan_each(purged, &Progress::default()).await
+            }
+            true => some.iter().filter(is_purged).map(|_| Ok(None)).collect(),
+        };
+        let (mut asked, mut due) = (Vec::with_capacity(some.len()), due.into_iter());
+        for one in some {
+            if let Some(rows) = redacts.and_then(|redacts| redacts.get(one)) {
+                let due = if *is_stopped { Due::Nothing } else { Due::Sections(rows.clone()) };
+                asked.push((one.clone(), due));
+                continue;
+            }
+            let goes = planned.and_then(|plan| plan.of_stream(one));
+            match due.next().unwrap_or(Ok(None)).map(|due| still_due(due, planned.is_some(), goes)) {
+                Ok(Some(due)) => asked.push((one.clone(), Due::Entries(due))),
+                Ok(None) if planned.is_none() || *is_stopped => asked.push((one.clone(), Due::Nothing)),
+                Ok(None) => {}
+                Err(error) => report.fail(one, error),
+            }
+        }
+        asked
+    }
+
     fn run_of(&self, id: &FactId) -> Option<Run> {
         self.door.book().read().runs().find(|(one, _)| *one == id).map(|(_, run)| run.clone())
     }
 
-    /// What is to go of a stream now: of what was planned for it no more than is still due.
-    async fn asked(
-        &self,
-        one: &Named,
-        judge: Option<&Judge>,
-        is_planned: bool,
-        planned: Option<&StreamPlan>,
-    ) -> Result<Option<StreamPlan>, StoreError> {
-        let Some(judge) = judge else { return Ok(None) };
-        let mut due = self.plan_one(one, judge).await?.filter(|due| due.entries > 0);
-        if let (true, Some(due)) = (is_planned, due.as_mut()) {
-            due.limit_to(planned.map_or(&[][..], |planned| &planned.goes));
-        }
-        Ok(due.filter(|due| !due.goes.is_empty()))
-    }
-
-    /// What a run redacts, by stream; none when it purges.
-    fn redacts(&self, run: &Run) -> Option<BTreeMap<Named, Vec<(Span, Sections)>>> {
+    /// What a run redacts; none when it purges.
+    fn redacts(&self, run: &Run) -> Option<Redacts> {
         let registry = self.door.book().read();
         let redaction = registry.redaction(run.redaction.as_ref()?)?;
         Some(rows_of(&redaction.fact))
@@ -378,6 +362,15 @@ pub(crate) fn run_in(made: &[Made]) -> Result<FactId, Problem> {
     }
 }
 
+/// What is to go of a stream now: of what was planned for it no more than is still due.
+fn still_due(due: Option<StreamPlan>, is_planned: bool, planned: Option<&StreamPlan>) -> Option<StreamPlan> {
+    let mut due = due.filter(|due| due.entries > 0);
+    if let (true, Some(due)) = (is_planned, due.as_mut()) {
+        due.limit_to(planned.map_or(&[][..], |planned| &planned.goes));
+    }
+    due.filter(|due| !due.goes.is_empty())
+}
+
 fn outcome_label(outcome: &str) -> &'static str {
     match outcome {
         "done" => "done",
@@ -394,7 +387,7 @@ impl Report {
 }
 
 /// What a caller is told of an error: which object it was stands in the service's own log.
-fn for_callers(error: StoreError) -> String {
+pub(crate) fn for_callers(error: StoreError) -> String {
     Problem::from(error).detail().to_string()
 }
 

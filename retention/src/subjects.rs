@@ -8,7 +8,7 @@
 
 use crate::run::Retention;
 use access::registry::names::When;
-use access::{Action, Asking, Caller, Problem, ProblemKind};
+use access::{Action, Asking, Caller, Problem, ProblemKind, Progress};
 use ledger::field::{Field, Fields, Section};
 use ledger::sections::Sections;
 use ledger::{Draft, StreamKind, TenantId};
@@ -50,6 +50,7 @@ pub(crate) struct Asked {
     looks_for: Vec<Identifier>,
     from: Option<i64>,
     until: Option<i64>,
+    progress: Progress,
     /// It is one of the tenant's questions until it is answered.
     _counted: Option<Asking>,
 }
@@ -103,7 +104,8 @@ impl Retention {
         }
         let (from, until) = (question.from.map(|when| when.0), question.until.map(|when| when.0));
         let _counted = Some(self.door.ask_about(&tenant)?);
-        Ok(Asked { from, until, _counted, ..Asked::of(tenant, streams, &question.identifiers) })
+        let progress = caller.visit().progress().clone();
+        Ok(Asked { from, until, progress, _counted, ..Asked::of(tenant, streams, &question.identifiers) })
     }
 }
 
@@ -114,8 +116,8 @@ impl Asked {
             let quoted = Value::from(text.as_str()).to_string();
             Identifier { text: text.clone(), quoted }
         });
-        let (from, until, _counted) = Default::default();
-        Self { tenant, streams, looks_for: looks_for.collect(), from, until, _counted }
+        let (from, until, progress, _counted) = Default::default();
+        Self { tenant, streams, looks_for: looks_for.collect(), from, until, progress, _counted }
     }
 
     /// Hands over each entry of a stream in which the person is named, sealed or not, with the sections that do.
@@ -127,7 +129,9 @@ impl Asked {
         stream: &StreamHandle,
         mut each: impl FnMut(u64, &Draft, Sections) -> Result<(), Problem>,
     ) -> Result<(), Problem> {
+        self.progress.next("looking for the person", stream.stored().0 as usize, "entries");
         let read = stream.entries(0, |seq, draft| {
+            self.progress.did(1);
             let named = self.named_in(draft);
             if named.is_empty() { Ok(()) } else { each(seq, draft, named) }
         });

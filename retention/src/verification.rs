@@ -109,8 +109,9 @@ impl Verification {
         counts: &mut Counts,
     ) -> Result<News, Problem> {
         let mut news = News::default();
+        running.progress().next("what streams got since", all.len(), "streams");
         for (at, (named, store)) in all.iter().enumerate() {
-            running.step(at as u64, all.len() as u64);
+            running.progress().did(at.min(1) as u64);
             let Some(known) = heads.of(named) else { continue };
             let since = since(store.fsck(), named.clone(), known.checked).await?;
             counts.bytes += since.bytes;
@@ -142,8 +143,9 @@ impl Verification {
             .collect();
         turns.sort();
         let (mut left, mut waiting, mut has_read) = (self.bytes, 0, false);
+        running.progress().next("whole streams", turns.len(), "streams");
         for (at, (may_wait, whole_at, named)) in turns.iter().enumerate() {
-            running.step(at as u64, turns.len() as u64);
+            running.progress().did(at.min(1) as u64);
             if *may_wait && has_read && left == 0 {
                 waiting += u64::from(*whole_at == i64::MIN);
                 continue;

@@ -25,9 +25,11 @@ const POLL: Duration = Duration::from_millis(300);
 #[command(after_help = "\
 Examples: all of a tenant's audit trail and who looked at it; a quarter without addresses; what failed; what came since
   piperoll bundle make acme --for 'Big Buyer, Inc.' --out acme.zip
-  piperoll bundle make acme --for 'the auditor' --from 2026-07-01 --until 2026-10-01 --withhold origin --out q3.zip
+  piperoll bundle make acme --for 'the auditor' --from 2026-07-01T00:00:00Z --until 2026-10-01T00:00:00Z \\
+    --withhold origin --out q3.zip
   piperoll bundle make acme --for 'the auditor' --where \"outcome = 'denied'\" --out denied.zip
   piperoll bundle make acme --for 'Big Buyer, Inc.' --previous 4e68f493813543fd497341f4aa989b2d --out next.zip
+  piperoll bundle make acme --for 'the auditor' --report access --report certificates --report looks --out review.zip
   piperoll-verify bundle acme.zip --trust published.vkey
 
 What is in a bundle, what it proves and what not: docs/bundles.md")]
@@ -106,6 +108,9 @@ struct Make {
     /// The bundle before this one, by its id
     #[arg(long, value_name = "BUNDLE")]
     previous: Option<String>,
+    /// A report that goes with it: access, certificates, keys, looks, residency, verification, controls:FRAMEWORK or incident:ID
+    #[arg(long = "report", value_name = "REPORT")]
+    reports: Vec<String>,
 }
 
 /// A pair was given in another form.
@@ -126,6 +131,7 @@ impl Make {
     fn question(&self) -> Result<Value, NoPair> {
         let mut question = json!({
             "tenant": self.tenant, "audience": self.audience, "streams": self.streams, "withhold": self.withhold,
+            "reports": self.reports,
         });
         let more = [
             ("from", &self.from),

@@ -107,10 +107,7 @@ fn show_list(jobs: &Value) {
         let state = shown(&one["state"]);
         let failed = one["failed_runs"].as_u64().unwrap_or_default();
         let result = match state.as_str() {
-            "running" => match (one["progress"]["done"].as_u64(), one["progress"]["of"].as_u64()) {
-                (Some(done), Some(of)) => format!("running, {done} of {of}"),
-                _ => "running".into(),
-            },
+            "running" => output::step(&one["progress"]).map_or("running".into(), |step| format!("running: {step}")),
             _ if failed > 0 => format!("{state}, {failed} in a row"),
             _ => state.clone(),
         };

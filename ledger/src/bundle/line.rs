@@ -1,7 +1,7 @@
 //! An entry as a line of JSON, from which its leaf is recomputed.
 //!
 //! Not here: which of its sections are shown. Invariants: what is written reads back to the same leaf; what is read is
-//! strict JSON (RFC 8259) of the members that FORMAT.md §16 names, each once.
+//! strict JSON (RFC 8259) of the members that FORMAT.md §16 names, each once; another name is of a newer format.
 
 mod json;
 
@@ -108,12 +108,38 @@ impl Shown {
     /// # Errors
     /// See [`BundleError`].
     pub fn parse(line: &[u8]) -> Result<Self, BundleError> {
+        LineReader::default().read(line)
+    }
+}
+
+/// The lines of a text, without their line feeds; what follows the last of these is a line, if it is not empty.
+pub fn lines(mut text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        if text.is_empty() {
+            return None;
+        }
+        let (line, rest) = text.split_at(json::line(text));
+        text = rest.get(1..).unwrap_or_default();
+        Some(line)
+    })
+}
+
+/// Reads line after line, of one text.
+#[derive(Default)]
+pub struct LineReader<'l>(Reading<'l>);
+
+impl<'l> LineReader<'l> {
+    /// Reads a line, without its line feed.
+    ///
+    /// # Errors
+    /// See [`BundleError`].
+    pub fn read(&mut self, line: &'l [u8]) -> Result<Shown, BundleError> {
         let malformed = BundleError::Malformed;
         if line.len() > LINE_BYTES {
             return Err(malformed("a line of more than 2 MiB"));
         }
         let text = std::str::from_utf8(line).map_err(|_| malformed(NOT_UTF8))?;
-        Reading::default().read(text).map_err(malformed)
+        self.0.read(text)
     }
 }
 
@@ -183,25 +209,29 @@ struct Reading<'l> {
     stands: [Option<Stands>; 5],
     /// Which of the three groups were there.
     groups: [bool; 3],
+    /// The field behind the one that came last: where the next is looked for first, since they are mostly written in order.
+    expected: usize,
 }
 
 impl<'l> Reading<'l> {
-    fn read(mut self, line: &'l str) -> Result<Shown, &'static str> {
+    fn read(&mut self, line: &'l str) -> Result<Shown, BundleError> {
+        self.builder.clear();
+        (self.seq, self.recorded_at, self.stands, self.groups, self.expected) = Default::default();
         let mut reader = Reader::new(line);
         reader.object(|reader, name| self.member(reader, &name))?;
         reader.end()?;
         self.finish()
     }
 
-    fn member(&mut self, reader: &mut Reader<'l>, name: &str) -> Result<(), &'static str> {
+    fn member(&mut self, reader: &mut Reader<'l>, name: &str) -> Result<(), BundleError> {
         match name {
             "seq" => {
                 let seq = u64::try_from(reader.int()?).map_err(|_| "seq is negative")?;
-                once(self.seq.replace(seq).is_none())
+                Ok(once(self.seq.replace(seq).is_none())?)
             }
             "recorded_at" => {
                 let at = instant(&reader.text()?)?;
-                once(self.recorded_at.replace(at).is_none())
+                Ok(once(self.recorded_at.replace(at).is_none())?)
             }
             "salts" => self.group(reader, Group::Salts),
             "withheld" => self.group(reader, Group::Withheld),
@@ -210,35 +240,38 @@ impl<'l> Reading<'l> {
         }
     }
 
-    fn field(&mut self, reader: &mut Reader<'l>, name: &str) -> Result<(), &'static str> {
-        let field = Field::ALL.into_iter().find(|field| field.name() == name).ok_or("a member that no entry has")?;
+    fn field(&mut self, reader: &mut Reader<'l>, name: &str) -> Result<(), BundleError> {
+        let (before, from) = Field::ALL.split_at(self.expected);
+        let field = from.iter().chain(before).find(|field| field.name() == name).ok_or(BundleError::Newer)?;
+        let field = *field;
+        self.expected = field.position() + 1;
         once(!self.builder.has(field))?;
         let taken = match field.kind() {
             Kind::Text => {
                 let text = reader.text()?;
                 if text.is_empty() {
-                    return Err("an empty text is never written");
+                    return Err("an empty text is never written".into());
                 }
                 self.builder.text(field, text)
             }
             Kind::Bytes => {
                 let text = reader.text()?;
                 if text.is_empty() {
-                    return Err("an empty text is never written");
+                    return Err("an empty text is never written".into());
                 }
                 self.builder.hex(field, &text)
             }
             Kind::Int if field == Field::OccurredAt => self.builder.int(field, instant(&reader.text()?)?),
             Kind::Int => self.builder.int(field, reader.int()?),
         };
-        taken.map_err(|invalid| invalid.why)
+        taken.map_err(|invalid| invalid.why.into())
     }
 
-    fn group(&mut self, reader: &mut Reader<'l>, group: Group) -> Result<(), &'static str> {
+    fn group(&mut self, reader: &mut Reader<'l>, group: Group) -> Result<(), BundleError> {
         once(!std::mem::replace(&mut self.groups[group as usize], true))?;
         reader.object(|reader, name| {
             let at = Section::COMMITTED.iter().position(|section| section.as_str() == name);
-            let at = at.ok_or("a section that there is not")?;
+            let at = at.ok_or(BundleError::Newer)?;
             let text = reader.text()?;
             let stands = match group {
                 Group::Salts => json::hex(&text).map(Stands::Salt),
@@ -246,16 +279,16 @@ impl<'l> Reading<'l> {
                 Group::Redacted => json::hex(&text).map(|bytes| Stands::Redacted(Hash(bytes))),
             };
             let stands = stands.ok_or("a salt or commitment that is not of its length in lower-case hexadecimal")?;
-            once(self.stands[at].replace(stands).is_none())
+            Ok(once(self.stands[at].replace(stands).is_none())?)
         })
     }
 
-    fn finish(self) -> Result<Shown, &'static str> {
+    fn finish(&self) -> Result<Shown, BundleError> {
         let seq = self.seq.ok_or("no seq")?;
         let recorded_at = self.recorded_at.ok_or("no recorded_at")?;
         for field in [Field::Stream, Field::Outcome] {
             if !self.builder.has(field) {
-                return Err("no stream or no outcome");
+                return Err("no stream or no outcome".into());
             }
         }
         let mut draft = self.builder.finish().map_err(|_| "a field is missing that every entry has")?;
@@ -265,12 +298,12 @@ impl<'l> Reading<'l> {
             let has_fields = !draft.section(section).is_empty();
             *stands = match given {
                 Some(Stands::Salt(_)) if !has_fields && section != Section::Details => {
-                    return Err("a salt of a section that has no fields");
+                    return Err("a salt of a section that has no fields".into());
                 }
                 Some(Stands::Withheld(_) | Stands::Redacted(_)) if has_fields => {
-                    return Err("a section that is withheld or redacted and has fields");
+                    return Err("a section that is withheld or redacted and has fields".into());
                 }
-                None if has_fields || section == Section::Details => return Err("a section without its salt"),
+                None if has_fields || section == Section::Details => return Err("a section without its salt".into()),
                 given => given.unwrap_or(Stands::Nothing),
             };
         }

@@ -2,8 +2,8 @@
 //! store, under the tenant's key where it has one.
 //!
 //! Not here: what bundles hold (`query`), when they have lain long enough. Invariants: an object is created once; a handle
-//! to one tenant's stream reaches that tenant's bundles and no other's; what is erased from a stream takes the tenant's
-//! bundles with it, since they may hold it.
+//! to one tenant's stream reaches that tenant's bundles and no other's; what is erased from a stream takes the
+//! tenant's bundles with it, since they may hold it, and so does the destruction of its keys.
 
 use crate::error::StoreError;
 use crate::handle::StreamHandle;
@@ -103,11 +103,16 @@ impl Bundles {
         upkeep::delete(&self.shared, paths?).await
     }
 
-    /// A name for a new bundle, 32 hexadecimal digits, and the time, in microseconds.
-    pub fn begin(&self) -> (String, i64) {
+    /// A name for a new bundle: 32 hexadecimal digits.
+    pub fn new_id(&self) -> String {
         let mut random = [0; 16];
         self.shared.ambient.fill_random(&mut random);
-        (format!("{:032x}", u128::from_be_bytes(random)), self.shared.ambient.now_micros())
+        format!("{:032x}", u128::from_be_bytes(random))
+    }
+
+    /// The time, in microseconds.
+    pub fn now(&self) -> i64 {
+        self.shared.ambient.now_micros()
     }
 
     /// Signs what a bundle says of itself.
@@ -124,10 +129,10 @@ impl Bundles {
     }
 }
 
-/// Deletes all bundles of a tenant: something was erased that they may hold.
+/// Deletes all bundles of a tenant: something is erased that they may hold.
 ///
 /// # Errors
-/// The object store failed; what is left is deleted when the same is erased once more.
+/// The object store failed; what is left is deleted when it is tried again.
 pub(crate) async fn forget(shared: &Shared, tenant: &TenantId) -> Result<(), StoreError> {
     let folder = layout::bundles(tenant);
     let listed = shared.objects.list(Some(&folder)).map_ok(|meta| meta.location);

@@ -254,24 +254,37 @@ impl<'c> Change<'c> {
     }
 }
 
-/// Whether a segment's bytes are those that its commit recorded, and the bounds by which it was judged unread are theirs: then
-/// its rows are those that the writer hashed.
+/// Recomputes a segment's leaves against what its commit recorded, and answers those of some blocks.
 ///
 /// # Errors
-/// It cannot be read, or is another.
-pub(crate) async fn must_be_recorded(shared: &Shared, segment: &Segment) -> Result<(), StoreError> {
-    let (reference, location) = (&segment.reference, &segment.location);
-    let damaged = |why| StoreError::Damaged { path: location.to_string(), why };
-    let bytes = segment::fetch(&shared.objects, location).await?;
-    if bytes.len() as u64 != reference.bytes || Hash::of(&bytes) != reference.sha256 {
-        return Err(damaged("it is not what its commit names: run fsck"));
+/// It cannot be read, or is not what was recorded; bounds by which it was judged unread are checked with it.
+pub(crate) async fn leaves_of(
+    shared: &Shared,
+    stream: &Stream,
+    segment: &Arc<Segment>,
+    needed: &HashSet<u64>,
+) -> Result<Vec<(u64, Hash)>, StoreError> {
+    let before = gone_of(shared, stream, std::slice::from_ref(segment)).await?;
+    let mut own = Leaves::new(stream, &before, segment.reference.first);
+    let mut batches = segment::stream_rows(&shared.content, segment).await?;
+    let mut leaves = Vec::new();
+    while let Some(batch) = batches.next().await {
+        if shared.stopping.load(Ordering::Acquire) {
+            return Err(StoreError::Stopping);
+        }
+        let batch = batch?;
+        own.take(&batch, &segment.location, |seq, leaf| {
+            leaves.extend(needed.contains(&(seq / TILE_HASHES)).then_some((seq, leaf)));
+        })?;
+        let rows = Rows::of(&batch)?;
+        let is_within = |at: i64| segment.statistics.recorded_at.is_none_or(|(low, high)| low <= at && at <= high);
+        if !(0..rows.len()).all(|row| is_within(rows.recorded_at(row))) {
+            let why = "its bounds are not those of its rows: run fsck";
+            return Err(StoreError::Damaged { path: segment.location.to_string(), why });
+        }
     }
-    drop(bytes);
-    let bounds = Statistics::read(&shared.content, location, reference.bytes).await?.recorded_at;
-    match bounds == segment.statistics.recorded_at {
-        true => Ok(()),
-        false => Err(damaged("its bounds are not those of its rows: run fsck")),
-    }
+    own.must_be(segment.reference.rows, &segment.reference.root, &segment.location)?;
+    Ok(leaves)
 }
 
 /// How what is copied is to be written: encoded, under which key, and with the columns of redaction or without.
@@ -286,7 +299,8 @@ async fn writing(
     let effort = if matches!(change, Change::Nothing) { Effort::Thorough } else { Effort::Quick };
     let key = shared.content.keys.for_segment(location, shared.ambient.as_ref())?;
     let (encryption, under) = key.map(|key| (key.properties, key.under)).unzip();
-    let properties = segment::properties(effort, distinct, |field| counts.is_empty(field), encryption);
+    let (is_empty, bytes) = (|field| counts.is_empty(field), |column: &str| counts.bytes(column));
+    let properties = segment::properties(effort, distinct, is_empty, bytes, encryption);
     let is_wide = counts.is_wide() || matches!(change, Change::Erases(_));
     Ok((ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true), under, is_wide))
 }

@@ -13,7 +13,7 @@ use crate::handle::StreamHandle;
 use crate::proofs::{self, NodeReader};
 use crate::segment::{self, Effort, Segment};
 use crate::store::Shared;
-use crate::stream::{Stream, View};
+use crate::stream::{Sealed, Stream, View};
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use ledger::bundle::{Shown, Stands};
@@ -56,10 +56,19 @@ impl StreamHandle {
         Ok(Evidence { shared, stream, view, head })
     }
 
+    /// How many entries were purged of the stream by now, and how many lost sections: both only grow.
+    pub fn erased(&self) -> (u64, u64) {
+        erased(&self.stream.view().sealed)
+    }
+
     /// The records of the keys that sign the stream's store, in order.
     pub fn key_records(&self) -> Vec<String> {
         self.shared.signing.now().known().records()
     }
+}
+
+fn erased(sealed: &Sealed) -> (u64, u64) {
+    (sealed.gone_entries(), sealed.redacted)
 }
 
 /// Rows of a stream, as they stand in the ledger.
@@ -72,8 +81,6 @@ pub struct Block {
 pub struct Leaf {
     /// Its sequence number.
     pub seq: u64,
-    /// When it was recorded, in microseconds.
-    pub recorded_at: i64,
     /// The hash of its leaf, recomputed.
     pub hash: Hash,
 }
@@ -89,10 +96,9 @@ impl Evidence {
         self.head.sign(&self.shared.signing.now().all())
     }
 
-    /// Whether something was erased from the stream since this was taken.
-    pub fn is_outdated(&self) -> bool {
-        let (then, now) = (&self.view.sealed, self.stream.view().sealed);
-        then.gone_entries() != now.gone_entries() || then.redacted != now.redacted
+    /// How many entries were purged of the stream, and how many lost sections, when this was taken.
+    pub fn erased(&self) -> (u64, u64) {
+        erased(&self.view.sealed)
     }
 
     /// Ranges below the head of which the content is gone, ascending.
@@ -192,8 +198,7 @@ impl Block {
         for batch in &self.batches {
             let rows = Rows::of(batch)?;
             for row in 0..rows.len() {
-                let (seq, recorded_at) = (rows.seq(row), rows.recorded_at(row));
-                leaves.push(Leaf { seq, recorded_at, hash: rows.leaf(row, &mut scratch)? });
+                leaves.push(Leaf { seq: rows.seq(row), hash: rows.leaf(row, &mut scratch)? });
             }
         }
         Ok(leaves)
@@ -248,9 +253,9 @@ impl Block {
 /// Parquet refuses them.
 pub fn to_parquet(batches: &[RecordBatch]) -> Result<Vec<u8>, StoreError> {
     let path = Path::from("entries.parquet");
-    let has_none =
-        |name: &str| batches.iter().all(|b| b.column_by_name(name).is_some_and(|c| c.null_count() == c.len()));
-    let properties = segment::properties(Effort::Quick, |_| 0, |field| has_none(field.name()), None);
+    let (has_none, bytes) =
+        (|field| segment::has_none(batches, field), |column: &str| segment::bytes_of(batches, column));
+    let properties = segment::properties(Effort::Quick, |_| 0, has_none, bytes, None);
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     let mut bytes = Vec::new();
     let mut writer =

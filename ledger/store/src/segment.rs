@@ -4,15 +4,19 @@
 //! segment's commit says of it (rows, bytes, SHA-256, root) is computed from the very bytes that are put.
 
 mod counts;
+mod encoding;
 
 pub(crate) use counts::ColumnCounts;
+pub(crate) use encoding::{Effort, bytes_of, has_none, properties};
+
+use self::encoding::distinct;
 
 use crate::columns::{self, Rows};
 use crate::error::StoreError;
 use crate::keys::{ContentKeys, KeyName, SegmentKey};
-use crate::limits::{PAGE_ROWS, ROW_GROUP_ROWS};
+use crate::limits::PAGE_ROWS;
 use crate::segment_reader::{Content, SegmentReader};
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -29,10 +33,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::encryption::encrypt::FileEncryptionProperties;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, SortingColumn};
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 use parquet::file::statistics::Statistics as ParquetStatistics;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -75,132 +76,6 @@ impl Statistics {
     }
 }
 
-/// Columns whose values hardly repeat: a dictionary would only cost.
-const PLAIN: [Field; 4] = [Field::EventId, Field::TraceId, Field::SpanId, Field::Attributes];
-/// Columns by whose exact value people look for single entries.
-const BLOOMED: [Field; 6] =
-    [Field::EventId, Field::ActorId, Field::ResourceId, Field::Session, Field::SourceIp, Field::TraceId];
-
-/// How often a Bloom filter may send a reader into a segment in vain, one in so many. Filters come in powers of two:
-/// for values that are all different this takes five to ten bits a value, and one in a hundred would take twice that.
-const WRONG: f64 = 0.15;
-/// Bytes after which a page ends: a reader of a few rows unpacks a whole page of each wide column.
-const PAGE_BYTES: usize = 128 << 10;
-
-/// How much work goes into making a segment small.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effort {
-    /// While events come in: it may be written again soon.
-    Quick,
-    /// In the background, and for good: a sixth fewer bytes of attributes for six times zstd's time on them.
-    /// Other columns are too short or too random to gain.
-    Thorough,
-}
-
-impl Effort {
-    /// The compression of texts that are long, or mostly differ.
-    fn of_texts(self) -> Compression {
-        let level = match self {
-            Self::Quick => 1,
-            Self::Thorough => 10,
-        };
-        Compression::ZSTD(ZstdLevel::try_new(level).unwrap_or_default())
-    }
-}
-
-/// How many values of a column differ; of one whose values hardly repeat, how many there are.
-fn distinct(batches: &[RecordBatch], field: Field) -> u64 {
-    let columns = || batches.iter().filter_map(|batch| batch.column_by_name(field.name()));
-    if PLAIN.contains(&field) {
-        return columns().map(|c| (c.len() - c.null_count()) as u64).sum();
-    }
-    let texts = columns().filter_map(|c| c.as_any().downcast_ref::<StringArray>());
-    texts.flat_map(|c| c.iter().flatten()).collect::<HashSet<&str>>().len() as u64
-}
-
-/// How segments are encoded, with this effort; `distinct` tells how many different values a column that is looked up has at most,
-/// `is_empty` whether a column has no value at all. What is encrypted has no Bloom filters: Parquet's encoder here would
-/// leave them in the clear, for anybody to try guesses on.
-pub(crate) fn properties(
-    effort: Effort,
-    distinct: impl Fn(Field) -> u64,
-    is_empty: impl Fn(Field) -> bool,
-    encryption: Option<Arc<FileEncryptionProperties>>,
-) -> WriterProperties {
-    let mut builder = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_created_by(concat!("piperoll ", env!("CARGO_PKG_VERSION")).into())
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_data_page_size_limit(PAGE_BYTES)
-        .set_write_batch_size(PAGE_ROWS / 4)
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_column_index_truncate_length(Some(32))
-        .set_sorting_columns(Some(vec![SortingColumn { column_idx: 0, descending: false, nulls_first: false }]));
-    for field in PLAIN {
-        builder = builder.set_column_dictionary_enabled(field.name().into(), false);
-    }
-    for numbers in [columns::SEQ, columns::SALT_INDEX, Field::RecordedAt.name(), Field::OccurredAt.name()] {
-        builder = builder
-            .set_column_dictionary_enabled(numbers.into(), false)
-            .set_column_encoding(numbers.into(), Encoding::DELTA_BINARY_PACKED);
-    }
-    // Ids that are handed out in order begin alike. Lengths between texts break up what repeats from row to row.
-    builder = builder
-        .set_column_encoding(Field::EventId.name().into(), Encoding::DELTA_BYTE_ARRAY)
-        .set_column_encoding(Field::Attributes.name().into(), Encoding::DELTA_LENGTH_BYTE_ARRAY);
-    if effort == Effort::Thorough {
-        builder = builder.set_column_compression(Field::Attributes.name().into(), effort.of_texts());
-    }
-    // Bounds of a secret or of free text help nobody skip anything, and outlive an erasure.
-    let secrets = columns::secrets::SALTS.into_iter().chain(columns::secrets::KEPT);
-    for random in secrets.clone() {
-        builder = builder.set_column_dictionary_enabled(random.into(), false);
-    }
-    for silent in [columns::SALT_SEED, columns::SALT_INDEX, Field::Attributes.name()].into_iter().chain(secrets) {
-        builder = builder.set_column_statistics_enabled(silent.into(), EnabledStatistics::None);
-    }
-    // A column without a value, or with values that count up or stay the same, is a handful of bytes, for which a
-    // compressor is not worth its making.
-    for empty in Field::ALL.into_iter().filter(|field| is_empty(*field)) {
-        builder = builder
-            .set_column_compression(empty.name().into(), Compression::UNCOMPRESSED)
-            .set_column_dictionary_enabled(empty.name().into(), false);
-    }
-    for steady in [columns::SEQ, Field::Tenant.name(), Field::Stream.name()] {
-        builder = builder.set_column_compression(steady.into(), Compression::UNCOMPRESSED);
-    }
-    // Other engines skip pages by these; bounds of every column for every page were a byte an event.
-    for ordered in [columns::SEQ, Field::RecordedAt.name(), Field::OccurredAt.name()] {
-        builder = builder.set_column_statistics_enabled(ordered.into(), EnabledStatistics::Page);
-    }
-    // Where most values are their own, a dictionary stores each of them and a number besides.
-    let resource = Field::ResourceId;
-    if 2 * distinct(resource) > distinct(Field::EventId) {
-        builder = builder
-            .set_column_dictionary_enabled(resource.name().into(), false)
-            .set_column_compression(resource.name().into(), effort.of_texts());
-    }
-    match encryption {
-        Some(encryption) => builder.with_file_encryption_properties(encryption).build(),
-        None => with_filters(builder, distinct).build(),
-    }
-}
-
-/// With Bloom filters of what single entries are looked for by.
-fn with_filters(mut builder: WriterPropertiesBuilder, distinct: impl Fn(Field) -> u64) -> WriterPropertiesBuilder {
-    for field in BLOOMED {
-        let distinct = distinct(field);
-        if distinct > 0 {
-            builder = builder
-                .set_column_bloom_filter_enabled(field.name().into(), true)
-                .set_column_bloom_filter_fpp(field.name().into(), WRONG)
-                .set_column_bloom_filter_max_ndv(field.name().into(), distinct);
-        }
-    }
-    builder
-}
-
 /// The bytes of a segment with these rows, under a key if one is given, and the bounds of its columns.
 ///
 /// # Errors
@@ -210,11 +85,10 @@ pub(crate) fn write(
     batches: &[RecordBatch],
     key: Option<SegmentKey>,
 ) -> Result<(Bytes, Statistics), StoreError> {
-    let is_empty = |field: Field| {
-        batches.iter().all(|b| b.column_by_name(field.name()).is_some_and(|c| c.null_count() == c.len()))
-    };
+    let is_empty = |field: Field| has_none(batches, field);
+    let bytes = |column: &str| bytes_of(batches, column);
     let (encryption, under) = key.map(|key| (key.properties, key.under)).unzip();
-    let properties = properties(Effort::Quick, |field| distinct(batches, field), is_empty, encryption);
+    let properties = properties(Effort::Quick, |field| distinct(batches, field), is_empty, bytes, encryption);
     let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     let mut bytes = Vec::new();
     let mut writer =
@@ -446,7 +320,8 @@ mod tests {
         let entries: Vec<Entry> = (0..4_096).map(|n| entry("acme", n)).collect();
         let batch = columns::batch(0, &entries.iter().collect::<Vec<_>>()).unwrap();
         for effort in [Effort::Quick, Effort::Thorough] {
-            let options = ArrowWriterOptions::new().with_properties(properties(effort, |_| 4_096, |_| false, None));
+            let options =
+                ArrowWriterOptions::new().with_properties(properties(effort, |_| 4_096, |_| false, |_| u64::MAX, None));
             let mut writer = ArrowWriter::try_new_with_options(
                 Vec::new(),
                 columns::schema(),

@@ -92,7 +92,7 @@ pub fn check(path: &str, given: &[VerifierKey], heads: &[Vec<u8>]) -> Result<Hel
     let own = || records.last().cloned().into_iter().collect::<Vec<_>>();
     let begun = if given.is_empty() { own() } else { given.to_vec() };
     let trust = Trust::new(begun).following(handovers);
-    let bytes = read_manifest(&archive)?;
+    let bytes = limited(&archive, MANIFEST, NOTE_BYTES as u64)?;
     let (manifest, signers) = Manifest::open(&bytes, |name| trust.for_origin(name)).map_err(|error| match error {
         ManifestError::Form(error) => form(MANIFEST, error),
         ManifestError::Note(NoteError::Unknown) => {
@@ -103,8 +103,8 @@ pub fn check(path: &str, given: &[VerifierKey], heads: &[Vec<u8>]) -> Result<Hel
     })?;
     same_names(&archive, &manifest)?;
     let mut parts = Parts { left: manifest.members.iter().map(|member| (member.name.as_str(), member)).collect() };
-    for member in parts.below("keys/") {
-        member::compare(&archive, member)?;
+    for number in 1..=records.len() {
+        member::compare(&archive, parts.take(&format!("keys/{number}"))?)?;
     }
     let kept = open_heads(heads, &trust)?;
     let mut streams = Vec::new();
@@ -116,6 +116,9 @@ pub fn check(path: &str, given: &[VerifierKey], heads: &[Vec<u8>]) -> Result<Hel
     let reports = read_reports(&archive, &manifest, &mut parts, &trust)?;
     // What is left is for people: that it is what was signed is all there is to check.
     for member in parts.left.values() {
+        if ["keys/", "streams/"].iter().any(|folder| member.name.starts_with(folder)) {
+            return Err(broken(&member.name, "no file of this name belongs there"));
+        }
         member::compare(&archive, member)?;
     }
     let (mut compared, mut uncompared) = (vec![], vec![]);
@@ -139,10 +142,6 @@ pub fn check(path: &str, given: &[VerifierKey], heads: &[Vec<u8>]) -> Result<Hel
     }
     let (sha256, is_trusted) = (Hash::of(&bytes), !given.is_empty());
     Ok(Held { manifest, sha256, signers, is_trusted, trust, streams, reports, uncompared, compared })
-}
-
-fn read_manifest(archive: &Archive) -> Result<Vec<u8>, VerifyError> {
-    limited(archive, MANIFEST, NOTE_BYTES as u64)
 }
 
 /// A member that no manifest vouches for yet, of at most so many bytes.

@@ -19,8 +19,9 @@ pub const DOES_NOT_HOLD: u8 = 3;
 
 /// Exit code: the document is of a later format than this program reads, so that it cannot tell.
 pub const NEWER: u8 = 4;
-/// Exit code: it holds together, but by no key that was given, so that anybody may have made it.
-pub const BY_ITS_OWN_KEY: u8 = 5;
+/// Exit code: it holds together, but not by what was given: no key vouches for it, so that anybody may have made it, or a
+/// head that was kept could not be compared with it.
+pub const WITH_RESERVE: u8 = 5;
 
 /// Why there is no "it holds".
 #[derive(Debug, thiserror::Error)]

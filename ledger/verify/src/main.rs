@@ -6,7 +6,7 @@
 //!
 //! Invariants: it says that something holds only after a function of `ledger` has said so; what is not proven is
 //! said in the same answer; exit codes are 0 holds, 1 cannot be read, 2 wrong usage, 3 does not hold, 4 of a newer
-//! format, 5 holds by no key that was given.
+//! format, 5 holds, but by no key that was given or without comparison with a head that was.
 
 mod bundle;
 mod command;
@@ -39,7 +39,7 @@ Where to get what (take the key from where it was published, not from the servic
 
 Exit codes: 0 holds, 1 cannot be read, 2 wrong usage, 3 does not hold,
 4 written in a newer format than this program reads, 5 a bundle that holds together, but by
-no key that was given."
+no key that was given, or that a head that was given could not be compared with."
 )]
 struct Arguments {
     #[command(subcommand)]

@@ -2,7 +2,7 @@
 //!
 //! Not here: the finding of it. Invariant: both forms say the same.
 
-use crate::error::{BY_ITS_OWN_KEY, DOES_NOT_HOLD, VerifyError};
+use crate::error::{DOES_NOT_HOLD, VerifyError, WITH_RESERVE};
 use crate::json::Json;
 use crate::trust::Signer;
 
@@ -61,15 +61,14 @@ impl Answer {
         self
     }
 
-    /// Says that it holds only so, and what is not proven for it.
-    pub fn reserved(mut self, how: &'static str, open: String) -> Self {
-        self.reserved = Some(how);
-        self.leaves_open(open)
+    /// Says that it holds only so.
+    pub fn holding_only(self, how: &'static str) -> Self {
+        Self { reserved: Some(how), ..self }
     }
 
     /// The exit code.
     pub fn exit_code(&self) -> u8 {
-        if self.reserved.is_some() { BY_ITS_OWN_KEY } else { 0 }
+        if self.reserved.is_some() { WITH_RESERVE } else { 0 }
     }
 
     /// Adds a text that is shown as it is.

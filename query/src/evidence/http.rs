@@ -64,6 +64,7 @@ fn bundle_schema() -> Value {
             "tenant": openapi::tenant(), "audience": {"type": "string"}, "streams": texts,
             "from": openapi::time(), "until": openapi::time(), "where": {"type": "string"}, "region": {"type": "string"},
             "withhold": texts, "proofs": lists, "since": counts, "previous": {"type": "string"},
+            "reports": texts,
         },
     })
 }

@@ -2,35 +2,43 @@
 //!
 //! Not here: one part ([`super::part`]), who may ask ([`super::QueryState`] methods beside it).
 //!
-//! Invariants: each part is kept before the next is begun, and one that is there is not made again, so that a stop anywhere
-//! is gone on from; nothing is signed before all parts were folded to the head that they lead to; nothing is kept of a
+//! Invariants: a part that is kept is not made again, so that a stop anywhere is gone on from; several are made at a time, and
+//! folded in their order; nothing is signed before all parts were folded to the head that they lead to; nothing is kept of a
 //! bundle from whose streams something was erased meanwhile.
 
 use super::page;
 use super::part::{self, Facts};
 use super::question::{Plan, PlannedStream};
+use super::reports::{REPORTS, Report};
 use super::zip::{Fragment, Packed, directory};
 use crate::error::QueryError;
 use crate::run::Engine;
 use crate::table::Seen;
-use access::{Opened, Problem, ProblemKind};
+use access::{Opened, Problem, ProblemKind, Progress};
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
 use ledger::bundle::manifest::MANIFEST;
-use ledger::bundle::{Consistency, Manifest, Member};
+use ledger::bundle::{Consistency, Manifest, Member, PART};
 use ledger::proof::Span;
 use ledger::tree::Edge;
 use ledger::{Hash, StreamKind};
-use ledger_store::{Bundles, Evidence};
+use ledger_store::{Bundles, Evidence, StreamHandle};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::task::JoinHandle;
 
 /// The object that says what a bundle is going to be.
 pub(super) const PLAN: &str = "plan";
 /// The last fragment, and what it is kept with.
 pub(super) const END: &str = "end";
 pub(super) const END_FACTS: &str = "end-facts";
+
+/// Bytes in memory that parts which are made at the same time may take together, about.
+const ROOM_BYTES: u64 = 256 << 20;
+/// How many times as large entries are in memory as in segments, about.
+const UNPACKED: u64 = 8;
 
 /// The name of a part's object.
 pub(super) fn part_name(number: u64) -> String {
@@ -42,18 +50,16 @@ pub(super) fn facts_name(number: u64) -> String {
     format!("facts-{number:06}")
 }
 
-/// How far it is.
+/// One that is being made.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
-    pub done: AtomicU64,
+pub(super) struct Going {
+    pub progress: Progress,
     pub is_cancelled: AtomicBool,
 }
 
 /// What the last fragment is kept with.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct EndFacts {
-    pub members: Vec<Packed>,
-    pub bytes: u64,
     /// The hash of the manifest.
     pub manifest: String,
     /// Entries that are shown, by stream.
@@ -65,14 +71,27 @@ pub(super) struct EndFacts {
 }
 
 /// What is needed to make one.
-pub(super) struct Making<'m> {
-    pub engine: &'m Engine,
-    pub bundles: &'m Bundles,
-    pub plan: &'m Plan,
+pub(super) struct Making {
+    pub engine: Engine,
+    pub bundles: Bundles,
+    pub plan: Plan,
     /// The streams, in the plan's order.
-    pub opened: &'m [Opened],
-    pub progress: &'m Progress,
+    pub opened: Vec<Opened>,
+    /// Those that reports tell of, too.
+    pub told_of: Vec<StreamHandle>,
+    pub going: Arc<Going>,
 }
+
+/// One stream, as of its head.
+struct Source {
+    /// Its place in the plan.
+    place: usize,
+    evidence: Evidence,
+    holes: Vec<Span>,
+}
+
+/// Parts under way, in their order.
+type Ahead = VecDeque<JoinHandle<Result<Facts, Problem>>>;
 
 /// What was found of one stream.
 struct Told<'p> {
@@ -101,54 +120,100 @@ pub(super) async fn keep(bundles: &Bundles, id: &str, name: &str, what: &impl Se
     Ok(bundles.put(id, name, bytes).await?)
 }
 
-impl Making<'_> {
+impl Making {
     /// Makes what is missing, and ends it.
     ///
     /// # Errors
     /// It was cancelled, something was erased meanwhile, or the store failed.
-    pub async fn run(&self) -> Result<(), Problem> {
-        let there = self.bundles.objects(&self.plan.id).await?;
+    pub async fn run(self: &Arc<Self>) -> Result<(), Problem> {
+        let there = Arc::new(self.bundles.objects(&self.plan.id).await?);
         let (mut number, mut told) = (0, Vec::new());
         let mut last = Fragment::default();
-        for (stream, opened) in self.plan.streams.iter().zip(self.opened) {
+        for (place, (stream, opened)) in self.plan.streams.iter().zip(&self.opened).enumerate() {
             let evidence = opened.handle.evidence(Some(stream.size)).await?;
             let holes = evidence.holes().await?;
-            let (mut edge, mut counts) = (Edge::default(), [0; 3]);
-            for at in stream.parts() {
-                self.must_go_on(&evidence)?;
-                let facts = match there.contains_key(&facts_name(number)) {
-                    true => read(self.bundles, &self.plan.id, &facts_name(number)).await?,
-                    false => Some(self.part(stream, opened, &evidence, &holes, (number, at)).await?),
-                };
-                let facts = facts.ok_or_else(|| internal("a part of a bundle went away while it was made"))?;
-                fold(&facts, &mut edge)?;
-                counts.iter_mut().zip(facts.counts).for_each(|(sum, count)| *sum += count);
-                number += 1;
-                self.progress.done.store(number, Ordering::Relaxed);
+            let source = Arc::new(Source { place, evidence, holes });
+            let mut ahead = Ahead::new();
+            let folded = self.parts(&source, &there, &mut number, &mut ahead).await;
+            if folded.is_err() {
+                // Nothing of it is put any more once it is said to be over: a put that was begun cannot be stopped.
+                while let Some(part) = ahead.pop_front() {
+                    drop(part.await);
+                }
             }
-            let head = evidence.head().clone();
+            let (edge, counts) = folded?;
+            let head = source.evidence.head().clone();
             if edge.size() != head.size || edge.root() != head.root {
                 return Err(internal("the parts of a bundle do not lead to its head: run piperoll fsck"));
             }
-            let checkpoint = evidence.checkpoint();
-            self.documents(stream, opened, &evidence, &checkpoint, &mut last).await?;
-            self.must_go_on(&evidence)?;
+            let checkpoint = source.evidence.checkpoint();
+            self.documents(stream, opened, &source.evidence, &checkpoint, &mut last).await?;
             told.push(Told { stream, head, checkpoint, counts });
         }
         self.end(last, &told, number).await?;
-        // What was erased since the last look went with it, or is found here.
-        for (stream, opened) in self.plan.streams.iter().zip(self.opened) {
-            let gone = opened.handle.evidence(Some(stream.size)).await?;
-            self.must_go_on(&gone)?;
-        }
-        Ok(())
+        // An erasure takes away what it finds here; what was put after it looked is found by this look.
+        self.must_go_on()
     }
 
-    fn must_go_on(&self, evidence: &Evidence) -> Result<(), Problem> {
-        if self.progress.is_cancelled.load(Ordering::Relaxed) {
+    /// All parts of a stream, several at a time; what they fold to, in their order, and what they show.
+    async fn parts(
+        self: &Arc<Self>,
+        source: &Arc<Source>,
+        there: &Arc<BTreeMap<String, u64>>,
+        number: &mut u64,
+        ahead: &mut Ahead,
+    ) -> Result<(Edge, [u64; 3]), Problem> {
+        let stream = &self.plan.streams[source.place];
+        let (mut edge, mut counts) = (Edge::default(), [0; 3]);
+        let mut left = stream.parts();
+        // Of a stream of which only some entries are shown each part is a question, and a tenant's have a bound.
+        let most = if stream.is_whole { self.at_once(&self.opened[source.place]) } else { 1 };
+        loop {
+            while ahead.len() < most
+                && let Some(at) = left.next()
+            {
+                let (making, source, there, place) = (Arc::clone(self), Arc::clone(source), Arc::clone(there), *number);
+                ahead.push_back(tokio::spawn(async move { making.part_or_kept(&source, &there, (place, at)).await }));
+                *number += 1;
+            }
+            let Some(part) = ahead.pop_front() else { return Ok((edge, counts)) };
+            // The Parquet decoder panics on some damage.
+            let facts = part.await.map_err(|_| internal("a segment is damaged: run piperoll fsck"))??;
+            fold(&facts, &mut edge)?;
+            counts.iter_mut().zip(facts.counts).for_each(|(sum, count)| *sum += count);
+            self.going.progress.did(1);
+        }
+    }
+
+    /// How many parts of a stream are made at the same time: as many as there are threads and room for.
+    fn at_once(&self, opened: &Opened) -> usize {
+        let (entries, bytes) = opened.handle.stored();
+        let part = bytes / entries.max(1) * PART * UNPACKED;
+        usize::try_from(ROOM_BYTES / part.max(1)).unwrap_or(usize::MAX).clamp(1, self.engine.limits().threads.max(1))
+    }
+
+    async fn part_or_kept(
+        &self,
+        source: &Source,
+        there: &BTreeMap<String, u64>,
+        (number, at): (u64, u64),
+    ) -> Result<Facts, Problem> {
+        let (stream, opened) = (&self.plan.streams[source.place], &self.opened[source.place]);
+        self.must_go_on()?;
+        if !there.contains_key(&facts_name(number)) {
+            return self.part(stream, opened, source, (number, at)).await;
+        }
+        let facts = read(&self.bundles, &self.plan.id, &facts_name(number)).await?;
+        facts.ok_or_else(|| internal("a part of a bundle went away while it was made"))
+    }
+
+    fn must_go_on(&self) -> Result<(), Problem> {
+        if self.going.is_cancelled.load(Ordering::Relaxed) {
             return Err(Problem::new(ProblemKind::Gone, "the bundle was cancelled"));
         }
-        match evidence.is_outdated() {
+        let before = |one: &StreamHandle| self.plan.erased.get(one.kind().as_str()).copied();
+        let is_same = |one: &StreamHandle| before(one).is_none_or(|before| before == one.erased());
+        match !self.told_of.iter().all(is_same) {
             true => Err(Problem::new(
                 ProblemKind::Conflict,
                 "something was purged or redacted while the bundle was made, and may be in it: ask for a new one",
@@ -161,19 +226,18 @@ impl Making<'_> {
         &self,
         stream: &PlannedStream,
         opened: &Opened,
-        evidence: &Evidence,
-        holes: &[Span],
+        source: &Source,
         (number, at): (u64, u64),
     ) -> Result<Facts, Problem> {
         let block = stream.block(at);
         let only = self.picked(stream, opened, block).await?;
         let folder = stream.folder();
-        let shows = stream.shows(&folder, self.plan.withheld(), only, holes);
+        let shows = stream.shows(&folder, self.plan.withheld(), only, &source.holes);
         let ends = (at == stream.parts().start, at + 1 == stream.parts().end);
-        let part = part::make(evidence, at - stream.parts().start, block, ends, &shows).await?;
+        let part = part::make(&source.evidence, at - stream.parts().start, block, ends, &shows).await?;
         // If we crash between the two, the part is made again; the one that is there stays, and is the same.
         self.bundles.put(&self.plan.id, &part_name(number), part.bytes).await?;
-        keep(self.bundles, &self.plan.id, &facts_name(number), &part.facts).await?;
+        keep(&self.bundles, &self.plan.id, &facts_name(number), &part.facts).await?;
         Ok(part.facts)
     }
 
@@ -229,24 +293,35 @@ impl Making<'_> {
 
     /// The last fragment: what is for people, the keys, and the manifest of everything.
     async fn end(&self, mut last: Fragment, told: &[Told<'_>], parts: u64) -> Result<(), Problem> {
-        let plan = self.plan;
+        let plan = &self.plan;
         let records = self.opened.first().map(|opened| opened.handle.key_records()).unwrap_or_default();
-        for (number, record) in records.iter().zip(1..).map(|(record, number): (_, u64)| (number, record)) {
+        for (number, record) in (1u64..).zip(&records) {
             last.add(format!("keys/{number}"), record.as_bytes());
         }
         let ledger = told.first().and_then(|told| told.head.origin.split('/').next()?.parse().ok());
         let ledger = ledger.ok_or_else(|| internal("a bundle without a stream"))?;
         let mut manifest = self.manifest(ledger, told)?;
+        let reports: Option<Vec<Report>> = read(&self.bundles, &plan.id, REPORTS).await?;
+        let gone = "the service stopped while the bundle's reports were made: ask for a new one";
+        let reports = reports.ok_or_else(|| Problem::new(ProblemKind::Conflict, gone))?;
+        for Report { name, answer, note, table, .. } in &reports {
+            last.add(format!("reports/{name}.json"), answer.as_bytes());
+            last.add(format!("reports/{name}.note"), note.as_bytes());
+            if let Some(table) = table {
+                last.add("controls.csv", table.as_bytes());
+            }
+        }
         let facts = page::facts(
             &manifest,
+            &reports,
             told.iter().map(|told| (told.stream, &told.head, told.checkpoint.as_str(), told.counts)),
         );
-        last.add("README.txt", page::readme(&manifest).as_bytes());
+        last.add("README.txt", page::readme(&manifest, &reports).as_bytes());
         last.add("index.html", page::index(&facts).as_bytes());
         let (mut members, mut archive) = (Vec::new(), 0);
         let mut all = Vec::new();
         for number in 0..parts {
-            let facts: Facts = read(self.bundles, &plan.id, &facts_name(number))
+            let facts: Facts = read(&self.bundles, &plan.id, &facts_name(number))
                 .await?
                 .ok_or_else(|| internal("a part of a bundle went away while it was made"))?;
             members.extend(facts.members.iter().filter_map(Packed::member));
@@ -263,24 +338,18 @@ impl Making<'_> {
         let (bytes, own) = behind.finish();
         let entries = told.iter().map(|told| (told.stream.stream.clone(), told.counts[0])).collect();
         let sizes = told.iter().map(|told| (told.stream.stream.clone(), told.stream.size)).collect();
-        all.push((archive, own.clone()));
+        all.push((archive, own));
         archive += bytes.len() as u64;
         let directory = directory(all.iter().map(|(at, members)| (*at, members.as_slice())), archive);
         archive += directory.len() as u64;
-        let facts = EndFacts {
-            members: own,
-            bytes: bytes.len() as u64,
-            manifest: Hash::of(signed.as_bytes()).to_hex(),
-            entries,
-            sizes,
-            archive,
-        };
+        let manifest = Hash::of(signed.as_bytes()).to_hex();
+        let facts = EndFacts { manifest, entries, sizes, archive };
         self.bundles.put(&plan.id, END, [bytes, directory].concat()).await?;
-        keep(self.bundles, &plan.id, END_FACTS, &facts).await
+        keep(&self.bundles, &plan.id, END_FACTS, &facts).await
     }
 
     fn manifest(&self, ledger: ledger::LedgerName, told: &[Told<'_>]) -> Result<Manifest, Problem> {
-        let plan = self.plan;
+        let plan = &self.plan;
         let streams: Result<Vec<StreamKind>, Problem> = told.iter().map(|told| told.stream.kind()).collect();
         Ok(Manifest {
             id: plan.id.clone(),

@@ -5,6 +5,7 @@
 //! can end the element that it stands in.
 
 use super::question::PlannedStream;
+use super::reports::Report;
 use ledger::StreamHead;
 use ledger::bundle::Manifest;
 use ledger::time::format_micros;
@@ -17,6 +18,7 @@ const MARK: &str = "/*FACTS*/null";
 /// What the page says of a bundle before it is checked.
 pub(super) fn facts<'f>(
     manifest: &Manifest,
+    reports: &[Report],
     streams: impl Iterator<Item = (&'f PlannedStream, &'f StreamHead, &'f str, [u64; 3])>,
 ) -> Value {
     let streams: Vec<Value> = streams
@@ -27,13 +29,14 @@ pub(super) fn facts<'f>(
             })
         })
         .collect();
+    let reports: Vec<Value> = reports.iter().map(|one| json!({"name": one.name, "kind": one.kind})).collect();
     let withheld: Vec<&str> = manifest.withheld.iter().map(|section| section.as_str()).collect();
     json!({
         "id": manifest.id, "ledger": manifest.ledger.as_str(), "tenant": manifest.tenant.as_str(),
         "time": format_micros(manifest.time), "by": manifest.by, "audience": manifest.audience,
         "from": manifest.from.map(format_micros), "until": manifest.until.map(format_micros),
         "where": manifest.condition, "withheld": withheld, "previous": manifest.previous.map(|hash| hash.to_hex()),
-        "streams": streams, "reports": [], "branding": null,
+        "streams": streams, "reports": reports, "branding": null,
     })
 }
 
@@ -43,7 +46,7 @@ pub(super) fn index(facts: &Value) -> String {
 }
 
 /// The bundle in plain words.
-pub(super) fn readme(manifest: &Manifest) -> String {
+pub(super) fn readme(manifest: &Manifest, reports: &[Report]) -> String {
     let Manifest { tenant, ledger, audience, by, .. } = manifest;
     let period = match (manifest.from.map(format_micros), manifest.until.map(format_micros)) {
         (None, None) => "everything that was recorded until this bundle was made".into(),
@@ -61,6 +64,10 @@ pub(super) fn readme(manifest: &Manifest) -> String {
     if !manifest.withheld.is_empty() {
         less += &format!("Of every entry these sections are withheld: {}.\n", manifest.withheld);
     }
+    let said = match reports.is_empty() {
+        true => String::new(),
+        false => "reports/*.json                 reports on the tenant as the ledger's keeper made them, each named by a signed note beside it\n".into(),
+    };
     format!(
         "EVIDENCE BUNDLE\n\
          \n\
@@ -102,7 +109,8 @@ pub(super) fn readme(manifest: &Manifest) -> String {
          streams/*/range-*              hashes that stand for what is not shown\n\
          streams/*/checkpoint           the signed head that all of it leads to\n\
          streams/*/proofs/              proofs of single entries that stand by themselves (C2SP tlog-proof)\n\
-         streams/*/from-*.consistency   that the history goes on from an earlier head\n",
+         streams/*/from-*.consistency   that the history goes on from an earlier head\n\
+         {said}",
         format_micros(manifest.time),
         streams.join(", "),
         streams.first().copied().unwrap_or("audit"),

@@ -1,7 +1,7 @@
 //! One part of a bundle: a block of a stream's tree, of which some entries are shown and subtrees stand for the rest.
 //!
-//! Parts are made one after the other and each by itself, so that making a bundle goes on where it stopped, in bounded
-//! memory. Not here: which entries are shown ([`super::making`]).
+//! Each part is made by itself, so that making a bundle goes on where it stopped, in bounded memory. Not here: which entries
+//! are shown ([`super::making`]).
 //!
 //! Invariants: what a part says folds to the nodes that it is kept with, and all parts to the head: whoever puts them
 //! together checks that before the manifest is signed; of an entry that is not shown nothing but its leaf hash is used.
@@ -109,7 +109,7 @@ pub(super) async fn make(
         fragment = Fragment::default();
     } else {
         fragment.end(entries.end());
-        fragment.add(format!("{}/entries-{number:06}.parquet", shows.folder), &to_parquet(&batches)?);
+        fragment.add_packed(format!("{}/entries-{number:06}.parquet", shows.folder), &to_parquet(&batches)?);
     }
     let counts = [shown, writer.count(Stead::Withheld), writer.count(Stead::Gone)];
     let (rest, edge) = writer.finish();

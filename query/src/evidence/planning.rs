@@ -61,12 +61,13 @@ pub(super) async fn planned(
         return Err(Problem::new(ProblemKind::Unprocessable, why));
     }
     let since = asked.since.get(&kind).copied();
-    if let Some(since) = since.filter(|since| *since > size) {
+    if let Some(since) = since.filter(|since| !(1..=size).contains(since)) {
         let why = format!("{kind} has {size} entries: it cannot go on from a head of {since}");
         return Err(Problem::new(ProblemKind::Unprocessable, why));
     }
     let since = since.into_iter().collect();
-    Ok(PlannedStream { stream: kind.to_string(), size, first, end, neighbours, condition, is_whole, proofs, since })
+    let stream = kind.to_string();
+    Ok(PlannedStream { stream, size, first, end, neighbours, condition, is_whole, proofs, since })
 }
 
 /// The last entry before a position that is not gone.

@@ -4,6 +4,7 @@
 //! however many tries it is made.
 
 use super::part::Shows;
+use super::reports::{MOST_REPORTS, Named};
 use crate::http::tenant_of;
 use access::registry::names::When;
 use access::{Problem, ProblemKind};
@@ -53,6 +54,9 @@ pub struct BundleQuestion {
     /// The id of a bundle before it.
     #[serde(default)]
     pub previous: Option<String>,
+    /// Reports that go with it.
+    #[serde(default)]
+    pub reports: Vec<String>,
 }
 
 /// A question that holds together.
@@ -64,6 +68,7 @@ pub(super) struct Asked {
     pub withheld: Sections,
     pub proofs: BTreeMap<StreamKind, BTreeSet<u64>>,
     pub since: BTreeMap<StreamKind, u64>,
+    pub reports: BTreeSet<Named>,
 }
 
 fn wrong(why: impl Into<String>) -> Problem {
@@ -123,7 +128,14 @@ impl BundleQuestion {
         for (name, size) in &self.since {
             since.insert(within(stream_of(name)?)?, *size);
         }
-        Ok(Asked { tenant, streams, is_named, withheld, proofs, since })
+        let reports = self.reports.iter().map(|name| name.parse()).collect::<Result<BTreeSet<Named>, Problem>>()?;
+        if reports.len() > MOST_REPORTS {
+            return Err(wrong(format!("reports names more than {MOST_REPORTS}")));
+        }
+        if reports.iter().filter(|one| matches!(one, Named::Controls(_))).count() > 1 {
+            return Err(wrong("a bundle has the controls of one framework: make another for the next"));
+        }
+        Ok(Asked { tenant, streams, is_named, withheld, proofs, since, reports })
     }
 }
 
@@ -145,8 +157,14 @@ pub(super) struct Plan {
     /// The hash of the manifest of the bundle before it.
     pub previous: Option<String>,
     pub streams: Vec<PlannedStream>,
+    /// Reports that go with it, as they were asked for.
+    pub reports: Vec<String>,
+    /// What was erased by then of each of the tenant's streams that it tells of: once that is more, it may hold what went.
+    pub erased: BTreeMap<String, (u64, u64)>,
     /// What the caller saw when it was asked for: it goes on only for whoever still sees just that.
     pub sight: String,
+    /// What they saw of all that reports tell of, where there are any.
+    pub sight_for_reports: Option<String>,
 }
 
 /// One stream of it.

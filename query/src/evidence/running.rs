@@ -2,7 +2,7 @@
 //!
 //! Not here: making one ([`super::making`]). Invariant: of one bundle at most one task is at work.
 
-use super::making::Progress;
+use super::making::Going;
 use access::Problem;
 use ledger::TenantId;
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ impl Default for Running {
 /// One that is being made, or that could not be.
 #[derive(Debug, Clone)]
 pub(super) enum Made {
-    Going(Arc<Progress>),
+    Going(Arc<Going>),
     Failed(Problem),
 }
 
@@ -52,11 +52,11 @@ impl Running {
     }
 
     /// Notes that one is being made; false when it is already.
-    pub(super) fn begin(&self, key: &(TenantId, String), progress: &Arc<Progress>) -> bool {
+    pub(super) fn begin(&self, key: &(TenantId, String), going: &Arc<Going>) -> bool {
         let mut now = self.lock();
         let is_new = !now.contains_key(key);
         if is_new {
-            now.insert(key.clone(), Made::Going(Arc::clone(progress)));
+            now.insert(key.clone(), Made::Going(Arc::clone(going)));
         }
         is_new
     }

@@ -16,6 +16,7 @@ use std::io::Write;
 
 /// What a reader must understand: zip64.
 const VERSION: u16 = 45;
+const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 /// 1 January 1980, the first day that the form knows.
 const DAY: u16 = 0x21;
@@ -26,6 +27,7 @@ const HEADER_BYTES: u64 = 30;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Packed {
     pub name: String,
+    method: u16,
     crc: u32,
     packed: u32,
     pub bytes: u64,
@@ -77,7 +79,7 @@ impl Fragment {
     pub fn begin(&mut self, name: String) -> Open {
         let at = self.out.len() as u64;
         let mut out = std::mem::take(&mut self.out);
-        out.extend_from_slice(&header(&name, 0, 0, 0));
+        out.extend_from_slice(&header(&name, DEFLATED, (0, 0, 0)));
         out.extend_from_slice(name.as_bytes());
         // The sixth level costs three times as much and saves a tenth.
         let encoder = DeflateEncoder::new(out, Compression::new(2));
@@ -90,10 +92,24 @@ impl Fragment {
         self.out = encoder.finish().unwrap_or_default();
         let begins = at + HEADER_BYTES + name.len() as u64;
         let packed = (self.out.len() as u64 - begins) as u32;
-        let head = header(&name, crc.sum(), packed, crc.amount());
+        let head = header(&name, DEFLATED, (crc.sum(), packed, crc.amount()));
         self.out[at as usize..][..head.len()].copy_from_slice(&head);
         let sha256 = hasher.finish().to_hex();
-        self.members.push(Packed { name, crc: crc.sum(), packed, bytes: crc.amount().into(), sha256, at });
+        let (method, crc, bytes) = (DEFLATED, crc.sum(), crc.amount().into());
+        self.members.push(Packed { name, method, crc, packed, bytes, sha256, at });
+    }
+
+    /// A whole member as it is: it is packed already.
+    pub fn add_packed(&mut self, name: impl Into<String>, bytes: &[u8]) {
+        let (name, at, method) = (name.into(), self.out.len() as u64, STORED);
+        let mut crc = Crc::new();
+        crc.update(bytes);
+        let (crc, packed) = (crc.sum(), crc.amount());
+        self.out.extend_from_slice(&header(&name, method, (crc, packed, packed)));
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(bytes);
+        let sha256 = Hash::of(bytes).to_hex();
+        self.members.push(Packed { name, method, crc, packed, bytes: packed.into(), sha256, at });
     }
 
     /// A whole member.
@@ -109,7 +125,7 @@ impl Fragment {
     }
 }
 
-fn header(name: &str, crc: u32, packed: u32, bytes: u32) -> [u8; HEADER_BYTES as usize] {
+fn header(name: &str, method: u16, (crc, packed, bytes): (u32, u32, u32)) -> [u8; HEADER_BYTES as usize] {
     let mut out = [0; HEADER_BYTES as usize];
     let mut at = 0;
     let mut put = |bytes: &[u8]| {
@@ -117,7 +133,7 @@ fn header(name: &str, crc: u32, packed: u32, bytes: u32) -> [u8; HEADER_BYTES as
         at += bytes.len();
     };
     put(&0x0403_4b50u32.to_le_bytes());
-    for number in [VERSION, 0, DEFLATED, 0, DAY] {
+    for number in [VERSION, 0, method, 0, DAY] {
         put(&number.to_le_bytes());
     }
     for number in [crc, packed, bytes] {
@@ -163,7 +179,7 @@ pub(super) fn directory<'p>(fragments: impl IntoIterator<Item = (u64, &'p [Packe
 fn put_entry(member: &Packed, at: u64, out: &mut Vec<u8>) {
     let short = u32::try_from(at).ok().filter(|at| *at != u32::MAX);
     out.extend_from_slice(&0x0201_4b50u32.to_le_bytes());
-    for number in [VERSION, VERSION, 0, DEFLATED, 0, DAY] {
+    for number in [VERSION, VERSION, 0, member.method, 0, DAY] {
         out.extend_from_slice(&number.to_le_bytes());
     }
     for number in [member.crc, member.packed, member.bytes as u32] {

@@ -28,8 +28,8 @@ impl Checking {
         };
         tenants.sort();
         let (mut violations, mut unread) = (0, None);
-        for (at, tenant) in tenants.iter().enumerate() {
-            running.step(at as u64, tenants.len() as u64);
+        running.progress().next("where data is", tenants.len(), "tenants");
+        for tenant in &tenants {
             match self.check_one(running, tenant).await {
                 Ok(found) => violations += found,
                 Err(problem) => {
@@ -37,6 +37,7 @@ impl Checking {
                     unread = unread.or(Some((tenant, problem)));
                 }
             }
+            running.progress().did(1);
         }
         match unread {
             Some((tenant, problem)) => {

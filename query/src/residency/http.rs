@@ -20,7 +20,7 @@ const RESIDENCY: Operation = Operation {
 };
 
 /// The kind of report that is signed.
-const REPORT: &str = "residency";
+pub(crate) const REPORT: &str = "residency";
 
 /// Adds the route.
 pub fn routes(routes: Routes<QueryState>) -> Routes<QueryState> {

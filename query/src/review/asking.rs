@@ -218,7 +218,7 @@ impl QueryState {
                 moment(period.as_of),
                 actions.join(", ")
             );
-            read_into(&mut told, &rows(self.engine(), seen, sql).await?, rules)?;
+            read_into(&mut told, &rows(self.engine(), seen, "what gave, took and used access", sql).await?, rules)?;
         }
         Ok(told)
     }

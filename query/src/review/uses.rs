@@ -159,8 +159,8 @@ pub(crate) struct Uses<'a> {
 }
 
 impl Uses<'_> {
-    async fn rows(&self, sql: String) -> Result<crate::scope::Rows, QueryError> {
-        rows(self.engine, self.seen, sql).await
+    async fn rows(&self, doing: &'static str, sql: String) -> Result<crate::scope::Rows, QueryError> {
+        rows(self.engine, self.seen, doing, sql).await
     }
 
     fn times(&self) -> String {
@@ -181,7 +181,7 @@ impl Uses<'_> {
             self.times(),
             self.done()
         );
-        let found = self.rows(sql).await?;
+        let found = self.rows("what gave, took and used access", sql).await?;
         let (tenant, actor, credential) = (found.texts(0)?, found.texts(1)?, found.texts(2)?);
         let (of, times, last) = (found.numbers(3)?, found.numbers(4)?, found.times(5)?);
         let acts = |row: usize| {
@@ -206,7 +206,7 @@ impl Uses<'_> {
             moment(self.period.since),
             list.join(", ")
         );
-        let found = self.rows(sql).await?;
+        let found = self.rows("who came from outside, and under which elevations", sql).await?;
         let (tenant, kind, actor) = (found.texts(0)?, found.texts(1)?, found.texts(2)?);
         let (times, first, last, seq) = (found.numbers(3)?, found.times(4)?, found.times(5)?, found.numbers(6)?);
         let outside = |row: usize| {
@@ -230,7 +230,7 @@ impl Uses<'_> {
              max(occurred_at) FROM audit WHERE {} AND elevation_id IS NOT NULL GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 7, 8",
             self.done()
         );
-        let found = self.rows(sql).await?;
+        let found = self.rows("who came from outside, and under which elevations", sql).await?;
         let texts = |column| found.texts(column);
         let (tenant, elevation, action, actor, on_behalf_of) = (texts(0)?, texts(1)?, texts(2)?, texts(3)?, texts(4)?);
         let (times, first, seq, last) = (found.numbers(5)?, found.times(6)?, found.numbers(7)?, found.times(8)?);
@@ -261,7 +261,7 @@ impl Uses<'_> {
             self.times(),
             moment(self.period.as_of)
         );
-        let found = self.rows(sql).await?;
+        let found = self.rows("who looked", sql).await?;
         let texts = |column| found.texts(column);
         let (tenant, actor, action) = (texts(0)?, texts(1)?, texts(2)?);
         let rights = (3..8).map(texts).collect::<Result<Vec<_>, _>>()?;

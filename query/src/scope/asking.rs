@@ -131,6 +131,7 @@ impl QueryState {
         }
         let (mut reached, mut last) =
             (Reached { opened: vec![], examined: BTreeSet::new(), not_examined: vec![], asking: vec![] }, None);
+        caller.visit().progress().next("opening", 0, "streams");
         for tenant in wanted {
             let opened = self.door().read_all(caller, &tenant, streams);
             match opened.and_then(|opened| Ok((opened, self.door().ask_about(&tenant)?))) {

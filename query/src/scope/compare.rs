@@ -166,7 +166,7 @@ async fn sides(
          cast(round(percentile_cont(0.95) WITHIN GROUP (ORDER BY cast(duration_us AS DOUBLE))) AS BIGINT) \
          FROM {of} GROUP BY 1, 2 ORDER BY 1, 2"
     );
-    let found = rows(engine, seen, sql).await?;
+    let found = rows(engine, seen, "both releases", sql).await?;
     let (tenants, releases) = (found.texts(0)?, found.texts(1)?);
     let (events, failures, measured) = (found.numbers(2)?, found.numbers(3)?, found.numbers(4)?);
     let (p50, p95) = (found.numbers(5)?, found.numbers(6)?);

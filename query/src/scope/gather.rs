@@ -132,8 +132,8 @@ pub(crate) async fn gather(
 }
 
 impl Asking<'_> {
-    async fn rows(&self, sql: String) -> Result<super::tables::Rows, QueryError> {
-        rows(self.engine, self.seen, sql).await
+    async fn rows(&self, doing: &'static str, sql: String) -> Result<super::tables::Rows, QueryError> {
+        rows(self.engine, self.seen, doing, sql).await
     }
 
     /// The same of each stream that is asked, together.
@@ -158,7 +158,7 @@ impl Asking<'_> {
     async fn matching_tenants(&self) -> Result<Vec<Matching>, QueryError> {
         let of = self.of_streams("tenant, occurred_at", &self.matching());
         let sql = format!("SELECT tenant, min(occurred_at), max(occurred_at) FROM {of} GROUP BY 1 ORDER BY 1");
-        let found = self.rows(sql).await?;
+        let found = self.rows("what matches", sql).await?;
         let (tenants, first, last) = (found.texts(0)?, found.times(1)?, found.times(2)?);
         let matching = |at: usize| Some(Matching { tenant: tenants[at].clone()?, first: first[at]?, last: last[at]? });
         Ok((0..found.len()).filter_map(matching).collect())
@@ -199,7 +199,7 @@ impl Asking<'_> {
             "SELECT tenant, release, outcome, CASE WHEN {inside} THEN 2 WHEN {earlier} THEN 1 ELSE 0 END, count(*), \
              min(occurred_at) FROM {of} GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
         );
-        let found = self.rows(sql).await?;
+        let found = self.rows("what went on before and beside it", sql).await?;
         let (tenants, releases, outcomes) = (found.texts(0)?, found.texts(1)?, found.texts(2)?);
         let (times, events, since) = (found.numbers(3)?, found.numbers(4)?, found.times(5)?);
         let mut counts: BTreeMap<(String, bool, bool, String), u64> = BTreeMap::new();
@@ -237,7 +237,7 @@ impl Asking<'_> {
              GROUP BY GROUPING SETS ({}) ORDER BY 1, 2 DESC, {list}",
             sets.join(", ")
         );
-        let found = self.rows(sql).await?;
+        let found = self.rows("what was touched", sql).await?;
         let (tenants, events, failures) = (found.texts(0)?, found.numbers(1)?, found.numbers(2)?);
         let mut all = BTreeMap::new();
         for (at, (name, _)) in TOUCHED.into_iter().enumerate() {
@@ -277,7 +277,7 @@ impl Asking<'_> {
             words.join(", "),
             about.join(") OR (")
         );
-        self.notable(&["audit", "access"], &condition).await
+        self.notable("what ended it", &["audit", "access"], &condition).await
     }
 
     async fn releases(&self, from: i64, to: i64) -> Result<Vec<Notable>, QueryError> {
@@ -286,15 +286,15 @@ impl Asking<'_> {
             moment(from),
             moment(to)
         );
-        self.notable(&["audit"], &condition).await
+        self.notable("releases", &["audit"], &condition).await
     }
 
-    async fn notable(&self, tables: &[&str], condition: &str) -> Result<Vec<Notable>, QueryError> {
+    async fn notable(&self, doing: &'static str, tables: &[&str], condition: &str) -> Result<Vec<Notable>, QueryError> {
         let columns = "occurred_at, tenant, stream, seq, action, resource_type, resource_id, release, region, actor_id";
         let each = tables.iter().map(|table| format!("SELECT {columns} FROM {table} WHERE {condition}"));
         let of = each.collect::<Vec<_>>().join(" UNION ALL ");
         let sql = format!("SELECT * FROM ({of}) ORDER BY 1, 2, 3, 4 LIMIT {MOST_NOTABLE}");
-        let found = rows(self.engine, self.with_platform, sql).await?;
+        let found = rows(self.engine, self.with_platform, doing, sql).await?;
         let (at, seq) = (found.times(0)?, found.numbers(3)?);
         let texts = |column| found.texts(column);
         let (tenant, stream, action, kind) = (texts(1)?, texts(2)?, texts(4)?, texts(5)?);
@@ -318,8 +318,12 @@ impl Asking<'_> {
         // Whatever the time that is asked about: what came later came all the same.
         let condition = format!("{} AND occurred_at > {}", self.question.conditions(true), moment(at));
         let of = self.of_streams("tenant, outcome", &condition);
-        let found =
-            self.rows(format!("SELECT tenant, outcome, count(*) FROM {of} GROUP BY 1, 2 ORDER BY 1, 2")).await?;
+        let found = self
+            .rows(
+                "what came after its end",
+                format!("SELECT tenant, outcome, count(*) FROM {of} GROUP BY 1, 2 ORDER BY 1, 2"),
+            )
+            .await?;
         let (tenants, outcomes, events) = (found.texts(0)?, found.texts(1)?, found.numbers(2)?);
         let row =
             |at: usize| (tenants[at].clone().unwrap_or_default(), outcomes[at].clone().unwrap_or_default(), events[at]);
@@ -336,7 +340,7 @@ impl Asking<'_> {
              FROM {of} GROUP BY 1 ORDER BY 1",
             moment(begin)
         );
-        let found = self.rows(sql).await?;
+        let found = self.rows("failures over time", sql).await?;
         let (begins, tenants, failures) = (found.times(0)?, found.numbers(1)?, found.numbers(2)?);
         let bucket = |at: usize| {
             let begin = begins[at].unwrap_or_default();
@@ -354,7 +358,7 @@ impl Asking<'_> {
             moment(begin),
             moment(end)
         );
-        let found = self.rows(sql).await?;
+        let found = self.rows("who looked", sql).await?;
         let (by, elevation) = (found.texts(0)?, found.texts(1)?);
         let (tenants, times, first, last) = (found.numbers(2)?, found.numbers(3)?, found.times(4)?, found.times(5)?);
         let look = |at: usize| Look {

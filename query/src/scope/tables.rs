@@ -15,11 +15,13 @@ pub(crate) struct Rows {
     batches: Vec<RecordBatch>,
 }
 
-/// Asks in SQL of our own making.
+/// Asks in SQL of our own making; `doing` says what for, to whoever asks how far it is.
 ///
 /// # Errors
 /// See [`QueryError`].
-pub(crate) async fn rows(engine: &Engine, seen: &[Seen], sql: String) -> Result<Rows, QueryError> {
+pub(crate) async fn rows(engine: &Engine, seen: &[Seen], doing: &'static str, sql: String) -> Result<Rows, QueryError> {
+    // All meters of one request share its progress.
+    seen.first().into_iter().for_each(|seen| seen.meter.progress().next(doing, 0, "segments"));
     let answer = engine.ask(seen.to_vec(), Question::Sql(sql, vec![])).await?;
     Ok(Rows { batches: answer.collect().await? })
 }

@@ -210,3 +210,28 @@ async fn what_would_fill_the_room_is_not_kept_and_answers_are_the_same() {
         assert!(small.kept().1 <= 64 * 1_024, "{:?}", small.kept());
     }
 }
+
+#[tokio::test]
+async fn few_rows_of_what_is_not_kept_are_read_alone_and_answers_are_the_same() {
+    let small = Engine::new(Limits { kept_bytes: 64 * 1_024, ..Limits::default() }).unwrap();
+    let columns =
+        "seq, occurred_at, tenant, action, outcome, actor_id, session, release, event_id, trace_id, duration_us";
+    for condition in [
+        "release = '2026.8.3' AND actor_id = 'u-3'",
+        "actor_id IN ('u-0', 'u-16') AND session LIKE '%7'",
+        "seq IN (0, 999, 1000, 2999, 3050)",
+        "session = 's-globex-1234'",
+        "actor_id = 'u-2' AND outcome = 'failure'",
+    ] {
+        for order in ["tenant, seq", "occurred_at DESC, tenant"] {
+            let sql = format!("SELECT {columns} FROM audit WHERE {condition} ORDER BY {order}");
+            let expected = ask(&engine(), &sql).await.unwrap();
+            assert!(!expected.is_empty(), "{condition}");
+            // The second time some of the columns are in memory, as far as there is room.
+            for _ in 0..2 {
+                assert_eq!(ask(&small, &sql).await.unwrap(), expected, "{sql}");
+                ask(&small, "SELECT max(actor_id) FROM audit WHERE tenant = 'acme' AND seq < 1000").await.unwrap();
+            }
+        }
+    }
+}

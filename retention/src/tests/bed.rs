@@ -10,7 +10,7 @@ use crate::subjects::Asked;
 use access::registry::change::{Change, FactAct, HoldFact, PolicyAct, RedactionApproval, RedactionFact, RetentionFact};
 use access::registry::names::FactId;
 use access::registry::{Author, Made};
-use access::{Book, Door, Policies, Problem, Stores};
+use access::{Book, Door, Policies, Problem, Progress, Stores};
 use ledger::field::Field;
 use ledger::group::Durability;
 use ledger::sections::Sections;
@@ -369,7 +369,7 @@ impl Bed {
 
     pub async fn redact(&mut self, model: &mut Model, stream: Stream) {
         let Some((run, goes)) = self.agreed(model, stream).await else { return };
-        let report = self.retention.carry_out(&run, None).await.unwrap();
+        let report = self.retention.carry_out(&run, None, &Progress::default()).await.unwrap();
         assert_eq!((report.outcome.as_str(), report.entries), ("done", goes.len() as u64));
         lose(model, stream, &goes);
         self.note_sealed(model).await;
@@ -398,7 +398,7 @@ impl Bed {
         let run = redacts.as_ref().map(|(run, _)| run.clone());
         let work = tokio::spawn(async move {
             match run {
-                Some(run) => retention.carry_out(&run, None).await.map(drop),
+                Some(run) => retention.carry_out(&run, None, &Progress::default()).await.map(drop),
                 None => let_go(&retention).await,
             }
         });
@@ -451,9 +451,12 @@ impl Bed {
 /// What the job does.
 async fn let_go(retention: &Retention) -> Result<(), Problem> {
     let as_of = retention.door.now();
-    let plan = retention.plan_at(as_of, &[]).await?;
+    let progress = Progress::default();
+    let plan = retention.plan_at(as_of, &[], &progress).await?;
+    assert_eq!((progress.now().doing, progress.now().done), ("planning", progress.now().of));
     if plan.entries > 0 {
-        retention.carry_out_due(as_of, &plan).await?;
+        retention.carry_out_due(as_of, &plan, &progress).await?;
+        assert_eq!((progress.now().doing, progress.now().done), ("taking away", progress.now().of));
     }
     Ok(())
 }

@@ -58,6 +58,43 @@ pub(super) fn push_text(text: &str, out: &mut String) {
     out.push('"');
 }
 
+/// How many bytes from the beginning on stand for themselves in a string: neither its end, nor an escape, nor a control
+/// character. Eight are looked at together, since most of a bundle is such bytes.
+fn plain(bytes: &[u8]) -> usize {
+    let is_plain = |b: &u8| *b >= 0x20 && !matches!(b, b'"' | b'\\');
+    let ends = |word| below(word, 0x20) | below(word ^ all(b'"'), 1) | below(word ^ all(b'\\'), 1);
+    until(bytes, ends, |byte| !is_plain(byte))
+}
+
+/// How many bytes there are before the first line feed.
+pub(super) fn line(bytes: &[u8]) -> usize {
+    until(bytes, |word| below(word ^ all(b'\n'), 1), |byte| *byte == b'\n')
+}
+
+/// The same byte eight times.
+const fn all(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
+}
+
+/// The high bit of each byte that is below a bound, and perhaps of some behind the first of these.
+const fn below(word: u64, bound: u8) -> u64 {
+    word.wrapping_sub(all(bound)) & !word & all(0x80)
+}
+
+/// How many bytes there are before the first that is looked for: eight at a time, by the high bits that `ends` leaves, then one at
+/// a time.
+fn until(bytes: &[u8], ends: impl Fn(u64) -> u64, is_end: impl Fn(&u8) -> bool) -> usize {
+    let mut at = 0;
+    for eight in bytes.chunks_exact(8) {
+        let found = ends(u64::from_le_bytes(eight.try_into().unwrap_or_default()));
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    at + bytes[at..].iter().take_while(|byte| !is_end(byte)).count()
+}
+
 /// Reads a text from its beginning.
 pub(super) struct Reader<'l> {
     text: &'l str,
@@ -87,9 +124,12 @@ impl<'l> Reader<'l> {
     }
 
     /// An object; `member` reads each value.
-    pub(super) fn object(&mut self, mut member: impl FnMut(&mut Self, Cow<'l, str>) -> Read<()>) -> Read<()> {
+    pub(super) fn object<E: From<&'static str>>(
+        &mut self,
+        mut member: impl FnMut(&mut Self, Cow<'l, str>) -> Result<(), E>,
+    ) -> Result<(), E> {
         if !self.take(b'{') {
-            return Err("no object where one must be");
+            return Err("no object where one must be".into());
         }
         if self.take(b'}') {
             return Ok(());
@@ -97,14 +137,14 @@ impl<'l> Reader<'l> {
         loop {
             let name = self.text()?;
             if !self.take(b':') {
-                return Err("no colon after a member's name");
+                return Err("no colon after a member's name".into());
             }
             member(self, name)?;
             if self.take(b'}') {
                 return Ok(());
             }
             if !self.take(b',') {
-                return Err("no comma between members");
+                return Err("no comma between members".into());
             }
         }
     }
@@ -117,8 +157,7 @@ impl<'l> Reader<'l> {
         let mut owned: Option<String> = None;
         loop {
             let from = self.at;
-            let is_plain = |b: &u8| *b >= 0x20 && !matches!(b, b'"' | b'\\');
-            self.at += self.text.as_bytes()[from..].iter().take_while(|b| is_plain(b)).count();
+            self.at += plain(&self.text.as_bytes()[from..]);
             let plain = &self.text[from..self.at];
             let end = self.peek().ok_or("a string without end")?;
             self.at += 1;
@@ -197,5 +236,24 @@ impl<'l> Reader<'l> {
     pub(super) fn end(&mut self) -> Read<()> {
         self.space();
         if self.at == self.text.len() { Ok(()) } else { Err("something follows the object") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn eight_at_a_time_find_what_one_at_a_time_finds(
+            bytes in prop::collection::vec(prop_oneof![8 => any::<u8>(), 4 => 0x20u8..0x7f, 1 => Just(b'"'), 1 => Just(b'\\'), 1 => Just(b'\n')], 0..64),
+            skip in 0usize..8,
+        ) {
+            let bytes = bytes.get(skip..).unwrap_or_default();
+            let one = bytes.iter().take_while(|b| **b >= 0x20 && !matches!(**b, b'"' | b'\\')).count();
+            prop_assert_eq!(plain(bytes), one);
+            prop_assert_eq!(line(bytes), bytes.iter().take_while(|b| **b != b'\n').count());
+        }
     }
 }

@@ -55,9 +55,8 @@ impl Planned {
         Ok((!touched.is_empty()).then_some(Self { holes, before, touched }))
     }
 
-    /// Looks at every segment that loses something, and puts what stays of it: so nothing goes on the word of bytes that were
-    /// changed. One that goes whole must have the bytes that its commit recorded; of one that is rewritten all leaves are
-    /// recomputed.
+    /// Reads every segment that loses something, recomputes its leaves against what its commit recorded, and puts what
+    /// stays of it: so nothing goes on the word of bytes that were changed.
     pub(super) async fn prepare(
         &self,
         tools: &Tools<'_>,
@@ -74,7 +73,7 @@ impl Planned {
         let mut reader = NodeReader::new(shared, stream, view);
         for segment in &self.touched {
             if stays(&self.holes, &segment.reference) == 0 {
-                compact::must_be_recorded(shared, segment).await?;
+                reader.note(&compact::leaves_of(shared, stream, segment, &needed).await?);
                 continue;
             }
             let change = Change::Goes(Goes { spans: &self.holes, needed: &needed });

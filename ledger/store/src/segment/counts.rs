@@ -1,9 +1,11 @@
-//! What is known of the columns of stored segments before they are merged: how many values differ, which have none.
+//! What is known of the columns of stored segments before they are merged: how many values differ, which have none, how large
+//! they are.
 //!
 //! Not here: how that shapes the merged file ([`super::properties`]). Invariant: counts are never below the truth, so
 //! that no Bloom filter is made too small.
 
-use super::{BLOOMED, PLAIN, Segment};
+use super::Segment;
+use super::encoding::{BLOOMED, PLAIN};
 use crate::columns::secrets;
 use crate::error::StoreError;
 use crate::limits::PAGE_ROWS;
@@ -26,6 +28,8 @@ pub(crate) struct ColumnCounts {
     hasher: DefaultHashBuilder,
     /// How many values each column has that has some.
     filled: HashMap<&'static str, u64>,
+    /// How many bytes each column takes, encoded and not compressed.
+    encoded: HashMap<String, u64>,
     /// Whether something was erased in one of them.
     is_wide: bool,
 }
@@ -38,7 +42,8 @@ impl ColumnCounts {
     pub(crate) async fn of(content: &Content, segments: &[Arc<Segment>]) -> Result<Self, StoreError> {
         let repeating = || BLOOMED.into_iter().filter(|field| !PLAIN.contains(field));
         let values = repeating().map(|field| (field, HashSet::new())).collect();
-        let mut counts = Self { values, hasher: DefaultHashBuilder::default(), filled: HashMap::new(), is_wide: false };
+        let (hasher, filled, encoded) = (DefaultHashBuilder::default(), HashMap::new(), HashMap::new());
+        let mut counts = Self { values, hasher, filled, encoded, is_wide: false };
         for segment in segments {
             let location = &segment.location;
             let reader = SegmentReader::new(content, location, segment.reference.bytes);
@@ -57,6 +62,10 @@ impl ColumnCounts {
     fn note_filled(&mut self, metadata: &ParquetMetaData) {
         let columns = metadata.file_metadata().schema_descr();
         self.is_wide |= columns.columns().iter().any(|column| secrets::is_one(column.name()));
+        for column in metadata.row_groups().iter().flat_map(|group| group.columns()) {
+            let bytes = u64::try_from(column.uncompressed_size()).unwrap_or_default();
+            *self.encoded.entry(column.column_descr().name().into()).or_default() += bytes;
+        }
         for field in Field::ALL {
             let values = metadata.row_groups().iter().map(|group| {
                 let column = group.columns().iter().find(|column| column.column_descr().name() == field.name());
@@ -81,6 +90,11 @@ impl ColumnCounts {
     pub(crate) fn distinct(&self, field: Field) -> u64 {
         let counted = self.values.iter().find(|(of, _)| *of == field).map(|(_, values)| values.len() as u64);
         counted.unwrap_or_else(|| self.filled.get(field.name()).copied().unwrap_or_default())
+    }
+
+    /// How many bytes a column takes, encoded and not compressed.
+    pub(crate) fn bytes(&self, column: &str) -> u64 {
+        self.encoded.get(column).copied().unwrap_or_default()
     }
 
     /// Whether something was erased in one of the segments, so that it has more columns than others.

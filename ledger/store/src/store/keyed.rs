@@ -4,6 +4,7 @@
 //! tenant is left that only a key opens which is on its way out, but in segments.
 
 use super::{AppendRequest, Store};
+use crate::bundles;
 use crate::error::StoreError;
 use crate::handle::AppendHandle;
 use crate::keys::KeyName;
@@ -44,12 +45,14 @@ impl Store {
         handle.stream.use_log_key(&self.shared)
     }
 
-    /// Seals all that is durable of a tenant; from here on its entries are written to the log as its keys say now, and
-    /// none is on its way there under another.
+    /// Before a tenant's keys are destroyed: seals all that is durable of it; from here on its entries are written to the
+    /// log as its keys say now, and none is on its way there under another. Evidence bundles go: some may be from before it
+    /// had a key.
     ///
     /// # Errors
-    /// A seal failed: what it was of is in the log still.
+    /// A seal failed: what it was of is in the log still; or bundles could not be deleted.
     pub async fn settle_tenant(&self, tenant: &TenantId) -> Result<(), StoreError> {
+        bundles::forget(&self.shared, tenant).await?;
         let streams: Vec<Arc<Stream>> =
             self.all_streams().into_iter().filter(|stream| stream.tenant == *tenant).collect();
         for stream in &streams {

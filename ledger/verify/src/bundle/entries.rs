@@ -7,9 +7,10 @@
 
 use super::archive::{Archive, broken};
 use super::member::{self, unpackable};
+use super::stream::form;
 use crate::error::VerifyError;
-use ledger::bundle::line::Shown;
-use ledger::bundle::{LINE_BYTES, Member};
+use ledger::bundle::line::{LineReader, lines};
+use ledger::bundle::{BundleError, LINE_BYTES, Member};
 use ledger::name::StreamKind;
 use ledger::sections::Sections;
 use ledger::tree::Hash;
@@ -21,7 +22,7 @@ use std::thread;
 
 /// Bytes of lines that are handed from one thread to another at a time, about.
 const CHUNK_BYTES: usize = 1 << 20;
-/// Chunks that wait for a thread.
+/// Chunks that are under way for each thread, from being read to being folded.
 const AHEAD: usize = 2;
 
 /// What the caller needs of an entry.
@@ -71,23 +72,32 @@ pub fn read(
     mut each: impl FnMut(&Member, u64, Seen) -> Result<(), VerifyError>,
 ) -> Result<(), VerifyError> {
     let workers = thread::available_parallelism().map_or(1, |count| count.get().min(16));
-    let (lines, chunks) = sync_channel::<Result<Chunk<'_>, (u64, VerifyError)>>(AHEAD);
-    let (parsed, done) = sync_channel::<(u64, Parsed<'_>)>(AHEAD);
-    let chunks: Chunks<'_> = Mutex::new(Some(chunks));
-    thread::scope(|scope| {
-        scope.spawn(move || cut_all(archive, members, &lines));
+    let most = AHEAD * workers;
+    // A place is taken before a chunk is read and given back once it was folded; the channels have room for all of them.
+    let (takes, places) = sync_channel(most);
+    let (lines, chunks) = sync_channel(most);
+    let (parsed, done) = sync_channel(most);
+    let chunks = Mutex::new(chunks);
+    let outcome = thread::scope(|scope| {
+        scope.spawn(move || cut_all(archive, members, &takes, &lines));
         for _ in 0..workers {
             let (chunks, parsed) = (&chunks, parsed.clone());
             scope.spawn(move || work(chunks, &parsed, whose));
         }
         drop(parsed);
-        // It takes the receiver along: with nobody to hand on to, the threads end at their next chunk.
-        in_order(done, &mut each)
-    })
+        // It takes the receivers along: with nobody to give places back, no more is read and the threads end.
+        in_order(done, places, &mut each)
+    });
+    if matches!(outcome, Err(VerifyError::Newer { .. })) {
+        // What looks like a later format may be a name that somebody changed: the manifest tells.
+        members.iter().try_for_each(|member| member::compare(archive, member))?;
+    }
+    outcome
 }
 
 fn in_order(
     done: Receiver<(u64, Parsed<'_>)>,
+    places: Receiver<()>,
     each: &mut impl FnMut(&Member, u64, Seen) -> Result<(), VerifyError>,
 ) -> Result<(), VerifyError> {
     let (mut next, mut waiting) = (0, BTreeMap::new());
@@ -99,37 +109,35 @@ fn in_order(
             for (line, seen) in (first_line..).zip(entries) {
                 each(member, line, seen)?;
             }
+            // What was read and failed took no place.
+            let _ = places.try_recv();
         }
     }
     Ok(())
 }
 
-/// Where chunks come from, until nobody wants them any more.
-type Chunks<'m> = Mutex<Option<Receiver<Result<Chunk<'m>, (u64, VerifyError)>>>>;
+/// Lines, or why there are no more, each with its number.
+type Cut<'m> = Result<Chunk<'m>, (u64, VerifyError)>;
 
-fn work<'m>(chunks: &Chunks<'m>, parsed: &SyncSender<(u64, Parsed<'m>)>, whose: Whose<'_>) {
+fn work<'m>(chunks: &Mutex<Receiver<Cut<'m>>>, parsed: &SyncSender<(u64, Parsed<'m>)>, whose: Whose<'_>) {
     loop {
-        let chunk = chunks.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Receiver::recv);
+        let chunk = chunks.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let (number, outcome) = match chunk {
-            Some(Ok(Ok(chunk))) => {
-                (chunk.number, parse(&chunk, whose).map(|seen| (chunk.member, chunk.first_line, seen)))
-            }
-            Some(Ok(Err((number, error)))) => (number, Err(error)),
-            Some(Err(_)) | None => return,
+            Ok(Ok(chunk)) => (chunk.number, parse(&chunk, whose).map(|seen| (chunk.member, chunk.first_line, seen))),
+            Ok(Err((number, error))) => (number, Err(error)),
+            Err(_) => return,
         };
         if parsed.send((number, outcome)).is_err() {
-            // Whoever cuts lines learns from this that nobody takes them.
-            *chunks.lock().unwrap_or_else(PoisonError::into_inner) = None;
             return;
         }
     }
 }
 
-fn cut_all<'m>(archive: &Archive, members: &[&'m Member], lines: &SyncSender<Result<Chunk<'m>, (u64, VerifyError)>>) {
+fn cut_all<'m>(archive: &Archive, members: &[&'m Member], takes: &SyncSender<()>, lines: &SyncSender<Cut<'m>>) {
     let mut number = 0;
     for member in members {
         let cut = cut(archive, member, |first_line, bytes| {
-            let sent = lines.send(Ok(Chunk { number, member, first_line, bytes })).is_ok();
+            let sent = takes.send(()).is_ok() && lines.send(Ok(Chunk { number, member, first_line, bytes })).is_ok();
             number += 1;
             sent
         });
@@ -150,8 +158,9 @@ fn cut(
     let mut reader = member::begin(archive, member)?;
     let (mut line, mut rest) = (1, Vec::new());
     loop {
-        let mut bytes = std::mem::take(&mut rest);
-        let had = bytes.len();
+        let had = rest.len();
+        let mut bytes = Vec::with_capacity(had + CHUNK_BYTES + 1);
+        bytes.append(&mut rest);
         let mut limited = reader.by_ref().take(CHUNK_BYTES as u64);
         let read = limited.read_to_end(&mut bytes).map_err(|error| unpackable(member, &error))?;
         if read == 0 {
@@ -181,10 +190,12 @@ fn cut(
 
 fn parse(chunk: &Chunk<'_>, whose: Whose<'_>) -> Result<Vec<Seen>, VerifyError> {
     let wrong = |line, why: &str| broken(&chunk.member.name, format!("line {line}: {why}"));
-    let mut seen = Vec::new();
-    let lines = chunk.bytes.split_last().map_or(&chunk.bytes[..], |(_, lines)| lines);
-    for (text, line) in lines.split(|byte| *byte == b'\n').zip(chunk.first_line..) {
-        let entry = Shown::parse(text).map_err(|error| wrong(line, &error.to_string()))?;
+    let (mut seen, mut reader) = (Vec::new(), LineReader::default());
+    for (text, line) in lines(&chunk.bytes).zip(chunk.first_line..) {
+        let entry = reader.read(text).map_err(|error| match error {
+            BundleError::Newer => form(&chunk.member.name, error),
+            BundleError::Malformed(why) => wrong(line, why),
+        })?;
         // That it is this tenant's and this stream's no leaf tells.
         if entry.draft.tenant() != whose.tenant || entry.draft.stream() != whose.stream {
             return Err(wrong(line, "it is of another tenant or stream"));

@@ -140,7 +140,7 @@ fn check_consistency(archive: &Archive, member: &Member, head: &StreamHead, kept
     if proof.origin != head.origin || proof.to != (head.size, head.root) {
         return Err(wrong("it leads to another head than that of its stream".into()));
     }
-    if !proof.holds() {
+    if proof.from.0 == 0 || !proof.holds() {
         return Err(wrong(format!("its hashes do not lead from the head of {} entries to this one", proof.from.0)));
     }
     match kept.iter().find(|own| own.size == proof.from.0 && own.root != proof.from.1) {

@@ -373,6 +373,19 @@ fn each_entry_proof_and_line_that_is_changed_is_caught_whoever_signed_it() {
 }
 
 #[test]
+fn a_file_that_belongs_nowhere_is_refused() {
+    let sample = Sample::new();
+    for name in ["keys/4", "keys/x", "streams/audit/entries.ndjson", "streams/telemetry/checkpoint", "reports/x.json"] {
+        let mut other = sample.clone();
+        other.members.insert(name.into(), b"x".to_vec());
+        assert!(why(judged(&sample, &other.signed())).contains(name), "{name}");
+    }
+    let mut beside = sample.clone();
+    beside.members.insert("controls.csv".into(), b"x".to_vec());
+    assert!(judged(&sample, &beside.signed()).is_ok());
+}
+
+#[test]
 fn a_stream_that_is_cut_off_and_folds_to_nothing_is_no_proof() {
     // A range that claims to be all, with nothing in it.
     let sample = Sample::new();

@@ -101,17 +101,17 @@ fn told(held: &Held) -> Answer {
     }
     if !held.is_trusted {
         let key = held.signers.first().map(ToString::to_string).unwrap_or_default();
-        answer = answer.reserved(
-            "holds together, but by no key that you gave",
-            format!(
-                "who made it: it was checked by the key that came with it, {key}; compare that with where the ledger's \
-                 key was published, and give it with --trust"
-            ),
-        );
+        answer = answer.holding_only("holds together, but by no key that you gave").leaves_open(format!(
+            "who made it: it was checked by the key that came with it, {key}; compare that with where the ledger's key \
+             was published, and give it with --trust"
+        ));
     }
     for (origin, size) in &held.compared {
         answer =
             answer.proves(format!("the head of {origin} with {size} entries that you kept is a beginning of this one"));
+    }
+    if held.is_trusted && !held.uncompared.is_empty() {
+        answer = answer.holding_only("holds, but a head that you gave could not be compared with it");
     }
     for (origin, size, why) in &held.uncompared {
         answer =
