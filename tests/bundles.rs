@@ -279,6 +279,10 @@ async fn reports_go_with_a_bundle_of_which_nothing_is_withheld() {
         assert!(with("retention.run").contains("reports/looks.json"), "{}", with("retention.run"));
         assert_eq!(with("signed note beside it"), "README.txt");
     }
+    // Where the tenant's data is: here, too.
+    let residency: Value = serde_json::from_str(&service.get("/v1/tenants/acme/residency").await.1).unwrap();
+    let held = &residency["answer"]["storage"]["by_kind"]["bundles"];
+    assert!(held["objects"].as_u64() >= Some(5), "{residency}");
     // What tells of others, of what is withheld, or is nothing, is refused.
     let masked = json!({"role": "security-analyst", "tenants": ["acme"], "masked": ["origin"]});
     let masked = service.with_key(&principal_with(&service, "masked", None, masked));

@@ -239,6 +239,10 @@ impl QueryState {
         for stream in streams {
             objects.extend(stream.objects().await?);
         }
+        // What was made of the tenant's entries for others lies beside them until it was fetched.
+        if let Some(stream) = streams.first() {
+            objects.extend(stream.bundles().paths().await?);
+        }
         let mut by_kind: BTreeMap<&'static str, Held> = BTreeMap::new();
         for (path, bytes) in &objects {
             let held = by_kind.entry(kind_of(path)).or_default();
@@ -254,14 +258,15 @@ impl QueryState {
     }
 }
 
-/// What an object of a stream is, by its path.
+/// What an object of a tenant is, by its path.
 fn kind_of(path: &str) -> &'static str {
-    let within = path.split('/').skip(2).collect::<Vec<_>>();
+    let within = path.split('/').skip(1).collect::<Vec<_>>();
     match within.as_slice() {
-        ["_ledger", "commits", ..] => "commits",
-        ["_ledger", "tile", ..] => "tiles",
-        ["_ledger", ..] => "caches",
-        ["_delta_log", ..] => "views",
+        ["_bundles", ..] => "bundles",
+        [_, "_ledger", "commits", ..] => "commits",
+        [_, "_ledger", "tile", ..] => "tiles",
+        [_, "_ledger", ..] => "caches",
+        [_, "_delta_log", ..] => "views",
         _ => "segments",
     }
 }

@@ -57,6 +57,18 @@ impl Bundles {
         Ok(all)
     }
 
+    /// Every object of the tenant's bundles, by path below the store, with its bytes.
+    ///
+    /// # Errors
+    /// The object store cannot be listed.
+    pub async fn paths(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let folder = layout::bundles(&self.tenant);
+        let listed = self.shared.objects.list(Some(&folder)).map_ok(|meta| (meta.location.to_string(), meta.size));
+        let mut all: Vec<_> = listed.try_collect().await.map_err(StoreError::objects(&folder))?;
+        all.sort();
+        Ok(all)
+    }
+
     /// The objects of one bundle, by name, with their bytes.
     ///
     /// # Errors

@@ -185,11 +185,12 @@ impl Making {
         }
     }
 
-    /// How many parts of a stream are made at the same time: as many as there are threads and room for.
+    /// How many parts of a stream are made at the same time: as many as there are threads, and one that waits for the store, as far
+    /// as there is room.
     fn at_once(&self, opened: &Opened) -> usize {
         let (entries, bytes) = opened.handle.stored();
         let part = bytes / entries.max(1) * PART * UNPACKED;
-        usize::try_from(ROOM_BYTES / part.max(1)).unwrap_or(usize::MAX).clamp(1, self.engine.limits().threads.max(1))
+        usize::try_from(ROOM_BYTES / part.max(1)).unwrap_or(usize::MAX).clamp(1, self.engine.limits().threads + 1)
     }
 
     async fn part_or_kept(

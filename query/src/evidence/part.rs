@@ -22,6 +22,8 @@ use std::collections::HashSet;
 const ROWS: u64 = 8_192;
 /// Bytes of lines that are packed together, about.
 const LINES_BYTES: usize = 1 << 18;
+/// Bytes of an entry in the archive, as a mean: room that is not needed is never touched.
+const ENTRY_BYTES: usize = 512;
 
 /// What a part is kept with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,7 +94,7 @@ pub(super) async fn make(
         range += &RangeHead { origin, size, span: shows.span }.to_text();
         range += &outside(evidence, Span::new(0, block.start), &mut nodes).await?;
     }
-    let mut fragment = Fragment::default();
+    let mut fragment = Fragment::with_room(usize::try_from(block.len()).unwrap_or_default() * ENTRY_BYTES);
     let mut entries = Entries::new(shows, fragment.begin(format!("{}/entries-{number:06}.ndjson", shows.folder)));
     for Run { span, stead } in runs(block, shows) {
         match stead {

@@ -70,6 +70,11 @@ impl Open {
 }
 
 impl Fragment {
+    /// A fragment with room for so many bytes.
+    pub fn with_room(bytes: usize) -> Self {
+        Self { out: Vec::with_capacity(bytes), members: vec![] }
+    }
+
     /// Goes on with a fragment that was finished.
     pub fn after(out: Vec<u8>, members: Vec<Packed>) -> Self {
         Self { out, members }

@@ -39,10 +39,14 @@ pub(super) fn hex<const N: usize>(text: &str) -> Option<[u8; N]> {
 /// Appends a text as a string.
 pub(super) fn push_text(text: &str, out: &mut String) {
     out.push('"');
-    let mut from = 0;
-    for (at, byte) in text.bytes().enumerate().filter(|(_, b)| *b < 0x20 || matches!(b, b'"' | b'\\' | 0x7f)) {
-        out.push_str(&text[from..at]);
-        from = at + 1;
+    let is_escaped = |b: &u8| *b < 0x20 || matches!(b, b'"' | b'\\' | 0x7f);
+    let ends = |word| specials(word) | below(word ^ all(0x7f), 1);
+    let mut left = text;
+    loop {
+        let at = until(left.as_bytes(), ends, is_escaped);
+        out.push_str(&left[..at]);
+        let Some(byte) = left.as_bytes().get(at) else { break };
+        left = &left[at + 1..];
         match byte {
             b'"' => out.push_str("\\\""),
             b'\\' => out.push_str("\\\\"),
@@ -54,7 +58,6 @@ pub(super) fn push_text(text: &str, out: &mut String) {
             }
         }
     }
-    out.push_str(&text[from..]);
     out.push('"');
 }
 
@@ -62,8 +65,12 @@ pub(super) fn push_text(text: &str, out: &mut String) {
 /// character. Eight are looked at together, since most of a bundle is such bytes.
 fn plain(bytes: &[u8]) -> usize {
     let is_plain = |b: &u8| *b >= 0x20 && !matches!(b, b'"' | b'\\');
-    let ends = |word| below(word, 0x20) | below(word ^ all(b'"'), 1) | below(word ^ all(b'\\'), 1);
-    until(bytes, ends, |byte| !is_plain(byte))
+    until(bytes, specials, |byte| !is_plain(byte))
+}
+
+/// The high bit of each control character, quote and backslash, and perhaps of some bytes behind the first of these.
+const fn specials(word: u64) -> u64 {
+    below(word, 0x20) | below(word ^ all(b'"'), 1) | below(word ^ all(b'\\'), 1)
 }
 
 /// How many bytes there are before the first line feed.
