@@ -118,7 +118,9 @@ fn told(held: &Held) -> Answer {
             answer.leaves_open(format!("whether the head of {origin} with {size} entries that you kept agrees: {why}"));
     }
     if !held.reports.is_empty() {
-        answer = answer.proves(format!("{} reports are those that the ledger's key signed", held.reports.len()));
+        answer = answer
+            .proves(format!("{} reports are those that the ledger's key signed", held.reports.len()))
+            .leaves_open("that what the reports say is so: they are the word of whoever keeps the ledger");
     }
     held.streams
         .iter()
