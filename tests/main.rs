@@ -9,6 +9,7 @@
 
 mod access;
 mod acknowledged;
+mod alerts;
 mod bundles;
 mod commands;
 mod controls;
