@@ -4,6 +4,7 @@
 
 use crate::clock::SystemAmbient;
 use crate::output;
+use access::PROGRESS_HEADER;
 use clap::Args;
 use indicatif::ProgressBar;
 use ledger_store::Ambient as _;
@@ -107,7 +108,7 @@ impl Client {
         SystemAmbient::new().fill_random(&mut random);
         let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let look = tokio::spawn(self.clone().look(name.clone(), bar.clone()));
-        let answer = self.send(request.header("piperoll-progress", name)).await;
+        let answer = self.send(request.header(PROGRESS_HEADER, name)).await;
         look.abort();
         bar.finish_and_clear();
         answer

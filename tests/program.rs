@@ -15,6 +15,16 @@ pub fn piperoll() -> Command {
     Command::new(env!("CARGO_BIN_EXE_piperoll"))
 }
 
+/// The auditor's program beside it, which `./test` builds; without it the tests say so.
+pub fn verifier() -> Option<Command> {
+    let program = Path::new(env!("CARGO_BIN_EXE_piperoll")).with_file_name("piperoll-verify");
+    if !program.exists() {
+        eprintln!("SKIPPED: {} is not there; `./test` builds it", program.display());
+        return None;
+    }
+    Some(Command::new(program))
+}
+
 /// Names and values that are added to a child's environment.
 pub type Environment<'e> = &'e [(&'e str, String)];
 

@@ -21,6 +21,7 @@ mod used;
 pub use self::grants::RegistrySeen;
 pub use self::keys::KeySettings;
 pub(crate) use self::keys::unwrap_all;
+pub use self::purges::certificate_entry;
 pub use self::reading::Opened;
 pub use self::reviews::ReviewSight;
 pub use self::signing::LedgerKeyFile;
@@ -268,6 +269,7 @@ impl Door {
         }
         Decision { sight: Sight::of(views).map(Arc::new), ends }
     }
+
     /// A stream of a tenant, for appending so many events of so many bytes, which are taken out of the tenant's quota.
     ///
     /// # Errors

@@ -34,13 +34,13 @@ mod visit;
 
 pub use caller::Caller;
 pub use door::KeySettings;
-pub use door::{Door, LedgerKeyFile, Opened, RegistrySeen, ReviewSight};
+pub use door::{Door, LedgerKeyFile, Opened, RegistrySeen, ReviewSight, certificate_entry};
 pub use fairness::Asking;
 pub use job::Job;
 pub use listener::{Listener, Peer, TlsError, TlsFiles};
 pub use policy::{Action, Policies};
 pub use problem::{Problem, ProblemKind};
-pub use progress::{Progress, Step};
+pub use progress::{HEADER as PROGRESS_HEADER, Progress, Step};
 pub use record::Recording;
 pub use registry::Book;
 pub use routes::{Route, Routes};

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The header that names a request.
-pub(crate) const HEADER: &str = "piperoll-progress";
+pub const HEADER: &str = "piperoll-progress";
 /// The longest name.
 const NAME_CHARS: usize = 64;
 /// How many named requests are watched at once; those beyond it are answered and not watched.

@@ -1,10 +1,10 @@
 //! Who looked at what, put on record before the answer leaves: the `access` streams of tenants, and `control`.
 //!
-//! What is asked of one tenant, and perhaps of the platform beside it, is an entry at its begin and one at its end. What is asked of several is so in `control`,
-//! with its scope, and in each tenant's `access` stream one entry per principal, right and hour. Pages of one stream, a
-//! service's events, and looks at `access` or the registry are one entry per credential and hour, and one with counts
-//! when the hour is over. Heads, proofs of them and tiles of hashes are counted and not recorded. Refusals are one entry per
-//! source and minute; those of nobody known go to `control`, and never into the stream of a tenant merely named.
+//! What is asked of one tenant, and perhaps of the platform beside it, is an entry at its begin and one at its end. What is
+//! asked of several is so in `control`, with its scope, and in each tenant's `access` stream one entry per principal, right
+//! and hour. Pages of one stream, a service's events, and looks at `access` or the registry are one per credential and hour,
+//! and one with counts when it is over. Heads, proofs of them and tiles of hashes are counted and not recorded. Refusals are
+//! one per source and minute; those of nobody known go to `control`, and never into the stream of a tenant merely named.
 //!
 //! Not here: what is allowed ([`crate::Door`]), routes and what applies to each ([`crate::routes`]).
 //!

@@ -31,6 +31,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const MOST_SHOWN: usize = 20;
 /// Rows of each evidence that are read.
 const MOST_ROWS: usize = 100_000;
+/// Bytes of rows of each evidence after which no more are read.
+const MOST_BYTES: usize = 32 << 20;
 /// A day in microseconds.
 const DAY: i64 = 86_400_000_000;
 /// How long the period is when nothing is said, in microseconds.
@@ -53,7 +55,7 @@ pub struct ControlQuestion {
     pub until: Option<When>,
 }
 
-/// How something stands.
+/// How something stands, from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -148,14 +150,14 @@ impl QueryState {
             return Err(Problem::new(ProblemKind::Unprocessable, "from must be before until, and before now"));
         }
         // To who may know nothing of the tenant nothing is reported.
-        let seen =
+        let sees =
             Sees { state: self, caller, tenant: &tenant, opened: self.door().read_all(caller, &tenant, &TABLES)? };
         caller.visit().note("framework", framework.as_deref().unwrap_or("all"));
         let places = places(&tenant, from, until);
         let wanted: BTreeSet<&String> = map.of(framework.as_deref()).flat_map(|control| &control.evidence).collect();
         let (mut found, mut read) = (BTreeMap::new(), BTreeMap::new());
         for (id, evidence) in map.evidence.iter().filter(|(id, _)| wanted.contains(id)) {
-            found.insert(id.clone(), self.found(&seen, (id, evidence), &places, &mut read).await?);
+            found.insert(id.clone(), self.found(&sees, (id, evidence), &places, &mut read).await?);
         }
         let controls: Vec<Stands> =
             map.of(framework.as_deref()).map(|control| stands(control, &found, until)).collect();
@@ -213,7 +215,8 @@ impl QueryState {
         sql: &str,
         read: &mut BTreeMap<(TenantId, &'static str), HeadRead>,
     ) -> Result<(Vec<u8>, bool), Problem> {
-        let mut answer = self.run_sql(caller, std::slice::from_ref(tenant), sql).await?;
+        let mut answer = self.answer_sql(caller, std::slice::from_ref(tenant), sql).await?;
+        read.extend(answer.read.iter().map(|head| ((head.tenant.clone(), head.stream.as_str()), head.clone())));
         let mut writer = Writer::new(Format::Ndjson, &answer.schema, vec![])?;
         let (mut lines, mut left) = (Vec::new(), MOST_ROWS);
         while let Some(batch) = answer.next().await {
@@ -221,12 +224,11 @@ impl QueryState {
             let some = batch.slice(0, batch.num_rows().min(left));
             lines.extend_from_slice(&writer.write(&some)?);
             left -= some.num_rows();
-            if some.num_rows() < batch.num_rows() {
+            if some.num_rows() < batch.num_rows() || lines.len() > MOST_BYTES {
                 return Ok((lines, true));
             }
         }
         lines.extend_from_slice(&writer.finish()?);
-        read.extend(answer.read.iter().map(|head| ((head.tenant.clone(), head.stream.as_str()), head.clone())));
         Ok((lines, false))
     }
 }
@@ -243,7 +245,9 @@ impl Sees<'_> {
     /// Why a question cannot be answered in full to this caller: what one does not see must not be told as not being there.
     fn hides(&self, sql: &str) -> Result<Option<String>, Problem> {
         let door = self.state.door();
-        for stream in TABLES.into_iter().filter(|stream| registry::stands_in(sql, stream.as_str())) {
+        // What stands in quotes names nothing.
+        let names: String = sql.split('\'').step_by(2).collect();
+        for stream in TABLES.into_iter().filter(|stream| registry::stands_in(&names, stream.as_str())) {
             let opened = self.opened.iter().find(|one| one.handle.kind() == stream);
             if !door.sees(self.caller, self.tenant, stream) {
                 return Ok(Some(format!("{stream} of {} is not granted to you", self.tenant)));
@@ -252,7 +256,7 @@ impl Sees<'_> {
                 return Ok(Some(format!("you see a part of {stream} of {}", self.tenant)));
             }
         }
-        for table in registry::named_in(sql) {
+        for table in registry::named_in(&names) {
             let is_platforms = matches!(table, Table::Jobs | Table::LedgerKeys);
             let of = if is_platforms { tenant_of(PLATFORM)? } else { self.tenant.clone() };
             if !door.is_granted(self.caller, table.action(), &of, StreamKind::Control) {
@@ -320,8 +324,8 @@ fn stands(control: &Control, found: &BTreeMap<String, Found>, until: i64) -> Sta
 fn summary(controls: &[Stands]) -> String {
     let count = |is: &dyn Fn(State) -> bool| controls.iter().filter(|one| is(one.state)).count();
     let (gaps, stale) = (count(&|state| state == State::Gap), count(&|state| state == State::Stale));
-    let shown = controls.len() - gaps - stale;
-    format!("of {} controls {shown} are shown in full, {stale} with something stale, {gaps} with a gap", controls.len())
+    let rest = controls.len() - gaps - stale;
+    format!("of {} controls {gaps} have a gap, {stale} something stale, {rest} neither", controls.len())
 }
 
 /// The report as CSV: a line for each control and evidence.

@@ -211,7 +211,7 @@ impl QueryState {
         let Some(one) = opened.first() else { return Ok(json!({"bundles": []})) };
         let bundles = one.handle.bundles();
         let mut all = Vec::new();
-        for id in bundles.all().await?.into_keys() {
+        for id in bundles.ids().await? {
             match self.plan(caller, &bundles, &id).await {
                 Ok(plan) => all.push((plan.time, self.how_far(tenant, &bundles, &plan).await?)),
                 Err(problem) if problem.kind() == ProblemKind::NotFound => {}

@@ -110,11 +110,11 @@ impl Scan {
             let scan = Arc::clone(&of_piece);
             async move {
                 if scan.is_left_out(&piece) {
-                    piece.is_done();
+                    piece.count_done();
                     return Ok(Vec::new());
                 }
                 let mut groups = Group::of(Arc::clone(&piece), &scan.asked.segments).await?;
-                piece.is_done();
+                piece.count_done();
                 if scan.is_backward() {
                     groups.reverse();
                 }

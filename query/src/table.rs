@@ -153,7 +153,7 @@ impl Piece {
     }
 
     /// It was looked at, or left out.
-    pub fn is_done(&self) {
+    pub fn count_done(&self) {
         self.progress().into_iter().for_each(|progress| progress.did(1));
     }
 

@@ -23,7 +23,7 @@ Examples:
   piperoll controls map > controls.toml
   piperoll bundle make acme --for 'the auditor' --report 'controls:SOC 2' --out soc2.zip
 
-Exit codes: 0 all is shown, 3 something is stale or missing.
+Exit codes: 0 no control has a gap or something stale, 3 one has.
 What the states mean, and how to change the map: docs/controls.md")]
 pub struct Arguments {
     #[command(subcommand)]

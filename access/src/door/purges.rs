@@ -15,6 +15,11 @@ use ledger_store::AppendRequest;
 use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
 
+/// The id of the entry in a stream that holds the certificate of a run's purge or redaction of it, by the run and the commit.
+pub fn certificate_entry(run: &str, commit: &str) -> String {
+    format!("purge-{run}-{commit}")
+}
+
 impl Door {
     /// Keeps policies and holds from being set until what is returned is dropped. The registry is up to date then, and no
     /// purge is left of which it is not known whether it stands.
@@ -69,7 +74,7 @@ impl Door {
         let entry = Entry {
             tenant: &fact.tenant,
             stream: fact.stream,
-            id: format!("purge-{}-{}", fact.run, fact.commit),
+            id: certificate_entry(fact.run.as_str(), &fact.commit.to_string()),
             action: if self.redacts(&fact.run) { "retention.redacted" } else { "retention.purged" },
             outcome: "success",
             author: &Author::system(),

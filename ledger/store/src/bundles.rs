@@ -18,7 +18,7 @@ use ledger::bundle::Manifest;
 use ledger::name::TenantId;
 use object_store::ObjectStore as _;
 use object_store::path::Path;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The bundles of one tenant.
@@ -41,20 +41,14 @@ fn is_name(name: &str) -> bool {
 }
 
 impl Bundles {
-    /// The objects of each bundle, by name, with their bytes.
+    /// The bundles that there are, by name.
     ///
     /// # Errors
     /// The object store cannot be listed.
-    pub async fn all(&self) -> Result<BTreeMap<String, BTreeMap<String, u64>>, StoreError> {
-        let folder = layout::bundles(&self.tenant);
-        let mut listed = self.shared.objects.list(Some(&folder));
-        let mut all: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
-        while let Some(meta) = listed.try_next().await.map_err(StoreError::objects(&folder))? {
-            if let Some((id, name)) = layout::in_bundles(&self.tenant, &meta.location) {
-                all.entry(id.into()).or_default().insert(name.into(), meta.size);
-            }
-        }
-        Ok(all)
+    pub async fn ids(&self) -> Result<BTreeSet<String>, StoreError> {
+        let listed = listed(&self.shared, &layout::bundles(&self.tenant)).await?;
+        let id = |(path, _): &(Path, u64)| layout::in_bundles(&self.tenant, path).map(|(id, _)| id.to_string());
+        Ok(listed.iter().filter_map(id).collect())
     }
 
     /// Every object of the tenant's bundles, by path below the store, with its bytes.
@@ -62,11 +56,8 @@ impl Bundles {
     /// # Errors
     /// The object store cannot be listed.
     pub async fn paths(&self) -> Result<Vec<(String, u64)>, StoreError> {
-        let folder = layout::bundles(&self.tenant);
-        let listed = self.shared.objects.list(Some(&folder)).map_ok(|meta| (meta.location.to_string(), meta.size));
-        let mut all: Vec<_> = listed.try_collect().await.map_err(StoreError::objects(&folder))?;
-        all.sort();
-        Ok(all)
+        let listed = listed(&self.shared, &layout::bundles(&self.tenant)).await?;
+        Ok(listed.into_iter().map(|(path, bytes)| (path.to_string(), bytes)).collect())
     }
 
     /// The objects of one bundle, by name, with their bytes.
@@ -74,12 +65,9 @@ impl Bundles {
     /// # Errors
     /// The object store cannot be listed.
     pub async fn objects(&self, id: &str) -> Result<BTreeMap<String, u64>, StoreError> {
-        let folder = self.path(id, None)?;
-        let listed = self.shared.objects.list(Some(&folder));
-        let named = listed.try_filter_map(|meta| async move {
-            Ok(meta.location.filename().map(|name| (name.to_string(), meta.size)))
-        });
-        named.try_collect().await.map_err(StoreError::objects(&folder))
+        let listed = listed(&self.shared, &self.path(id, None)?).await?;
+        let named = |(path, bytes): &(Path, u64)| Some((path.filename()?.to_string(), *bytes));
+        Ok(listed.iter().filter_map(named).collect())
     }
 
     /// Creates an object of a bundle; one that is there stays as it is.
@@ -146,8 +134,17 @@ impl Bundles {
 /// # Errors
 /// The object store failed; what is left is deleted when it is tried again.
 pub(crate) async fn forget(shared: &Shared, tenant: &TenantId) -> Result<(), StoreError> {
-    let folder = layout::bundles(tenant);
-    let listed = shared.objects.list(Some(&folder)).map_ok(|meta| meta.location);
-    let all: Vec<Path> = listed.try_collect().await.map_err(StoreError::objects(&folder))?;
-    if all.is_empty() { Ok(()) } else { upkeep::delete(shared, all).await }
+    let listed = listed(shared, &layout::bundles(tenant)).await?;
+    if listed.is_empty() {
+        return Ok(());
+    }
+    upkeep::delete(shared, listed.into_iter().map(|(path, _)| path).collect()).await
+}
+
+/// The objects below a folder, with their bytes, ascending.
+async fn listed(shared: &Shared, folder: &Path) -> Result<Vec<(Path, u64)>, StoreError> {
+    let objects = shared.objects.list(Some(folder)).map_ok(|meta| (meta.location, meta.size));
+    let mut all: Vec<_> = objects.try_collect().await.map_err(StoreError::objects(folder))?;
+    all.sort();
+    Ok(all)
 }

@@ -90,7 +90,7 @@ impl QueryState {
     /// Takes away what has lain too long, and refuses more than may lie.
     pub(super) async fn tidy(&self, bundles: &Bundles, now: i64) -> Result<(), Problem> {
         let mut kept = 0;
-        for id in bundles.all().await?.into_keys() {
+        for id in bundles.ids().await? {
             match plan_of(bundles, &id).await?.is_some_and(|plan| is_kept(&plan, now)) {
                 true => kept += 1,
                 false => bundles.remove(&id).await?,

@@ -1,6 +1,6 @@
 //! Reports in a bundle: answers to other questions about the tenant, signed, as they were when the bundle was asked for.
 //!
-//! Each is what its own route answers to the same caller. Not here: what the reports say (`review`, `residency`, `keys`, the
+//! Each is asked with the caller's own rights. Not here: what the reports say (`review`, `residency`, `keys`, the
 //! registry).
 //!
 //! Invariants: a report is in a bundle only where nothing of the tenant is withheld from whoever gets it, since it may tell
@@ -11,7 +11,7 @@ use crate::controls::{self, ControlQuestion};
 use crate::http::tenant_of;
 use crate::residency;
 use crate::review::AccessQuestion;
-use crate::scope::{moment, rows};
+use crate::scope::{literal, moment, rows};
 use crate::session::TABLES;
 use crate::state::{QueryState, seen};
 use access::registry::names::{FactId, When};
@@ -20,8 +20,8 @@ use access::{Action, Caller, Opened, Problem, ProblemKind};
 use ledger::time::format_micros;
 use ledger::{Hash, StreamKind, TenantId};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -31,6 +31,8 @@ pub(super) const REPORTS: &str = "reports";
 pub(super) const MOST_REPORTS: usize = 100;
 /// Lookers and certificates that are listed; a report says when there are more.
 const MOST_LISTED: usize = 10_000;
+/// Entries that one question asks for by their ids.
+const ASKED_AT_ONCE: usize = 500;
 
 /// Which report.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,7 +126,6 @@ pub(super) struct Report {
     /// The signed note that names it.
     pub note: String,
     /// The same as a table, for people.
-    #[serde(default)]
     pub table: Option<String>,
 }
 
@@ -232,29 +233,45 @@ impl QueryState {
         Ok((answer?, None))
     }
 
-    /// What was purged and redacted, and the certificates, whenever it was: also what went later may be missing here.
+    /// What was purged and redacted, with the certificates, newest first: whenever it was, since what is of the period may have
+    /// gone later.
     async fn certificates(&self, caller: &Caller, tenant: &TenantId) -> Result<Value, Problem> {
-        let mut runs = self.door().table(caller, Table::Certificates, None).await?;
-        runs.retain(|row| row["tenant"] == tenant.as_str());
-        let mut opened = Vec::new();
-        for one in self.door().read_all(caller, tenant, &TABLES)? {
-            must_see_all(&one)?;
-            opened.push(seen(&one).await?);
+        let mut rows = self.door().table(caller, Table::Certificates, None).await?;
+        rows.retain(|row| row["tenant"] == tenant.as_str());
+        rows.sort_by(|one, other| other["made_at"].as_str().cmp(&one["made_at"].as_str()));
+        let is_cut = rows.len() > MOST_LISTED;
+        rows.truncate(MOST_LISTED);
+        for opened in self.door().read_all(caller, tenant, &TABLES)? {
+            must_see_all(&opened)?;
+            let of_stream = rows.iter_mut().filter(|row| row["stream"] == opened.handle.kind().as_str());
+            self.put_texts(&opened, of_stream.map(|row| (entry_of(row), row)).collect()).await?;
         }
-        let each = TABLES.map(|stream| {
-            let gone = "action IN ('retention.purged', 'retention.redacted')";
-            format!("SELECT stream, seq, occurred_at, attributes FROM {stream} WHERE {gone}")
-        });
-        let sql = format!("{} ORDER BY 3 DESC, 1, 2 LIMIT {}", each.join(" UNION ALL "), MOST_LISTED + 1);
-        let found = rows(self.engine(), &opened, "certificates", sql).await?;
-        let (streams, seqs, times, texts) = (found.texts(0)?, found.numbers(1)?, found.times(2)?, found.texts(3)?);
-        let one = |row: usize| {
-            let text = texts[row].as_deref().unwrap_or_default();
-            let certificate: Value = serde_json::from_str(text).unwrap_or_else(|_| text.into());
-            json!({"stream": streams[row], "seq": seqs[row], "at": time(times[row]), "certificate": certificate})
-        };
-        let (texts, is_cut) = cut((0..found.len()).map(one).collect());
-        Ok(json!({"tenant": tenant.as_str(), "runs": runs, "certificates": texts, "is_cut": is_cut}))
+        Ok(json!({"tenant": tenant.as_str(), "certificates": rows, "is_cut": is_cut}))
+    }
+
+    /// Puts the texts of certificates beside them, from the entries in which they stand in their stream: those alone, since any
+    /// service may bring an event that looks like one. What aged out of the stream has no text.
+    async fn put_texts(
+        &self,
+        opened: &Opened,
+        mut rows_of: BTreeMap<String, &mut Map<String, Value>>,
+    ) -> Result<(), Problem> {
+        let stream = opened.handle.kind();
+        let entries: Vec<String> = rows_of.keys().map(|entry| literal(entry)).collect();
+        let seen = [seen(opened).await?];
+        for some in entries.chunks(ASKED_AT_ONCE) {
+            let entries = some.join(", ");
+            let sql = format!("SELECT event_id, seq, attributes FROM {stream} WHERE event_id IN ({entries})");
+            let found = rows(self.engine(), &seen, "certificates", sql).await?;
+            let (ids, seqs, texts) = (found.texts(0)?, found.numbers(1)?, found.texts(2)?);
+            for ((id, seq), text) in ids.iter().flatten().zip(seqs).zip(texts) {
+                let Some(row) = rows_of.get_mut(id) else { continue };
+                let text = text.unwrap_or_default();
+                row.insert("seq".into(), seq.into());
+                row.insert("text".into(), serde_json::from_str(&text).unwrap_or_else(|_| text.into()));
+            }
+        }
+        Ok(())
     }
 
     /// Who looked at the tenant's data in the bundle's period, and how often that stands on record.
@@ -277,7 +294,8 @@ impl QueryState {
             json!({"who": who[row], "elevation": elevation[row], "what": action[row], "outcome": outcome[row],
                 "entries": entries[row], "first": time(first[row]), "last": time(last[row])})
         };
-        let (looks, is_cut) = cut((0..found.len()).map(one).collect());
+        let is_cut = found.len() > MOST_LISTED;
+        let looks: Vec<Value> = (0..found.len().min(MOST_LISTED)).map(one).collect();
         let limits =
             "An entry may stand for all requests of one credential in an hour; its end says how many there were.";
         Ok(
@@ -292,7 +310,7 @@ impl QueryState {
         let found = rows.into_iter().find(|row| row["job"] == "verify");
         let of = |name: &str| found.as_ref().and_then(|row| row.get(name)).cloned().unwrap_or_default();
         let told = ["schedule", "succeeded_at"];
-        let told: serde_json::Map<String, Value> = told.iter().map(|name| (name.to_string(), of(name))).collect();
+        let told: Map<String, Value> = told.iter().map(|name| (name.to_string(), of(name))).collect();
         Ok(json!({"job": told, "every_entry_read_since": of("result")["oldest_whole_at"],
             "limits": "The ledger's own word: piperoll-verify and a head that you kept are the proof."}))
     }
@@ -312,11 +330,10 @@ fn must_see_all(opened: &Opened) -> Result<(), Problem> {
     Err(Problem::new(ProblemKind::Forbidden, why))
 }
 
-/// What is kept of a list that was asked for one longer than it may be, and whether it was cut.
-fn cut(mut list: Vec<Value>) -> (Vec<Value>, bool) {
-    let is_cut = list.len() > MOST_LISTED;
-    list.truncate(MOST_LISTED);
-    (list, is_cut)
+/// The id of the entry in its stream that a certificate stands in.
+fn entry_of(row: &Map<String, Value>) -> String {
+    let of = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
+    access::certificate_entry(of("run"), of("commit"))
 }
 
 /// Members of an incident that list tenants by name.

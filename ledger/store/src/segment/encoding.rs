@@ -78,9 +78,9 @@ pub(crate) fn bytes_of(batches: &[RecordBatch], column: &str) -> u64 {
     batches.iter().filter_map(|batch| batch.column_by_name(column)).map(of).sum()
 }
 
-/// How segments are encoded, with this effort; `distinct` tells how many different values a column that is looked up has at most,
-/// `is_empty` whether a column has no value at all, `bytes` how many a column takes, at most, before it is compressed. What is encrypted has no Bloom filters: Parquet's encoder here would
-/// leave them in the clear, for anybody to try guesses on.
+/// How segments are encoded, with this effort; `distinct` tells how many different values a column that is looked up has at
+/// most, `is_empty` whether a column has no value at all, `bytes` how many a column takes, at most, before it is compressed.
+/// What is encrypted has no Bloom filters: Parquet's encoder here would leave them in the clear, for anybody to try guesses on.
 pub(crate) fn properties(
     effort: Effort,
     distinct: impl Fn(Field) -> u64,
